@@ -1,0 +1,81 @@
+# Usage:
+#   make bench [ARGS="--seed 3"]    the federation on this machine, until it is 90 % accurate
+#   make test  [ARGS="-k wire"]     all tests; the last line is pytest's. make ends with 2 where pytest doesn't with 0
+#   make lint                       ruff, mypy, import-linter
+#   make test-floor                 the fast tests with the oldest versions supported, on Python 3.10
+#   make protos                     the gRPC stubs anew
+#   make clean
+#
+# The first of them sets up .venv from constraints.txt, over the network. Later ones use neither network nor pip.
+
+PYTHON ?= python3
+PYTHON310 ?= python3.10
+ARGS ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+FLOOR := .venv-floor
+PIP := python -m pip --disable-pip-version-check --no-input
+
+# The oldest supported: what a newer one generates would refuse an older protobuf at run time.
+GRPC_TOOLS := grpcio-tools==1.62.3
+
+.PHONY: help bench test lint test-floor protos clean
+
+help:
+	@sed -n '/^# Usage/,/^$$/s/^# \{0,1\}//p' Makefile
+
+bench: $(VENV)/.ready
+	$(VENV)/bin/federa-bench --method federa --target-acc 0.9 $(ARGS)
+
+test: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test-floor: $(FLOOR)/.ready
+	$(FLOOR)/bin/python -m pytest -m "not slow" $(ARGS)
+
+protos: $(VENV)/.ready
+	@test -d $(VENV)/protoc || { echo "make protos: needs Python 3.10 to 3.12, $(GRPC_TOOLS) has no wheel for this one"; exit 1; }
+	PYTHONPATH=$(VENV)/protoc $(VENV)/bin/python -m protos.generate
+
+clean:
+	rm -rf $(VENV) $(FLOOR) build dist federa.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find federa protos coordinator edge benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
+
+# .ready is written last and taken away first: a set-up that was interrupted starts over from an empty directory, one
+# that is only out of date is brought up to date. setuptools goes in first, pinned, so that the build needs no
+# environment of its own with a setuptools (or, by a slip, a torch) that nobody pinned.
+#
+# grpcio-tools stays out of site-packages: it wants a protobuf older than the one pinned. It has no wheel for
+# Python 3.13: there it's left out, and the test that generates the stubs anew skips itself.
+$(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	  || { echo "make: needs Python 3.10 to 3.13, and $(PYTHON) is none that runs ($$($(PYTHON) --version 2>&1 | tail -n 1)); say PYTHON=/path/to/python"; exit 1; }
+	@clear=--clear; if test -e $@; then clear=; fi; rm -f $@; set -x; $(PYTHON) -m venv $$clear $(VENV)
+	$(VENV)/bin/$(PIP) install --quiet -c constraints.txt setuptools
+	$(VENV)/bin/$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[cpu,demo,dev]'
+	@rm -rf $(VENV)/protoc
+	@if $(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
+	  set -x; $(VENV)/bin/$(PIP) install --quiet --no-deps --only-binary :all: --target $(VENV)/protoc $(GRPC_TOOLS); \
+	else \
+	  echo "$(GRPC_TOOLS) left out: no wheel for Python 3.13. The test that generates the stubs anew will skip itself."; \
+	fi
+	@touch $@
+
+# torch 2.5.1 has CUDA packages with it on x86: about 6 GB.
+$(FLOOR)/.ready: setup.cfg pyproject.toml constraints-floor.txt
+	@$(PYTHON310) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null \
+	  || { echo "make test-floor: needs Python 3.10, and $(PYTHON310) isn't one that runs; say PYTHON310=/path/to/python3.10"; exit 1; }
+	@clear=--clear; if test -e $@; then clear=; fi; rm -f $@; set -x; $(PYTHON310) -m venv $$clear $(FLOOR)
+	$(FLOOR)/bin/$(PIP) install --quiet -c constraints-floor.txt setuptools
+	$(FLOOR)/bin/$(PIP) install --quiet -c constraints-floor.txt --no-build-isolation -e '.[cpu,demo,test]'
+	@touch $@

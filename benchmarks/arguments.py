@@ -1,0 +1,130 @@
+"""federa-bench's command line, and the experiment that it describes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from federa import __version__
+from federa.config import Experiment, parse_experiment, read_tree
+from federa.errors import BadInput
+from federa.methods import METHODS
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. A flag that is not given leaves the experiment's own value."""
+    parse = argparse.ArgumentParser(
+        prog="federa-bench",
+        description="Compare federated fine-tuning methods by time and bytes to a target accuracy. "
+        "Exit code 0: every method reached it; 3: at least one did not; 2: bad arguments or data; 1: anything else.",
+    )
+    parse.add_argument("--method", metavar="NAMES", help=f"one or several of {', '.join(METHODS)}, by commas, or all")
+    parse.add_argument("--target-acc", metavar="ACC", help="validation accuracy to reach, above 0 and up to 1")
+    parse.add_argument("--out", type=Path, metavar="DIR", help="folder for results (default: runs/DATE-TIME)")
+    parse.add_argument("--seed", metavar="N", help="decides shards, selection, starts and dropout")
+    parse.add_argument("--devices", metavar="N", help="workers that take part")
+    parse.add_argument("--clients", metavar="N", help="owners of data, spread over the devices")
+    parse.add_argument("--rounds", metavar="N", help="the most rounds")
+    parse.add_argument("--precision", metavar="P", help="auto, fp32, bf16 or fp16")
+    parse.add_argument("--model", metavar="MODEL", help="embedded, a Hugging Face model folder, or a hub name")
+    parse.add_argument("--data", metavar="DATA", help="embedded, a .jsonl, .csv or .tsv file, or a hub data set")
+    parse.add_argument("--bandwidth", metavar="MBIT", help="pace each device's transfers to so many Mbit/s")
+    parse.add_argument("--coordinator", metavar="HOST:PORT", help="an existing cluster, in place of local processes")
+    parse.add_argument("--experiment", type=Path, metavar="FILE.yaml", help="start from this experiment")
+    parse.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="any other field by its dotted name, such as adapter.r=16 or data.partition.alpha=0.1; may be repeated",
+    )  # fmt: skip
+    parse.add_argument("--print-config", action="store_true", help="print the experiment as YAML and stop")
+    parse.add_argument("--version", action="version", version=f"federa {__version__}")
+    return parse
+
+
+_FIELDS = {
+    "target_acc": "target.value",
+    "seed": "seed",
+    "devices": "federation.devices",
+    "clients": "federation.clients",
+    "rounds": "federation.rounds",
+    "precision": "training.precision",
+    "model": "model",
+    "data": "data.source",
+    "bandwidth": "bandwidth_mbps",
+}
+_FLAGS = {path: "--" + flag.replace("_", "-") for flag, path in _FIELDS.items()}
+
+
+def experiment_from(options: argparse.Namespace) -> Experiment:
+    """The experiment of a parsed command line. Raises BadInput, naming the flag."""
+    tree = read_tree(options.experiment) if options.experiment else {}
+    settings = {path: getattr(options, flag) for flag, path in _FIELDS.items() if getattr(options, flag) is not None}
+    if "bandwidth_mbps" in settings:
+        settings["bandwidth_mbps"] = _mbps(settings["bandwidth_mbps"])
+    for path in ("model", "data.source"):
+        # The coordinator and the workers may run elsewhere in the file system.
+        if path in settings and Path(settings[path]).expanduser().exists():
+            settings[path] = str(Path(settings[path]).expanduser().resolve())
+    for setting in options.settings:
+        path, equals, value = setting.partition("=")
+        if not equals or not path:
+            raise BadInput(f"--set: must be KEY=VALUE, such as adapter.r=16, not {setting!r}")
+        settings[path] = _plain(value, path)
+    for path, value in settings.items():
+        _put(tree, path, value)
+    if options.clients is not None and _get(tree, "federation.clients_per_round") is None:
+        # The default of four a round stands for "some of them"; with fewer clients it is all of them.
+        default = Experiment().federation.clients_per_round
+        if str(options.clients).isdecimal() and 1 <= int(options.clients) < default:
+            _put(tree, "federation.clients_per_round", int(options.clients))
+    if options.method is not None:
+        tree["methods"] = _methods(options.method, tree.get("methods"))
+    try:
+        return parse_experiment(tree)
+    except BadInput as error:
+        field, colon, message = str(error).partition(":")
+        raise BadInput(f"{_FLAGS[field]}: {message.strip()}" if colon and field in _FLAGS else str(error)) from None
+
+
+def _methods(names: str, described: object) -> list[Any]:
+    wanted = list(METHODS) if names == "all" else [name.strip() for name in names.split(",")]
+    unknown = [name for name in wanted if name not in METHODS]
+    if unknown:
+        raise BadInput(f"--method: must be one or several of {', '.join(METHODS)}, or all, not {unknown[0]!r}")
+    # A method keeps what the experiment file says of it, such as its learning rate.
+    known = {entry.get("name"): entry for entry in described if isinstance(entry, dict)} if isinstance(described, list) else {}
+    return [known.get(name, {"name": name}) for name in wanted]
+
+
+def _mbps(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:mbit(?:/s)?|mbps)?", text.strip(), re.IGNORECASE)
+    if not match or float(match[1]) <= 0:
+        raise BadInput(f"--bandwidth: must be a number of Mbit/s above 0, such as 20, not {text!r}")
+    return float(match[1])
+
+
+def _plain(value: str, path: str) -> object:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise BadInput(f"--set {path}: {value!r} is not a YAML value") from None
+
+
+def _put(tree: dict[str, Any], path: str, value: object) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        below = tree.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise BadInput(f"{path}: {parent} has no fields of its own here")
+        tree = below
+    tree[last] = value
+
+
+def _get(tree: dict[str, Any], path: str) -> object:
+    value: Any = tree
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,117 @@
+"""federa-bench: methods by time and bytes to a target accuracy, on a cluster or on processes of its own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.arguments import experiment_from, parser
+from benchmarks.cluster import LocalCluster
+from benchmarks.display import Display
+from benchmarks.operator import Operator
+from benchmarks.summary import summary
+from coordinator.run_folder import RESULT, claim_folder
+from federa.config import Experiment
+from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, FederaError
+from protos.federation_pb2 import Progress
+
+STOP_WAIT_S = 60.0
+"""How long a run that was interrupted may take to end in order."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        experiment = experiment_from(options)
+        if options.print_config:
+            print(experiment.to_yaml(), end="")
+            return EXIT_OK
+        out = options.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+        claim_folder(out)
+        return asyncio.run(_bench(options, experiment, out))
+    except FederaError as error:
+        print(f"federa-bench: {error}", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return EXIT_INTERRUPTED
+
+
+async def _bench(options: argparse.Namespace, experiment: Experiment, out: Path) -> int:
+    console = Console()
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    async with AsyncExitStack() as stack:
+        cluster = None
+        if options.coordinator is None:
+            cluster = LocalCluster(out, experiment.federation.devices)
+            stack.push_async_callback(cluster.stop)
+            console.print(f"starting a coordinator and {experiment.federation.devices} workers here")
+            await cluster.start()
+        operator = await stack.enter_async_context(Operator(cluster.address if cluster else options.coordinator))
+        experiment_id = await operator.submit(experiment)
+        with Display(console, experiment.target.metric) as display:
+            last = await _follow(operator, experiment_id, display, cluster)
+        for path in last.files:
+            await operator.fetch(experiment_id, path, out / path)
+    return _conclude(console, last, out)
+
+
+async def _follow(operator: Operator, experiment_id: str, display: Display, cluster: LocalCluster | None) -> Progress:
+    """Watch to the end. Ctrl-C ends the experiment in order; a process of ours that dies ends it with an error."""
+    watching = asyncio.ensure_future(_watch(operator, experiment_id, display))
+    waits: set[asyncio.Future[object]] = {watching}  # type: ignore[arg-type]
+    if cluster is not None:
+        waits.add(asyncio.ensure_future(cluster.failure()))  # type: ignore[arg-type]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if not watching.done():
+            failure = next(str(wait.result()) for wait in waits if wait.done())
+            with suppress(FederaError):
+                await operator.cancel(experiment_id)
+            raise FederaError(failure)
+        return watching.result()
+    except asyncio.CancelledError:
+        await operator.cancel(experiment_id)
+        return await asyncio.wait_for(watching, STOP_WAIT_S)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def _watch(operator: Operator, experiment_id: str, display: Display) -> Progress:
+    snapshot = Progress()
+    async for snapshot in operator.watch(experiment_id):
+        display.show(snapshot)
+    if not snapshot.over:
+        raise FederaError("the coordinator went away before the experiment was over")
+    return snapshot
+
+
+def _conclude(console: Console, last: Progress, out: Path) -> int:
+    outcome = last.outcome
+    failed = outcome.exit_code in (EXIT_ERROR, EXIT_BAD_INPUT)
+    if (out / RESULT).exists():
+        result = json.loads((out / RESULT).read_text())
+        if result["runs"] and not failed:
+            console.print(summary(result))
+            console.print("joules: not measured, the power meter is not built yet", style="dim", highlight=False)
+        console.print(f"results: {out / RESULT}, {out / 'report.html'}", highlight=False, soft_wrap=True)
+    if outcome.message:
+        print(f"federa-bench: {outcome.message}", file=sys.stderr)
+    return int(outcome.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

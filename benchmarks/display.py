@@ -1,0 +1,125 @@
+"""The live display of an experiment: on a terminal it is drawn in place, elsewhere a line a round is printed."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from protos.federation_pb2 import Progress, WorkerProgress
+
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def human_bytes(count: float | None) -> str:
+    """Bytes in decimal units, as networks count them."""
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def human_seconds(seconds: float | None) -> str:
+    """Seconds as people say them."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+class Display:
+    """A context manager; `show` every snapshot."""
+
+    def __init__(self, console: Console, metric: str) -> None:
+        self._console = console
+        self._metric = metric
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._printed: tuple[int, int, str] = (0, 0, "")
+
+    def __enter__(self) -> Display:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Take in a snapshot."""
+        if self._live:
+            self._live.update(self.render(progress))
+        self._print_news(progress)
+
+    def _print_news(self, progress: Progress) -> None:
+        """A lasting line for each finished round; off a terminal also for each stage with something to say."""
+        run = progress.run
+        number, shown, said = self._printed
+        if progress.run_number != number:
+            number, shown, said = progress.run_number, 0, ""
+        for round_ in range(shown + 1, len(run.values) + 1):
+            value = run.values[round_ - 1]
+            self._console.print(
+                f"{run.method:8} round {round_:3}  {self._metric} {value:.4f} (target {run.target:g})  "
+                f"{human_seconds(run.elapsed_s)}  down {human_bytes(run.bytes_down)}  up {human_bytes(run.bytes_up)}",
+                highlight=False,
+            )
+        words = f"{run.method:8} {run.stage}: {run.note}" if run.note else ""
+        if words and words != said and not self._live:
+            self._console.print(words, highlight=False)
+        self._printed = (number, len(run.values), words or said)
+
+    def render(self, progress: Progress) -> RenderableType:
+        """One frame."""
+        run = progress.run
+        title = Text()
+        title.append(f"{run.method} ", style="bold")
+        title.append(f"run {progress.run_number} of {progress.run_count}", style="dim")
+        value = run.values[-1] if run.values else 0.0
+        facts = Table.grid(padding=(0, 2))
+        facts.add_column(style="dim", min_width=10)
+        facts.add_column(min_width=44)
+        facts.add_row("stage", f"{run.stage}  {run.note}".rstrip())
+        updates = f", {run.updates} of {run.expected} updates" if run.expected else ""
+        facts.add_row("round", f"{run.round} of at most {run.rounds}{updates}")
+        accuracy = Table.grid(padding=(0, 1))
+        reached = value >= run.target > 0
+        bar = ProgressBar(
+            total=1.0, completed=min(1.0, value / run.target if run.target else 0.0), width=24, finished_style="green"
+        )
+        style = "bold green" if reached else "bold"
+        accuracy.add_row(bar, Text(f"{value:.3f}" if run.values else "–", style=style), f"target {run.target:g}")
+        facts.add_row(self._metric, accuracy)
+        if len(run.values) > 1:
+            facts.add_row("so far", _sparkline(list(run.values)[-44:]))
+        facts.add_row("time", human_seconds(run.elapsed_s) + " in rounds")
+        facts.add_row("bytes", f"{human_bytes(run.bytes_down)} down, {human_bytes(run.bytes_up)} up")
+        return Group(title, facts, _workers(progress.workers))
+
+
+def _workers(workers: list[WorkerProgress] | object) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("worker", "doing", "", "computes on"):
+        table.add_column(column)
+    for worker in workers:  # type: ignore[attr-defined]
+        busy = worker.phase not in ("", "idle")
+        doing = f"{worker.phase} client {worker.client}" if busy else worker.phase or "joining"
+        bar = ProgressBar(total=1.0, completed=worker.progress, width=16) if worker.phase == "train" else ""
+        table.add_row(worker.name, doing, bar, Text(worker.device, style="dim"))
+    return table
+
+
+def _sparkline(values: list[float]) -> str:
+    return "".join(_SPARKS[min(len(_SPARKS) - 1, int(value * len(_SPARKS)))] for value in values)

@@ -1,0 +1,86 @@
+"""An operator's side of the wire: submit an experiment, watch it, end it, fetch its files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+
+from federa import __version__
+from federa.config import Experiment
+from federa.errors import BadInput, FederaError
+from protos import federation_pb2 as pb
+from protos.channel import client_options
+from protos.federation_pb2_grpc import OperationStub
+from protos.streams import Assembler, StreamError
+
+REACH_WAIT_S = 10.0
+FILE_LIMIT_BYTES = 64 << 30
+
+
+class Operator:
+    """A connection to one coordinator, as an async context manager. Every method raises FederaError in one line."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def __aenter__(self) -> Operator:
+        self._channel = grpc.aio.insecure_channel(self._address, options=client_options())
+        self._stub = OperationStub(self._channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def submit(self, experiment: Experiment) -> str:
+        """Queue an experiment; returns its id."""
+        request = pb.SubmitRequest(experiment_json=experiment.model_dump_json(), federa_version=__version__)
+        try:
+            reply = await self._stub.Submit(request, wait_for_ready=True, timeout=REACH_WAIT_S)
+        except grpc.aio.AioRpcError as error:
+            raise self._explain(error) from None
+        return str(reply.experiment_id)
+
+    async def watch(self, experiment_id: str) -> AsyncIterator[pb.Progress]:
+        """Snapshots until the experiment is over."""
+        try:
+            async for snapshot in self._stub.Watch(pb.WatchRequest(experiment_id=experiment_id)):
+                yield snapshot
+        except grpc.aio.AioRpcError as error:
+            raise self._explain(error) from None
+
+    async def cancel(self, experiment_id: str) -> None:
+        """End it early."""
+        try:
+            await self._stub.Cancel(pb.CancelRequest(experiment_id=experiment_id), timeout=REACH_WAIT_S)
+        except grpc.aio.AioRpcError as error:
+            raise self._explain(error) from None
+
+    async def fetch(self, experiment_id: str, path: str, target: Path) -> None:
+        """Bring one file of the result to `target`."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(target.name + ".new")
+        try:
+            with fresh.open("wb") as file:
+                assembler = Assembler(file.write, size_limit=FILE_LIMIT_BYTES)
+                async for chunk in self._stub.Fetch(pb.FetchRequest(experiment_id=experiment_id, path=path)):
+                    assembler.feed(chunk)
+                assembler.finish()
+            fresh.replace(target)
+        except grpc.aio.AioRpcError as error:
+            raise self._explain(error) from None
+        except StreamError as error:
+            raise FederaError(f"{path} did not arrive whole: {error}") from None
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def _explain(self, error: grpc.aio.AioRpcError) -> FederaError:
+        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            return BadInput(str(error.details()))
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            return FederaError(f"--coordinator: nobody answers at {self._address} ({error.details()})")
+        return FederaError(f"the coordinator at {self._address}: {error.code().name}: {error.details()}")

@@ -1,0 +1,128 @@
+"""An experiment under way: its runs, one after the other, and its folder."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from coordinator.learner import Learner, ModelLearner
+from coordinator.progress import ProgressBoard
+from coordinator.report import write_report
+from coordinator.result import write_results
+from coordinator.run import Run
+from coordinator.run_folder import FINAL_STATE, REPORT, RESULT, RunFolder
+from coordinator.sessions import Sessions
+from federa.config import Experiment
+from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError
+from protos.federation_pb2 import Outcome
+
+log = logging.getLogger("federa.coordinator")
+
+LearnerFactory = Callable[[Experiment], Learner]
+
+
+class Campaign:
+    """One submitted experiment. A run of its own fills the folder itself; of several runs each has a folder below it,
+    by method, and the folder's result.json and report.html hold them all."""
+
+    def __init__(
+        self,
+        experiment_id: str,
+        experiment: Experiment,
+        path: Path,
+        sessions: Sessions,
+        make_learner: LearnerFactory = ModelLearner,
+    ) -> None:
+        self.experiment_id = experiment_id
+        self.experiment = experiment
+        self.path = path
+        self.run: Run | None = None
+        self._runs = list(experiment.runs())
+        self.board = ProgressBoard(experiment_id, len(self._runs))
+        self._sessions = sessions
+        self._make_learner = make_learner
+        self._task: asyncio.Task[bool] | None = None
+        self._cancelled = False
+        self._started = False
+
+    async def execute(self) -> Outcome:
+        """All runs. Never raises for a run's sake: the outcome carries the exit code and, in one line, why."""
+        if self.board.snapshot().over:
+            return self.board.snapshot().outcome
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._started = True
+        missed = []
+        outcome = Outcome(exit_code=EXIT_OK)
+        for config in self._runs:
+            if self._cancelled:
+                break
+            name = config.method.name
+            try:
+                if not await self._execute(config):
+                    missed.append(name)
+            except asyncio.CancelledError:
+                outcome = Outcome(exit_code=EXIT_INTERRUPTED, message=f"{name} was ended early")
+                break
+            except FederaError as error:
+                outcome = Outcome(exit_code=error.exit_code, message=str(error))
+                break
+            except Exception as error:
+                log.exception("the run of %s failed", name)
+                outcome = Outcome(exit_code=EXIT_ERROR, message=f"{name}: {type(error).__name__}: {error}")
+                break
+        if self._cancelled:
+            outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended early by the user")
+        elif missed and outcome.exit_code == EXIT_OK:
+            goal = f"{self.experiment.target.metric} {self.experiment.target.value:g}"
+            outcome = Outcome(exit_code=EXIT_TARGET_MISSED, message=f"{', '.join(missed)} did not reach {goal}")
+        await asyncio.to_thread(self._write)
+        self.board.end(outcome, self._files())
+        return outcome
+
+    def cancel(self) -> None:
+        """End the run under way, and start no other. One that still waits in the queue is over at once."""
+        self._cancelled = True
+        if not self._started:
+            self.board.end(Outcome(exit_code=EXIT_INTERRUPTED, message="ended before it began"), [])
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _execute(self, config: Experiment) -> bool:
+        method = config.method.name
+        self.board.next_run(method, config.federation.rounds, config.target.value)
+        self.run = Run(
+            run_id=f"{self.experiment_id}-{method}",
+            config=config,
+            folder=RunFolder(self._folder(method)),
+            learner=self._make_learner(config),
+            sessions=self._sessions,
+            board=self.board,
+        )
+        # A task of its own: cancelling it ends the run and lets this method write the results.
+        self._task = asyncio.ensure_future(self.run.execute())
+        try:
+            return await self._task
+        finally:
+            self._task = self.run = None
+
+    def _folder(self, method: str) -> Path:
+        return self.path if len(self._runs) == 1 else self.path / method
+
+    def _write(self) -> None:
+        runs = []
+        for config in self._runs:
+            folder = self._folder(config.method.name)
+            if (folder / RESULT).exists():
+                result = json.loads((folder / RESULT).read_text())
+                if len(self._runs) > 1:
+                    write_report(result, folder / REPORT)
+                runs.extend({**run, "environment": result["environment"]} for run in result["runs"])
+        write_report(write_results(self.path, runs), self.path / REPORT)
+
+    def _files(self) -> list[str]:
+        folders = {self.path, *(self._folder(config.method.name) for config in self._runs)}
+        found = [folder / name for folder in folders for name in (RESULT, REPORT, FINAL_STATE)]
+        return sorted(str(path.relative_to(self.path)) for path in found if path.exists())

@@ -1,0 +1,96 @@
+"""The coordinator's own model: where the start state comes from, and what a state is worth."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from federa.config import Experiment
+from federa.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from federa.data.batches import Examples
+    from federa.scoring import Score
+    from federa.tuned_model import TunedModel
+
+Part = Literal["validation", "test"]
+
+
+class Learner(Protocol):
+    """What a run asks of a model. Calls are made one at a time, off the event loop."""
+
+    labels: tuple[str, ...]
+    base_digest: str
+    data_digest: str
+    shards: list[list[int]]
+    """For each client, its documents' indices in the corpus."""
+    trainable_parameters: int
+    start_s: float
+    """Seconds that the method's start took (FeDeRA: the SVD)."""
+
+    def prepare(self) -> bytes:
+        """Load everything and return the start state's blob. Raises BadInput."""
+        ...
+
+    def evaluate(self, state: Path, part: Part) -> Score:
+        """The score of a state file on a part of the corpus that no client sees."""
+        ...
+
+
+class ModelLearner:
+    """The real one. Evaluation is in fp32 on the CPU, so that a score does not depend on the coordinator's hardware."""
+
+    def __init__(self, config: Experiment) -> None:
+        self.config = config
+        self.labels: tuple[str, ...] = ()
+        self.base_digest = ""
+        self.data_digest = ""
+        self.shards: list[list[int]] = []
+        self.trainable_parameters = 0
+        self.start_s = 0.0
+        self._model: TunedModel | None = None
+        self._parts: dict[Part, Examples] = {}
+
+    def prepare(self) -> bytes:
+        from federa.base_model import load_base_model
+        from federa.data.batches import tokenize
+        from federa.data.partition import deal_out
+        from federa.data.sources import read_corpus
+        from federa.data.split import split_corpus
+        from federa.methods import method_class
+        from federa.state import pack
+        from federa.tuned_model import TunedModel
+
+        config = self.config
+        corpus = read_corpus(config.data)
+        split = split_corpus(corpus, config.data.validation, config.data.test)
+        self.labels, self.data_digest = corpus.label_names, corpus.digest()
+        dealt = deal_out(
+            [corpus.labels[index] for index in split.train],
+            config.federation.clients,
+            config.data.partition,
+            derive_seed(config.seed, "partition"),
+        )
+        self.shards = [[split.train[position] for position in shard] for shard in dealt]
+        base = load_base_model(config.model, len(self.labels), config.seed)
+        self.base_digest = base.digest
+        held_out: dict[Part, tuple[int, ...]] = {"validation": split.validation, "test": split.test}
+        for part, indices in held_out.items():
+            self._parts[part] = tokenize(corpus.take(indices), base.tokenizer, config.data.max_length)
+        model = TunedModel(base, method_class(config.method.name)(config.adapter))
+        self.trainable_parameters = model.trainable_parameters
+        began = time.monotonic()
+        start = model.start(config.seed)
+        self.start_s = time.monotonic() - began
+        model.install()
+        self._model = model
+        return pack({name: value.numpy() for name, value in start.items()})
+
+    def evaluate(self, state: Path, part: Part) -> Score:
+        from federa.scoring import score
+        from federa.state import unpack
+
+        assert self._model is not None, "prepare() comes first"
+        self._model.load(unpack(state.read_bytes()))
+        return score(self._model.model, self._parts[part])

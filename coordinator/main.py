@@ -1,0 +1,82 @@
+"""federa-coordinator: serve one experiment, or stay up for those that federa-bench submits."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from coordinator.campaign import LearnerFactory
+from coordinator.learner import ModelLearner
+from coordinator.run_folder import claim_folder
+from coordinator.server import Coordinator
+from federa import __version__
+from federa.config import Experiment, parse_experiment, read_tree
+from federa.errors import EXIT_INTERRUPTED, EXIT_OK, FederaError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parse = argparse.ArgumentParser(prog="federa-coordinator", description=__doc__)
+    what = parse.add_mutually_exclusive_group(required=True)
+    what.add_argument("--experiment", type=Path, metavar="FILE.yaml", help="run this experiment and exit")
+    what.add_argument("--serve", action="store_true", help="stay up for experiments that federa-bench submits")
+    parse.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results")
+    parse.add_argument("--listen", default="127.0.0.1:50051", metavar="HOST:PORT", help="default: %(default)s")
+    parse.add_argument("--version", action="version", version=f"federa {__version__}")
+    return parse
+
+
+def main(arguments: list[str] | None = None, make_learner: LearnerFactory = ModelLearner) -> int:
+    """Run the command; returns the exit code. `make_learner` lets a test serve a run without a model."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        experiment = parse_experiment(read_tree(options.experiment)) if options.experiment else None
+        claim_folder(options.out)
+        return asyncio.run(_serve(options.out.resolve(), options.listen, experiment, make_learner))
+    except FederaError as error:
+        print(f"federa-coordinator: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+async def _serve(path: Path, listen: str, experiment: Experiment | None, make_learner: LearnerFactory) -> int:
+    coordinator = Coordinator(path, make_learner)
+    server, address = await coordinator.serve(listen)
+    # Whoever started this process reads the port from here.
+    print(f"listening on {address}", flush=True)
+    interrupted = False
+    main_task = asyncio.current_task()
+    assert main_task is not None
+
+    def stop(by_keyboard: bool) -> None:
+        nonlocal interrupted
+        interrupted = interrupted or by_keyboard
+        # The first signal ends the run in order; a second one, or one while idle, ends the process.
+        if coordinator.stopping or not coordinator.stop():
+            main_task.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, stop, True)
+    loop.add_signal_handler(signal.SIGTERM, stop, False)
+    try:
+        if experiment is None:
+            await coordinator.work()
+            return EXIT_INTERRUPTED if interrupted else EXIT_OK
+        campaign = coordinator.queue(experiment, path)
+        outcome = await coordinator.work_once()
+        if outcome.message:
+            print(f"federa-coordinator: {outcome.message}", file=sys.stderr)
+        logging.getLogger("federa.coordinator").info("results are in %s", campaign.path)
+        return outcome.exit_code
+    except asyncio.CancelledError:
+        return EXIT_INTERRUPTED if interrupted else EXIT_OK
+    finally:
+        await server.stop(grace=1.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

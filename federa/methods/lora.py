@@ -1,0 +1,87 @@
+"""LoRA (arXiv 2106.09685) in federated averaging: factors A and B beside frozen weights, B = 0 at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from federa.errors import BadInput
+from federa.methods.base import Method
+from federa.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear
+    from torch import nn
+
+NAME = "default"
+"""PEFT keeps adapters by name; a model here has one, under PEFT's own default name."""
+
+# Query and value by architecture, where PEFT's table has no entry or another choice (it has none for DistilBERT).
+QUERY_AND_VALUE = {
+    "distilbert": ("q_lin", "v_lin"),
+    "deberta-v2": ("query_proj", "value_proj"),
+}
+
+
+class LoRA(Method):
+    """PEFT's LoRA layers on the target matrices. A is drawn once, on the coordinator, and sent."""
+
+    learning_rate = 1e-2
+
+    def build(self, model: nn.Module) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        targets = self._targets(model)
+        config = LoraConfig(
+            r=self.adapter.r,
+            lora_alpha=self.adapter.alpha,  # type: ignore[arg-type]  # PEFT says int and computes with any number
+            lora_dropout=self.adapter.dropout,
+            target_modules=targets,
+            bias="none",
+        )
+        inject_adapter_in_model(config, model, adapter_name=NAME)
+        for _, layer in lora_layers(model):
+            # The frozen matrix and the factors meet under autocast; PEFT's own cast of the input to the factors'
+            # fp32 would be undone there at once, at the price of two passes over the activations.
+            layer.cast_input_dtype_enabled = False
+
+    def trains(self, name: str) -> bool:
+        return ".lora_A." in name or ".lora_B." in name
+
+    def start(self, model: nn.Module, seed: int) -> None:
+        import torch
+
+        for name, layer in lora_layers(model):
+            generator = torch.Generator().manual_seed(derive_seed(seed, "lora", name))
+            factor = layer.lora_A[NAME].weight
+            # PEFT's Kaiming-uniform with a = sqrt(5): bound 1 / sqrt(in_features).
+            bound = factor.shape[1] ** -0.5
+            with torch.no_grad():
+                factor.uniform_(-bound, bound, generator=generator)
+                layer.lora_B[NAME].weight.zero_()
+
+    def _targets(self, model: nn.Module) -> list[str]:
+        from torch import nn as layers
+
+        kind = str(model.config.model_type)  # type: ignore[union-attr]
+        chosen = self.adapter.targets
+        targets = list(QUERY_AND_VALUE.get(kind, ("query", "value")) if chosen == "auto" else chosen)
+        linear = {name: module for name, module in model.named_modules() if isinstance(module, layers.Linear)}
+        for target in targets:
+            found = [module for name, module in linear.items() if name == target or name.endswith(f".{target}")]
+            if not found:
+                ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
+                raise BadInput(f"adapter.targets: {kind} has no linear layer {target!r}; it has {', '.join(ends)}")
+            rank = min(min(module.weight.shape) for module in found)
+            if self.adapter.r > rank:
+                raise BadInput(f"adapter.r must be at most {rank}, the rank of {target!r}, not {self.adapter.r}")
+        return targets
+
+
+def lora_layers(model: nn.Module) -> Iterator[tuple[str, Linear]]:
+    """The model's LoRA layers by name, in the model's order."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            yield name, module  # type: ignore[misc]

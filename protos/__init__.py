@@ -1,0 +1,1 @@
+"""The wire: messages, generated stubs, tensor streams and channel settings. Nothing here knows torch."""

@@ -1,0 +1,355 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Chunk(_message.Message):
+    __slots__ = ("header", "data")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    header: StreamHeader
+    data: bytes
+    def __init__(self, header: _Optional[_Union[StreamHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class StreamHeader(_message.Message):
+    __slots__ = ("size", "sha256", "update")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    sha256: bytes
+    update: UpdateHeader
+    def __init__(self, size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., update: _Optional[_Union[UpdateHeader, _Mapping]] = ...) -> None: ...
+
+class UpdateHeader(_message.Message):
+    __slots__ = ("run_id", "round", "client", "worker", "examples", "loss", "step_ms")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    STEP_MS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    client: int
+    worker: str
+    examples: int
+    loss: float
+    step_ms: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., worker: _Optional[str] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., step_ms: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class DownloadRequest(_message.Message):
+    __slots__ = ("run_id", "sha256", "worker")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    sha256: bytes
+    worker: str
+    def __init__(self, run_id: _Optional[str] = ..., sha256: _Optional[bytes] = ..., worker: _Optional[str] = ...) -> None: ...
+
+class UploadReply(_message.Message):
+    __slots__ = ("already_accepted",)
+    ALREADY_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    already_accepted: bool
+    def __init__(self, already_accepted: bool = ...) -> None: ...
+
+class WorkerMessage(_message.Message):
+    __slots__ = ("hello", "heartbeat", "prepared", "trouble", "activity", "phase_time", "released")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    PREPARED_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    PHASE_TIME_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    heartbeat: Heartbeat
+    prepared: Prepared
+    trouble: Trouble
+    activity: Activity
+    phase_time: PhaseTime
+    released: Released
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., phase_time: _Optional[_Union[PhaseTime, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol", "name", "instance", "versions", "device", "clients", "own_data")
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class DeviceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    OWN_DATA_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    name: str
+    instance: str
+    versions: _containers.ScalarMap[str, str]
+    device: _containers.ScalarMap[str, str]
+    clients: _containers.RepeatedScalarFieldContainer[int]
+    own_data: bool
+    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., instance: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., device: _Optional[_Mapping[str, str]] = ..., clients: _Optional[_Iterable[int]] = ..., own_data: bool = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("sequence",)
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+
+class Prepared(_message.Message):
+    __slots__ = ("run_id", "precision", "device")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    precision: str
+    device: str
+    def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
+
+class Trouble(_message.Message):
+    __slots__ = ("run_id", "round", "client", "message", "bad_input")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    BAD_INPUT_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    client: int
+    message: str
+    bad_input: bool
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., message: _Optional[str] = ..., bad_input: bool = ...) -> None: ...
+
+class Activity(_message.Message):
+    __slots__ = ("run_id", "round", "client", "phase", "progress")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    client: int
+    phase: str
+    progress: float
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., phase: _Optional[str] = ..., progress: _Optional[float] = ...) -> None: ...
+
+class PhaseTime(_message.Message):
+    __slots__ = ("run_id", "round", "client", "phase", "seconds")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    client: int
+    phase: str
+    seconds: float
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., phase: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class Released(_message.Message):
+    __slots__ = ("run_id",)
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    def __init__(self, run_id: _Optional[str] = ...) -> None: ...
+
+class CoordinatorMessage(_message.Message):
+    __slots__ = ("welcome", "heartbeat", "prepare", "train", "release")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    PREPARE_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    heartbeat: Heartbeat
+    prepare: Prepare
+    train: Train
+    release: Release
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("heartbeat_s", "versions")
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    heartbeat_s: float
+    versions: _containers.ScalarMap[str, str]
+    def __init__(self, heartbeat_s: _Optional[float] = ..., versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Prepare(_message.Message):
+    __slots__ = ("run_id", "experiment_json", "base_digest", "data_digest", "labels", "start_sha256", "shards")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DATA_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    START_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    experiment_json: str
+    base_digest: str
+    data_digest: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    start_sha256: bytes
+    shards: _containers.RepeatedCompositeFieldContainer[Shard]
+    def __init__(self, run_id: _Optional[str] = ..., experiment_json: _Optional[str] = ..., base_digest: _Optional[str] = ..., data_digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., start_sha256: _Optional[bytes] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ...) -> None: ...
+
+class Shard(_message.Message):
+    __slots__ = ("client", "indices")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    client: int
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, client: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Train(_message.Message):
+    __slots__ = ("run_id", "round", "state_sha256", "clients")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    STATE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    state_sha256: bytes
+    clients: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., state_sha256: _Optional[bytes] = ..., clients: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Release(_message.Message):
+    __slots__ = ("run_id", "reason")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    reason: str
+    def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SubmitRequest(_message.Message):
+    __slots__ = ("experiment_json", "federa_version")
+    EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    FEDERA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    experiment_json: str
+    federa_version: str
+    def __init__(self, experiment_json: _Optional[str] = ..., federa_version: _Optional[str] = ...) -> None: ...
+
+class SubmitReply(_message.Message):
+    __slots__ = ("experiment_id",)
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    experiment_id: str
+    def __init__(self, experiment_id: _Optional[str] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("experiment_id",)
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    experiment_id: str
+    def __init__(self, experiment_id: _Optional[str] = ...) -> None: ...
+
+class CancelRequest(_message.Message):
+    __slots__ = ("experiment_id",)
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    experiment_id: str
+    def __init__(self, experiment_id: _Optional[str] = ...) -> None: ...
+
+class CancelReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class FetchRequest(_message.Message):
+    __slots__ = ("experiment_id", "path")
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    experiment_id: str
+    path: str
+    def __init__(self, experiment_id: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("experiment_id", "run", "run_number", "run_count", "workers", "over", "outcome", "files")
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    RUN_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RUN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    experiment_id: str
+    run: RunProgress
+    run_number: int
+    run_count: int
+    workers: _containers.RepeatedCompositeFieldContainer[WorkerProgress]
+    over: bool
+    outcome: Outcome
+    files: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, experiment_id: _Optional[str] = ..., run: _Optional[_Union[RunProgress, _Mapping]] = ..., run_number: _Optional[int] = ..., run_count: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[WorkerProgress, _Mapping]]] = ..., over: bool = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., files: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RunProgress(_message.Message):
+    __slots__ = ("method", "stage", "round", "rounds", "values", "target", "elapsed_s", "bytes_down", "bytes_up", "updates", "expected", "note")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DOWN_FIELD_NUMBER: _ClassVar[int]
+    BYTES_UP_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    stage: str
+    round: int
+    rounds: int
+    values: _containers.RepeatedScalarFieldContainer[float]
+    target: float
+    elapsed_s: float
+    bytes_down: int
+    bytes_up: int
+    updates: int
+    expected: int
+    note: str
+    def __init__(self, method: _Optional[str] = ..., stage: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., target: _Optional[float] = ..., elapsed_s: _Optional[float] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., updates: _Optional[int] = ..., expected: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+
+class WorkerProgress(_message.Message):
+    __slots__ = ("name", "phase", "client", "progress", "device")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    phase: str
+    client: int
+    progress: float
+    device: str
+    def __init__(self, name: _Optional[str] = ..., phase: _Optional[str] = ..., client: _Optional[int] = ..., progress: _Optional[float] = ..., device: _Optional[str] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("exit_code", "message")
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    exit_code: int
+    message: str
+    def __init__(self, exit_code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
