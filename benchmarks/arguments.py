@@ -95,7 +95,11 @@ def _methods(names: str, described: object) -> list[Any]:
     if unknown:
         raise BadInput(f"--method: must be one or several of {', '.join(METHODS)}, or all, not {unknown[0]!r}")
     # A method keeps what the experiment file says of it, such as its learning rate.
-    known = {entry.get("name"): entry for entry in described if isinstance(entry, dict)} if isinstance(described, list) else {}
+    known = (
+        {entry.get("name"): entry for entry in described if isinstance(entry, dict)}
+        if isinstance(described, list)
+        else {}
+    )
     return [known.get(name, {"name": name}) for name in wanted]
 
 

@@ -10,6 +10,7 @@ import sys
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -71,9 +72,9 @@ async def _bench(options: argparse.Namespace, experiment: Experiment, out: Path)
 async def _follow(operator: Operator, experiment_id: str, display: Display, cluster: LocalCluster | None) -> Progress:
     """Watch to the end. Ctrl-C ends the experiment in order; a process of ours that dies ends it with an error."""
     watching = asyncio.ensure_future(_watch(operator, experiment_id, display))
-    waits: set[asyncio.Future[object]] = {watching}  # type: ignore[arg-type]
+    waits: set[asyncio.Future[Any]] = {watching}
     if cluster is not None:
-        waits.add(asyncio.ensure_future(cluster.failure()))  # type: ignore[arg-type]
+        waits.add(asyncio.ensure_future(cluster.failure()))
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if not watching.done():

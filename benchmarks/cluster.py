@@ -78,7 +78,9 @@ class LocalCluster:
                     process.kill()
                     await process.wait()
 
-    async def _spawn(self, name: str, arguments: Sequence[str], stdout: int | None = None) -> asyncio.subprocess.Process:
+    async def _spawn(
+        self, name: str, arguments: Sequence[str], stdout: int | None = None
+    ) -> asyncio.subprocess.Process:
         with (self.logs / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

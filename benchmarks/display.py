@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -109,11 +110,11 @@ class Display:
         return Group(title, facts, _workers(progress.workers))
 
 
-def _workers(workers: list[WorkerProgress] | object) -> RenderableType:
+def _workers(workers: Iterable[WorkerProgress]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("worker", "doing", "", "computes on"):
         table.add_column(column)
-    for worker in workers:  # type: ignore[attr-defined]
+    for worker in workers:
         busy = worker.phase not in ("", "idle")
         doing = f"{worker.phase} client {worker.client}" if busy else worker.phase or "joining"
         bar = ProgressBar(total=1.0, completed=worker.progress, width=16) if worker.phase == "train" else ""

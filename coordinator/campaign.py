@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from coordinator.learner import Learner, ModelLearner
 from coordinator.progress import ProgressBoard
@@ -112,7 +113,7 @@ class Campaign:
         return self.path if len(self._runs) == 1 else self.path / method
 
     def _write(self) -> None:
-        runs = []
+        runs: list[dict[str, Any]] = []
         for config in self._runs:
             folder = self._folder(config.method.name)
             if (folder / RESULT).exists():

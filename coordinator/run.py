@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from coordinator.aggregation import Update, average
 from coordinator.hosting import Wish, assign_clients
 from coordinator.intake import Intake, Refused
-from coordinator.learner import Learner
+from coordinator.learner import Learner, Part
 from coordinator.ledger import Ledger
 from coordinator.progress import ProgressBoard
 from coordinator.result import environment, run_result, write_results
@@ -37,7 +37,7 @@ class _Ready:
 
 
 class Run:
-    """Create it, then `execute`. Worker streams call `joined`, `left` and `heard`; transfers `download` and `upload`."""
+    """Create it, then `execute`. Worker streams call `joined`, `left` and `heard`, transfers the rest."""
 
     def __init__(
         self,
@@ -223,9 +223,9 @@ class Run:
         self._write_result()
         self._events.put_nowait(Evaluated(order.round, value))
 
-    async def _evaluate(self, part: str) -> float:
+    async def _evaluate(self, part: Part) -> float:
         began = time.monotonic()
-        score = await asyncio.to_thread(self._learner.evaluate, self.folder.state(self._state), part)  # type: ignore[arg-type]
+        score = await asyncio.to_thread(self._learner.evaluate, self.folder.state(self._state), part)
         self._evaluation_s += time.monotonic() - began
         self.ledger.note(evaluation_s=self._evaluation_s)
         return score.accuracy

@@ -96,7 +96,9 @@ class Coordinator:
         except RuntimeError:
             bound = 0
         if bound == 0:
-            raise BadInput(f"--listen: cannot listen on {address}: the port is in use or the address is not this host's")
+            raise BadInput(
+                f"--listen: cannot listen on {address}: the port is in use or the address is not this host's"
+            )
         await server.start()
         return server, f"{host}:{bound}"
 

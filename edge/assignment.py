@@ -84,9 +84,7 @@ class Assignment:
         setup = self._setup
         log.info("prepared run %s on %s in %s", self.run_id, setup.device, setup.precision)
         self._report(
-            pb.WorkerMessage(
-                prepared=pb.Prepared(run_id=self.run_id, device=setup.device, precision=setup.precision)
-            )
+            pb.WorkerMessage(prepared=pb.Prepared(run_id=self.run_id, device=setup.device, precision=setup.precision))
         )
         self._activity(0, 0, "idle")
         if self._idle_since is None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge.trainer import Trainer
     from federa.config import Experiment
     from federa.data.batches import Examples
+    from federa.data.corpus import Corpus
     from federa.tuned_model import TunedModel
 
 
@@ -125,9 +126,7 @@ class TorchEngine:
         self._model.install()  # in fp32, before the cast below
         self._model.model.to(self._device)
         self._model.freeze(self._precision.dtype)
-        self._trainer = Trainer(
-            self._model, self._config.training, self._config.method.rate, self._precision
-        )
+        self._trainer = Trainer(self._model, self._config.training, self._config.method.rate, self._precision)
 
     def train(self, round_: int, client: int, state: bytes, on_step: Callable[[float], None]) -> TrainedClient:
         from federa.seeds import derive_seed
@@ -161,7 +160,7 @@ class TorchEngine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _corpora(self, order: Prepare, config: Experiment):  # type: ignore[no-untyped-def]
+    def _corpora(self, order: Prepare, config: Experiment) -> dict[int, Corpus]:
         """The documents of each hosted client."""
         from federa.data.sources import read_corpus, read_file
 

@@ -30,7 +30,8 @@ class TunedModel:
             if whole and original != name:
                 raise BadInput(f"adapter.targets: {original} is trained whole, so it cannot have an adapter too")
             if whole or method.trains(name):
-                self.travelling[name] = parameter.requires_grad_(True)
+                parameter.requires_grad_(True)
+                self.travelling[name] = parameter
 
     @property
     def shapes(self) -> Shapes:

@@ -68,7 +68,7 @@ def bucketed_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list
     order = list(range(len(lengths)))
     rng.shuffle(order)
     pool = batch_size * POOL_BATCHES
-    batches = []
+    batches: list[list[int]] = []
     for first in range(0, len(order), pool):
         near = sorted(order[first : first + pool], key=lambda index: lengths[index])
         batches.extend(near[start : start + batch_size] for start in range(0, len(near), batch_size))

@@ -117,9 +117,7 @@ def _hub_rows(data: Data) -> Iterator[Row]:
     try:
         import datasets
     except ImportError:
-        raise BadInput(
-            f"data: {data.source} is no file, and hub data sets need 'pip install federa[hub]'"
-        ) from None
+        raise BadInput(f"data: {data.source} is no file, and hub data sets need 'pip install federa[hub]'") from None
     name, _, config = data.source.partition(":")
     try:
         table = datasets.load_dataset(name, config or None, split="train")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from federa.methods.lora import NAME, LoRA, lora_layers
+from federa.methods.lora import LoRA, lora_layers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,19 +24,17 @@ class FeDeRA(LoRA):
 
         from federa.decomposition import principal_factors
 
-        for _, layer in lora_layers(model):
-            a, b = principal_factors(layer.get_base_layer().weight, self.adapter.r, self.adapter.scale)
+        for layer in lora_layers(model):
+            a, b = principal_factors(layer.weight, self.adapter.r, self.adapter.scale)
             with torch.no_grad():
-                layer.lora_A[NAME].weight.copy_(a)
-                layer.lora_B[NAME].weight.copy_(b)
+                layer.a.copy_(a)
+                layer.b.copy_(b)
 
     def install(self, model: nn.Module) -> None:
         import torch
 
         from federa.decomposition import residual
 
-        for _, layer in lora_layers(model):
-            weight = layer.get_base_layer().weight
-            a, b = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
+        for layer in lora_layers(model):
             with torch.no_grad():
-                weight.copy_(residual(weight, a, b, self.adapter.scale))
+                layer.weight.copy_(residual(layer.weight, layer.a, layer.b, self.adapter.scale))

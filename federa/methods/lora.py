@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from federa.errors import BadInput
 from federa.methods.base import Method
 from federa.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from peft.tuners.lora import Linear
     from torch import nn
 
 NAME = "default"
@@ -40,10 +40,10 @@ class LoRA(Method):
             bias="none",
         )
         inject_adapter_in_model(config, model, adapter_name=NAME)
-        for _, layer in lora_layers(model):
+        for _, module in _modules(model):
             # The frozen matrix and the factors meet under autocast; PEFT's own cast of the input to the factors'
             # fp32 would be undone there at once, at the price of two passes over the activations.
-            layer.cast_input_dtype_enabled = False
+            module.cast_input_dtype_enabled = False
 
     def trains(self, name: str) -> bool:
         return ".lora_A." in name or ".lora_B." in name
@@ -51,19 +51,18 @@ class LoRA(Method):
     def start(self, model: nn.Module, seed: int) -> None:
         import torch
 
-        for name, layer in lora_layers(model):
-            generator = torch.Generator().manual_seed(derive_seed(seed, "lora", name))
-            factor = layer.lora_A[NAME].weight
+        for layer in lora_layers(model):
+            generator = torch.Generator().manual_seed(derive_seed(seed, "lora", layer.name))
             # PEFT's Kaiming-uniform with a = sqrt(5): bound 1 / sqrt(in_features).
-            bound = factor.shape[1] ** -0.5
+            bound = layer.a.shape[1] ** -0.5
             with torch.no_grad():
-                factor.uniform_(-bound, bound, generator=generator)
-                layer.lora_B[NAME].weight.zero_()
+                layer.a.uniform_(-bound, bound, generator=generator)
+                layer.b.zero_()
 
     def _targets(self, model: nn.Module) -> list[str]:
         from torch import nn as layers
 
-        kind = str(model.config.model_type)  # type: ignore[union-attr]
+        kind = str(cast(Any, model.config).model_type)
         chosen = self.adapter.targets
         targets = list(QUERY_AND_VALUE.get(kind, ("query", "value")) if chosen == "auto" else chosen)
         linear = {name: module for name, module in model.named_modules() if isinstance(module, layers.Linear)}
@@ -78,10 +77,25 @@ class LoRA(Method):
         return targets
 
 
-def lora_layers(model: nn.Module) -> Iterator[tuple[str, Linear]]:
-    """The model's LoRA layers by name, in the model's order."""
-    from peft.tuners.lora import LoraLayer
+@dataclass(frozen=True, slots=True)
+class LoraLayer:
+    """One adapted matrix: the frozen `weight` (out x in) and the factors `a` (r x in) and `b` (out x r)."""
+
+    name: str
+    weight: nn.Parameter
+    a: nn.Parameter
+    b: nn.Parameter
+
+
+def lora_layers(model: nn.Module) -> Iterator[LoraLayer]:
+    """The model's adapted matrices, in the model's order."""
+    for name, module in _modules(model):
+        yield LoraLayer(name, module.get_base_layer().weight, module.lora_A[NAME].weight, module.lora_B[NAME].weight)
+
+
+def _modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    from peft.tuners.lora import LoraLayer as PeftLayer
 
     for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
-            yield name, module  # type: ignore[misc]
+        if isinstance(module, PeftLayer):
+            yield name, module

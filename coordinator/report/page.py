@@ -1,0 +1,209 @@
+"""The page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from coordinator.report.numbers import FRACTIONS, escaped, in_words, number_in
+from coordinator.report.sentences import (
+    Record,
+    config_of,
+    devices_of,
+    distinct,
+    gap_sentences,
+    goal_of,
+    joined,
+    lede,
+    link_of,
+    method_of,
+    metric_of,
+    run_labels,
+    run_sentence,
+)
+from coordinator.report.tables import (
+    PHASES,
+    _flat,
+    _pairs,
+    comparison_table,
+    configuration_tables,
+    curve_figure,
+    device_figures,
+)
+
+# As the script draws links and seeds: solid, dot, dash, dashdot, longdash; circle, square, diamond, triangle, x, star.
+DASHES, MARKS = ("none", "2 3", "6 4", "6 3 2 3", "10 5"), "●■◆▲✕★"
+
+
+def write_report(result: dict[str, Any], path: Path) -> None:
+    """Write the page to `path`, all of it or nothing. Raises OSError where the folder cannot be written."""
+    page = render_report(result)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(page)
+        # mkstemp makes files that only their owner can read; a report is there to be passed on.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def render_report(result: dict[str, Any]) -> str:
+    """The page as text. What is missing or null is said in words; no key is required."""
+    from plotly.offline import get_plotlyjs
+
+    result = _finite(result)
+    runs: list[Record] = list(result.get("runs") or [])
+    labels = run_labels(runs)
+    # The browser folds a carriage return into a newline, after which the script's hash would no longer fit.
+    scripts = {"plotly": get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n"), "script": _part("js")}
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts.values()]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    names = {in_words(config_of(run).get("name")) for run in runs} - {""}
+    parts = {
+        "policy": f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:",
+        "title": escaped(names.pop() if len(names) == 1 else "Federated fine-tuning"),
+        "lede": escaped(lede(runs)),
+        "css": _part("css"),
+        "body": _body(result, runs, labels),
+        "result": _json(result),
+        "view": _json(_view(runs, labels)),
+        **scripts,
+    }
+    # One pass: what is put in is never searched for further marks.
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _part("html"))
+
+
+def _json(value: object) -> str:
+    """JSON that can stand in a script element: nothing in it can end the element or a line of JavaScript."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    # A lone surrogate cannot be written as UTF-8; as an escape it comes back as it was.
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    """The same tree with NaN and infinities, which JSON does not have, as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _part(suffix: str) -> str:
+    return resources.files("coordinator.report").joinpath(f"page.{suffix}").read_text(encoding="utf-8")
+
+
+def _facets(run: Record) -> list[tuple[str, str]]:
+    return [("method", method_of(run)), ("link", link_of(run)), ("seed", f"seed {in_words(run.get('seed'))}")]
+
+
+def _view(runs: Sequence[Record], labels: Sequence[str]) -> dict[str, Any]:
+    """What the script needs beside the result: names, places in the order of links and seeds, and shared scales."""
+    orders = [distinct(words[place][1] for words in map(_facets, runs)) for place in range(3)]
+    entries = []
+    for run, label in zip(runs, labels, strict=True):
+        facets = _facets(run)
+        link, seed = (orders[place].index(facets[place][1]) for place in (1, 2))
+        entries.append({"label": label, "facets": [":".join(f) for f in facets], "link": link, "seed_index": seed})
+    metrics = distinct(map(metric_of, runs))
+    percent = bool(metrics) and all(metric in FRACTIONS for metric in metrics)
+    largest = {kind: _shared(runs, kind) for kind in ("seconds", "joules")}
+    return {"runs": entries, "metric": " / ".join(metrics) or "score", "percent": percent, "largest": largest}
+
+
+def _shared(runs: Sequence[Record], kind: str) -> float | None:
+    """The end of a scale that all runs' bars can share, or None where the short ones would vanish on it."""
+    longest = [
+        max(
+            (sum(number_in(v) or 0 for v in (device.get(kind) or {}).values()) for device in devices_of(run)), default=0
+        )
+        for run in runs
+    ]
+    some = [value for value in longest if value > 0]
+    return max(some) if some and max(some) <= 5 * min(some) else None
+
+
+def _filters(runs: Sequence[Record]) -> str:
+    """Buttons that show and hide methods, links and seeds in the figures; they are the figures' legend too."""
+    buttons = []
+    for place in range(3):
+        found = {words[place]: run for run, words in ((run, _facets(run)) for run in runs)}
+        if place and len(found) < 2:
+            continue
+        for order, ((kind, name), run) in enumerate(found.items()):
+            dashes, mark = DASHES[order % len(DASHES)], MARKS[order % len(MARKS)]
+            sample = {
+                "method": f'<span class="dot" data-method="{escaped(run.get("method"))}" aria-hidden="true"></span>',
+                "link": f'<svg viewBox="0 0 28 4"><path d="M0 2h28" stroke-dasharray="{dashes}"/></svg>',
+                "seed": f'<span aria-hidden="true">{mark}</span>',
+            }[kind]
+            facet = f'data-facet="{escaped(f"{kind}:{name}")}"'
+            buttons.append(f'<button type="button" aria-pressed="true" {facet}>{sample}{escaped(name)}</button>')
+    return f'<div class="filters" role="group" aria-label="Runs shown in the figures">{"".join(buttons)}</div>'
+
+
+def _fold(summary: str, content: str) -> str:
+    return f'<details class="fold"><summary>{escaped(summary)}</summary>{content}</details>'
+
+
+def _section(title: str, note: str, content: str) -> str:
+    words = f'<p class="note">{escaped(note)}</p>' if note else ""
+    return f"<section><h2>{escaped(title)}</h2>{words}{content}</section>"
+
+
+def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
+    environment = _flat(result.get("environment"))
+    known = _pairs("Environment", environment) if environment else '<p class="note">No environment was recorded.</p>'
+    if not runs:
+        return f'<p class="empty">No run has been recorded yet.</p><section>{_fold("Environment", known)}</section>'
+    name = next(map(metric_of, runs))
+    gaps = "".join(f"<li>{escaped(gap)}</li>" for gap in gap_sentences(runs, labels))
+    title = name.capitalize()
+    targets = joined(distinct(goal_of(run) for run in runs if number_in(run.get("target")) is not None))
+    dashed = f"Dashed: the target, {targets}." if targets else "No target was set."
+    over_time = curve_figure(runs, labels, "time", "value", f"{title} over time", dashed)
+    traffic = "Down and up together. Dashed: target reached."
+    curves = (
+        over_time,
+        '<div class="pair">',
+        curve_figure(runs, labels, "time", "bytes", "Bytes over time", traffic),
+        curve_figure(runs, labels, "bytes", "value", f"{title} over bytes", dashed),
+        "</div>",
+    )
+    key = "".join(f'<li><i style="background:var(--{phase})"></i>{phase}</li>' for phase in PHASES)
+    pairs = enumerate(zip(runs, labels, strict=True))
+    devices = "".join(device_figures(run, index, label, len(runs) <= 4) for index, (run, label) in pairs)
+    scale = "The runs share one scale." if _shared(runs, "seconds") else "Each run has a scale of its own."
+    scale = scale if len(runs) > 1 else ""
+    recorded = f'<ul class="key">{key}</ul>{devices}' if devices else '<p class="note">No device was recorded.</p>'
+    circle = "A ring marks the round that reached the target. Press a name to hide it."
+    return "".join(
+        (
+            _section("In short", "", f'<ul class="summary">{"".join(map(run_sentence, runs, labels))}</ul>'),
+            _section("Comparison", "", comparison_table(runs, labels)),
+            _section("The way to the target", circle, _filters(runs) + "".join(curves)),
+            _section("Where the devices' time went", scale, recorded),
+            _section(
+                "What was not measured", "", f'<ul class="gaps">{gaps}</ul>' if gaps else "<p>Nothing is missing.</p>"
+            ),
+            _section(
+                "How it was made",
+                "",
+                _fold("Environment", known) + _fold("Configuration", configuration_tables(runs, labels)),
+            ),
+        )
+    )
