@@ -7,7 +7,7 @@ import asyncio
 import json
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _bench(options: argparse.Namespace, experiment: Experiment, out: Path) -> int:
-    console = Console()
+    # Off a terminal rich would wrap the table at 80 columns.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -63,29 +64,38 @@ async def _bench(options: argparse.Namespace, experiment: Experiment, out: Path)
         operator = await stack.enter_async_context(Operator(cluster.address if cluster else options.coordinator))
         experiment_id = await operator.submit(experiment)
         with Display(console, experiment.target.metric) as display:
-            last = await _follow(operator, experiment_id, display, cluster)
+            last, broken = await _follow(operator, experiment_id, display, cluster)
         for path in last.files:
             await operator.fetch(experiment_id, path, out / path)
-    return _conclude(console, last, out)
+    code = _conclude(console, last, out, broken)
+    return EXIT_ERROR if broken else code
 
 
-async def _follow(operator: Operator, experiment_id: str, display: Display, cluster: LocalCluster | None) -> Progress:
-    """Watch to the end. Ctrl-C ends the experiment in order; a process of ours that dies ends it with an error."""
+async def _follow(
+    operator: Operator, experiment_id: str, display: Display, cluster: LocalCluster | None
+) -> tuple[Progress, str]:
+    """Watch to the end. Ctrl-C, or a process of ours that dies, ends the experiment in order and keeps its results so
+    far; the second value says which process died, if one did."""
     watching = asyncio.ensure_future(_watch(operator, experiment_id, display))
     waits: set[asyncio.Future[Any]] = {watching}
     if cluster is not None:
         waits.add(asyncio.ensure_future(cluster.failure()))
+    broken = ""
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if not watching.done():
-            failure = next(str(wait.result()) for wait in waits if wait.done())
-            with suppress(FederaError):
-                await operator.cancel(experiment_id)
-            raise FederaError(failure)
-        return watching.result()
-    except asyncio.CancelledError:
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                return watching.result(), ""
+            broken = next(str(wait.result()) for wait in waits if wait.done())
+        except asyncio.CancelledError:
+            pass
         await operator.cancel(experiment_id)
-        return await asyncio.wait_for(watching, STOP_WAIT_S)
+        return await asyncio.wait_for(watching, STOP_WAIT_S), broken
+    except asyncio.TimeoutError:
+        raise FederaError(f"the coordinator did not end the run within {STOP_WAIT_S:g} s") from None
+    except FederaError as error:
+        # The process that died was the coordinator: nobody is left to ask.
+        raise FederaError(broken) if broken else error from None
     finally:
         for wait in waits:
             wait.cancel()
@@ -100,7 +110,7 @@ async def _watch(operator: Operator, experiment_id: str, display: Display) -> Pr
     return snapshot
 
 
-def _conclude(console: Console, last: Progress, out: Path) -> int:
+def _conclude(console: Console, last: Progress, out: Path, broken: str) -> int:
     outcome = last.outcome
     failed = outcome.exit_code in (EXIT_ERROR, EXIT_BAD_INPUT)
     if (out / RESULT).exists():
@@ -109,8 +119,8 @@ def _conclude(console: Console, last: Progress, out: Path) -> int:
             console.print(summary(result))
             console.print("joules: not measured, the power meter is not built yet", style="dim", highlight=False)
         console.print(f"results: {out / RESULT}, {out / 'report.html'}", highlight=False, soft_wrap=True)
-    if outcome.message:
-        print(f"federa-bench: {outcome.message}", file=sys.stderr)
+    if broken or outcome.message:
+        print(f"federa-bench: {broken or outcome.message}", file=sys.stderr)
     return int(outcome.exit_code)
 
 

@@ -8,11 +8,10 @@ from types import TracebackType
 
 import grpc
 
-from federa import __version__
 from federa.config import Experiment
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
-from protos.channel import client_options
+from protos.channel import PROTOCOL, client_options
 from protos.federation_pb2_grpc import OperationStub
 from protos.streams import Assembler, StreamError
 
@@ -38,7 +37,7 @@ class Operator:
 
     async def submit(self, experiment: Experiment) -> str:
         """Queue an experiment; returns its id."""
-        request = pb.SubmitRequest(experiment_json=experiment.model_dump_json(), federa_version=__version__)
+        request = pb.SubmitRequest(experiment_json=experiment.model_dump_json(), protocol=PROTOCOL)
         try:
             reply = await self._stub.Submit(request, wait_for_ready=True, timeout=REACH_WAIT_S)
         except grpc.aio.AioRpcError as error:
@@ -79,7 +78,7 @@ class Operator:
             fresh.unlink(missing_ok=True)
 
     def _explain(self, error: grpc.aio.AioRpcError) -> FederaError:
-        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+        if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
             return BadInput(str(error.details()))
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             return FederaError(f"--coordinator: nobody answers at {self._address} ({error.details()})")

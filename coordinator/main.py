@@ -75,6 +75,7 @@ async def _serve(path: Path, listen: str, experiment: Experiment | None, make_le
     except asyncio.CancelledError:
         return EXIT_INTERRUPTED if interrupted else EXIT_OK
     finally:
+        coordinator.sessions.close()
         await server.stop(grace=1.0)
 
 

@@ -333,6 +333,8 @@ class Run:
 
     def sent(self, worker: str, wire_bytes: int, state_bytes: int) -> None:
         """A state has gone down to a worker."""
+        if self.over:
+            return
         round_ = max(1, self._board.run.round)
         self.ledger.downloaded(round_=round_, device=worker, wire_bytes=wire_bytes, state_bytes=state_bytes)
         self._count_bytes()
@@ -341,7 +343,7 @@ class Run:
         """An update. Raises Refused."""
         update = first.header.update
         ready = self._ready
-        if ready is None or update.round != ready.rounds.round:
+        if ready is None or self.over or update.round != ready.rounds.round:
             now = ready.rounds.round if ready else 0
             raise Refused(f"update of client {update.client} is for round {update.round}, the run is in round {now}")
         if update.client not in ready.rounds.selected or ready.hosts[update.client] != update.worker:

@@ -214,6 +214,12 @@ class OperationService(OperationServicer):
         self._coordinator = coordinator
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitReply:
+        if request.protocol != PROTOCOL:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"federa-bench speaks protocol {request.protocol}, the coordinator {PROTOCOL} "
+                f"(federa {versions()['federa']}): install the same federa on both",
+            )
         try:
             experiment = parse_json(request.experiment_json)
         except BadInput as error:

@@ -73,6 +73,11 @@ class Sessions:
         self._wake()
         return True
 
+    def close(self) -> None:
+        """End every stream, so that the workers hear it from here and not from a broken connection."""
+        for session in self._live.values():
+            session.close()
+
     async def change(self) -> None:
         """Wait until somebody joins or leaves."""
         await self._changed.wait()

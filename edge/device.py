@@ -31,7 +31,7 @@ def try_device(device: torch.device, dtype: torch.dtype = torch.float32) -> str 
         (left @ right).float().square().mean().backward()
         assert left.grad is not None
         product = (left.detach() @ right).float().cpu()
-        error = float((product - a @ b).abs().max())
+        error = float((product - a.detach() @ b).abs().max())
     except (RuntimeError, NotImplementedError, AssertionError) as problem:
         return one_line(problem)
     # bf16 keeps 8 bits: products of 64 standard normals are a few tens at most.

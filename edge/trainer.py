@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from edge.dropout import CheapDropout
 from edge.precision import Precision
 from federa.config import Training
 from federa.data.batches import Examples, bucketed_batches, collate
@@ -73,7 +74,7 @@ class Trainer:
         total = torch.zeros((), device=device)
         for first in range(0, len(indices), size):
             batch = collate(examples, indices[first : first + size]).to(device)
-            with self._precision.autocast():
+            with self._precision.autocast(), CheapDropout():
                 logits = self._model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
             loss = functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
             scaler.scale(loss / len(indices)).backward()

@@ -247,12 +247,12 @@ class Release(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("experiment_json", "federa_version")
+    __slots__ = ("experiment_json", "protocol")
     EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
-    FEDERA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     experiment_json: str
-    federa_version: str
-    def __init__(self, experiment_json: _Optional[str] = ..., federa_version: _Optional[str] = ...) -> None: ...
+    protocol: int
+    def __init__(self, experiment_json: _Optional[str] = ..., protocol: _Optional[int] = ...) -> None: ...
 
 class SubmitReply(_message.Message):
     __slots__ = ("experiment_id",)

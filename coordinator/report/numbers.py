@@ -27,12 +27,11 @@ def scaled(unit: str) -> Formatter:
     """A formatter to three digits with decimal prefixes: 12345678 is '12.3 MB' for the unit 'B'."""
 
     def show(value: float) -> str:
-        prefixes = iter("kMGT")
-        prefix = ""
-        while abs(value) >= 999.5 and prefix != "T":
-            value, prefix = value / 1000, next(prefixes)
+        step = 0
+        while abs(value) >= 999.5 and step < 4:
+            value, step = value / 1000, step + 1
         digits = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
-        return f"{digits}{SPACE}{prefix}{unit}".rstrip()
+        return f"{digits}{SPACE}{('', 'k', 'M', 'G', 'T')[step]}{unit}".rstrip()
 
     return show
 

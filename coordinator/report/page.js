@@ -133,7 +133,7 @@
       for (const value of x) xs.push(value);
       for (const value of y) ys.push(value);
       traces.push({
-        type: "scatter", mode: points.length > 80 ? "lines" : "lines+markers", x, y, name: plain(run.label),
+        type: "scatter", mode: points.length > 80 ? "lines" : "lines+markers", x, y,
         text: points.map((point) => hoverText(run, point)), hoverinfo: "text",
         line: { color: hue(run), width: 2.25, dash: DASHES[run.link % DASHES.length] },
         marker: { color: hue(run), size: 5.5, symbol: SYMBOLS[run.seed_index % SYMBOLS.length] },

@@ -1,15 +1,12 @@
-"""The page."""
+"""The page: its parts put together, with what its script needs."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import math
-import os
 import re
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from coordinator.report.sentences import (
     joined,
     lede,
     link_of,
+    method_dot,
     method_of,
     metric_of,
     run_labels,
@@ -32,13 +30,13 @@ from coordinator.report.sentences import (
 )
 from coordinator.report.tables import (
     PHASES,
-    _flat,
-    _pairs,
     comparison_table,
     configuration_tables,
     curve_figure,
     device_figures,
+    environment_table,
 )
+from coordinator.run_folder import write_durably
 
 # As the script draws links and seeds: solid, dot, dash, dashdot, longdash; circle, square, diamond, triangle, x, star.
 DASHES, MARKS = ("none", "2 3", "6 4", "6 3 2 3", "10 5"), "●■◆▲✕★"
@@ -46,24 +44,13 @@ DASHES, MARKS = ("none", "2 3", "6 4", "6 3 2 3", "10 5"), "●■◆▲✕★"
 
 def write_report(result: dict[str, Any], path: Path) -> None:
     """Write the page to `path`, all of it or nothing. Raises OSError where the folder cannot be written."""
-    page = render_report(result)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-        # mkstemp makes files that only their owner can read; a report is there to be passed on.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_durably(path, render_report(result).encode())
 
 
 def render_report(result: dict[str, Any]) -> str:
     """The page as text. What is missing or null is said in words; no key is required."""
     from plotly.offline import get_plotlyjs
 
-    result = _finite(result)
     runs: list[Record] = list(result.get("runs") or [])
     labels = run_labels(runs)
     # The browser folds a carriage return into a newline, after which the script's hash would no longer fit.
@@ -86,21 +73,9 @@ def render_report(result: dict[str, Any]) -> str:
 
 
 def _json(value: object) -> str:
-    """JSON that can stand in a script element: nothing in it can end the element or a line of JavaScript."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    # A lone surrogate cannot be written as UTF-8; as an escape it comes back as it was.
-    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def _finite(value: Any) -> Any:
-    """The same tree with NaN and infinities, which JSON does not have, as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """JSON in ASCII that can stand in a script element: nothing in it can end the element."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _part(suffix: str) -> str:
@@ -128,9 +103,7 @@ def _view(runs: Sequence[Record], labels: Sequence[str]) -> dict[str, Any]:
 def _shared(runs: Sequence[Record], kind: str) -> float | None:
     """The end of a scale that all runs' bars can share, or None where the short ones would vanish on it."""
     longest = [
-        max(
-            (sum(number_in(v) or 0 for v in (device.get(kind) or {}).values()) for device in devices_of(run)), default=0
-        )
+        max((sum(number_in(v) or 0 for v in (d.get(kind) or {}).values()) for d in devices_of(run)), default=0)
         for run in runs
     ]
     some = [value for value in longest if value > 0]
@@ -147,7 +120,7 @@ def _filters(runs: Sequence[Record]) -> str:
         for order, ((kind, name), run) in enumerate(found.items()):
             dashes, mark = DASHES[order % len(DASHES)], MARKS[order % len(MARKS)]
             sample = {
-                "method": f'<span class="dot" data-method="{escaped(run.get("method"))}" aria-hidden="true"></span>',
+                "method": method_dot(run),
                 "link": f'<svg viewBox="0 0 28 4"><path d="M0 2h28" stroke-dasharray="{dashes}"/></svg>',
                 "seed": f'<span aria-hidden="true">{mark}</span>',
             }[kind]
@@ -166,10 +139,9 @@ def _section(title: str, note: str, content: str) -> str:
 
 
 def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
-    environment = _flat(result.get("environment"))
-    known = _pairs("Environment", environment) if environment else '<p class="note">No environment was recorded.</p>'
+    environment = _fold("Environment", environment_table(result.get("environment")))
     if not runs:
-        return f'<p class="empty">No run has been recorded yet.</p><section>{_fold("Environment", known)}</section>'
+        return f'<p class="empty">No run has been recorded yet.</p><section>{environment}</section>'
     name = next(map(metric_of, runs))
     gaps = "".join(f"<li>{escaped(gap)}</li>" for gap in gap_sentences(runs, labels))
     title = name.capitalize()
@@ -203,7 +175,7 @@ def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
             _section(
                 "How it was made",
                 "",
-                _fold("Environment", known) + _fold("Configuration", configuration_tables(runs, labels)),
+                environment + _fold("Configuration", configuration_tables(runs, labels)),
             ),
         )
     )

