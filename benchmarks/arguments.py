@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from federa import __version__
-from federa.config import Experiment, parse_experiment, read_tree
+from federa.config import Experiment, parse_experiment, parse_yaml, read_tree
 from federa.errors import BadInput
 from federa.methods import METHODS
 
@@ -55,7 +54,6 @@ _FIELDS = {
     "data": "data.source",
     "bandwidth": "bandwidth_mbps",
 }
-_FLAGS = {path: "--" + flag.replace("_", "-") for flag, path in _FIELDS.items()}
 
 
 def experiment_from(options: argparse.Namespace) -> Experiment:
@@ -66,8 +64,8 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
         settings["bandwidth_mbps"] = _mbps(settings["bandwidth_mbps"])
     for path in ("model", "data.source"):
         # The coordinator and the workers may run elsewhere in the file system.
-        if path in settings and Path(settings[path]).expanduser().exists():
-            settings[path] = str(Path(settings[path]).expanduser().resolve())
+        if path in settings and os.path.exists(local := os.path.expanduser(settings[path])):
+            settings[path] = os.path.realpath(local)
     for setting in options.settings:
         path, equals, value = setting.partition("=")
         if not equals or not path:
@@ -80,13 +78,17 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
         default = Experiment().federation.clients_per_round
         if str(options.clients).isdecimal() and 1 <= int(options.clients) < default:
             _put(tree, "federation.clients_per_round", int(options.clients))
+    flags = {
+        path: "--" + flag.replace("_", "-") for flag, path in _FIELDS.items() if getattr(options, flag) is not None
+    }
     if options.method is not None:
+        flags["methods"] = "--method"
         tree["methods"] = _methods(options.method, tree.get("methods"))
     try:
         return parse_experiment(tree)
     except BadInput as error:
         field, colon, message = str(error).partition(":")
-        raise BadInput(f"{_FLAGS[field]}: {message.strip()}" if colon and field in _FLAGS else str(error)) from None
+        raise BadInput(f"{flags[field]}: {message.strip()}" if colon and field in flags else str(error)) from None
 
 
 def _methods(names: str, described: object) -> list[Any]:
@@ -96,7 +98,7 @@ def _methods(names: str, described: object) -> list[Any]:
         raise BadInput(f"--method: must be one or several of {', '.join(METHODS)}, or all, not {unknown[0]!r}")
     # A method keeps what the experiment file says of it, such as its learning rate.
     known = (
-        {entry.get("name"): entry for entry in described if isinstance(entry, dict)}
+        {str(entry.get("name")): entry for entry in described if isinstance(entry, dict)}
         if isinstance(described, list)
         else {}
     )
@@ -111,10 +113,7 @@ def _mbps(text: str) -> float:
 
 
 def _plain(value: str, path: str) -> object:
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise BadInput(f"--set {path}: {value!r} is not a YAML value") from None
+    return parse_yaml(value, f"--set {path}: {value!r}")
 
 
 def _put(tree: dict[str, Any], path: str, value: object) -> None:

@@ -79,7 +79,8 @@ class Display:
             )
         words = f"{run.method:8} {run.stage}: {run.note}" if run.note else ""
         if words and words != said and not self._live:
-            self._console.print(words, highlight=False)
+            # Names and notes come from other machines: their brackets are no markup.
+            self._console.print(words, highlight=False, markup=False, emoji=False)
         self._printed = (number, len(run.values), words or said)
 
     def render(self, progress: Progress) -> RenderableType:
@@ -92,7 +93,7 @@ class Display:
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="dim", min_width=10)
         facts.add_column(min_width=44)
-        facts.add_row("stage", f"{run.stage}  {run.note}".rstrip())
+        facts.add_row("stage", Text(f"{run.stage}  {run.note}".rstrip()))
         updates = f", {run.updates} of {run.expected} updates" if run.expected else ""
         facts.add_row("round", f"{run.round} of at most {run.rounds}{updates}")
         accuracy = Table.grid(padding=(0, 1))
@@ -118,7 +119,7 @@ def _workers(workers: Iterable[WorkerProgress]) -> RenderableType:
         busy = worker.phase not in ("", "idle")
         doing = f"{worker.phase} client {worker.client}" if busy else worker.phase or "joining"
         bar = ProgressBar(total=1.0, completed=worker.progress, width=16) if worker.phase == "train" else ""
-        table.add_row(worker.name, doing, bar, Text(worker.device, style="dim"))
+        table.add_row(Text(worker.name), Text(doing), bar, Text(worker.device, style="dim"))
     return table
 
 

@@ -1,6 +1,6 @@
 """FedAvg (arXiv 1602.05629): the average of the clients' states, weighted by their examples.
 
-The sum is taken in float64, in the order given (the caller's: by client), tensor by tensor from memory-mapped files:
+The sum is taken in float64, in the order given (the caller's: by client), tensor by tensor from the files:
 arrival order changes nothing, and memory does not grow with the number of clients.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from numpy.typing import NDArray
 
-from federa.state import pack
+from federa.state import StateFile, pack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,12 +28,14 @@ class Update:
 def average(updates: Sequence[Update]) -> bytes:
     """The blob of sum_i n_i x_i / sum_i n_i over at least one update, all of the same names and shapes."""
     total = float(sum(update.examples for update in updates))
+    averaged = {}
     with ExitStack() as stack:
-        files = [stack.enter_context(safe_open(update.path, framework="numpy")) for update in updates]
-        averaged = {}
-        for name in sorted(files[0].keys()):
-            weighted = np.zeros(files[0].get_slice(name).get_shape(), dtype=np.float64)
+        files = [stack.enter_context(StateFile(update.path)) for update in updates]
+        for name in files[0].names:
+            weighted: NDArray[np.float64] | None = None
             for update, file in zip(updates, files, strict=True):
-                weighted += np.multiply(file.get_tensor(name), float(update.examples), dtype=np.float64)
+                product = np.multiply(file.tensor(name), float(update.examples), dtype=np.float64)
+                weighted = product if weighted is None else np.add(weighted, product, out=weighted)
+            assert weighted is not None, "at least one update"
             averaged[name] = (weighted / total).astype(np.float32)
     return pack(averaged)

@@ -79,7 +79,12 @@ class Campaign:
         elif missed and outcome.exit_code == EXIT_OK:
             goal = f"{self.experiment.target.metric} {self.experiment.target.value:g}"
             outcome = Outcome(exit_code=EXIT_TARGET_MISSED, message=f"{', '.join(missed)} did not reach {goal}")
-        await asyncio.to_thread(self._write)
+        try:
+            await asyncio.to_thread(self._write)
+        except Exception as error:
+            # Watchers must hear the end all the same, and the next experiment have its turn.
+            log.exception("the results could not be written")
+            outcome = Outcome(exit_code=EXIT_ERROR, message=f"cannot write the results: {error}")
         self.board.end(outcome, self._files())
         return outcome
 

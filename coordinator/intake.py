@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 
 from coordinator.ledger import Ledger
 from coordinator.run_folder import RunFolder, sync
 from federa.errors import BadInput, FederaError
-from federa.state import Shapes, check_shapes, shapes_of
+from federa.state import Shapes, StateFile, check_shapes, shapes_of
 from protos.federation_pb2 import Chunk, UpdateHeader, UploadReply
 from protos.streams import Assembler, StreamError
 
@@ -61,9 +60,12 @@ class Intake:
 
     def _accept(self, incoming: Path, update: UpdateHeader, sha256: str, wire_bytes: int, state_bytes: int) -> bool:
         kept = self._folder.update(update.round, update.client, sha256)
-        # The file and its folder are on the disk before the ledger says so, and the ledger before the worker hears it.
-        os.replace(incoming, kept)
-        sync(kept.parent)
+        # Of a client's second update only the bytes are counted: its round may be folded by now, and nobody would
+        # remove the file.
+        if all(row["client"] != update.client for row in self._ledger.contributions(update.round)):
+            # The file and its folder are on the disk before the ledger says so, and that before the worker hears it.
+            os.replace(incoming, kept)
+            sync(kept.parent)
         return self._ledger.accepted(
             round_=update.round,
             client=update.client,
@@ -79,7 +81,7 @@ class Intake:
 
 def _check_tensors(path: Path, shapes: Shapes) -> None:
     check_shapes(shapes_of(path), shapes)
-    with safe_open(path, framework="numpy") as file:
-        for name in shapes:
-            if not np.isfinite(file.get_tensor(name)).all():
+    with StateFile(path) as file:
+        for name in file.names:
+            if not np.isfinite(file.tensor(name)).all():
                 raise BadInput(f"tensor {name} holds values that are not finite")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from federa.config import Experiment
+from federa.errors import FederaError
 from federa.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -34,8 +35,16 @@ class Learner(Protocol):
         ...
 
     def evaluate(self, state: Path, part: Part) -> Score:
-        """The score of a state file on a part of the corpus that no client sees."""
+        """The score of a state file on a part of the corpus that no client sees. Raises Stopped after `stop`."""
         ...
+
+    def stop(self) -> None:
+        """Called from another thread: end an evaluation under way soon, the run is over."""
+        ...
+
+
+class Stopped(FederaError):
+    """The run was ended while its model was being evaluated."""
 
 
 class ModelLearner:
@@ -49,6 +58,7 @@ class ModelLearner:
         self.shards: list[list[int]] = []
         self.trainable_parameters = 0
         self.start_s = 0.0
+        self._stopped = False
         self._model: TunedModel | None = None
         self._parts: dict[Part, Examples] = {}
 
@@ -93,4 +103,11 @@ class ModelLearner:
 
         assert self._model is not None, "prepare() comes first"
         self._model.load(unpack(state.read_bytes()))
-        return score(self._model.model, self._parts[part])
+        return score(self._model.model, self._parts[part], before_batch=self._go_on)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def _go_on(self) -> None:
+        if self._stopped:
+            raise Stopped("the run is over")

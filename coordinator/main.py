@@ -11,6 +11,7 @@ from pathlib import Path
 
 from coordinator.campaign import LearnerFactory
 from coordinator.learner import ModelLearner
+from coordinator.memory import limit_arenas
 from coordinator.run_folder import claim_folder
 from coordinator.server import Coordinator
 from federa import __version__
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None, make_learner: LearnerFactory = ModelLearner) -> int:
     """Run the command; returns the exit code. `make_learner` lets a test serve a run without a model."""
     options = parser().parse_args(arguments)
+    limit_arenas()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         experiment = parse_experiment(read_tree(options.experiment)) if options.experiment else None

@@ -24,6 +24,8 @@ from protos import federation_pb2 as pb
 
 RELEASE_WAIT_S = 5.0
 """How long the last reports of the workers are waited for when a run is over."""
+MOST_EXAMPLES = 1 << 31
+"""Of one client: far above any data set, and what SQLite holds and float64 weighs exactly."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +96,7 @@ class Run:
             self._stop("failed", f"{type(error).__name__}: {error}")
             raise
         finally:
+            self._learner.stop()
             await asyncio.shield(self._release())
             self.over = True
             self._write_result()
@@ -348,8 +351,8 @@ class Run:
             raise Refused(f"update of client {update.client} is for round {update.round}, the run is in round {now}")
         if update.client not in ready.rounds.selected or ready.hosts[update.client] != update.worker:
             raise Refused(f"client {update.client} of worker {update.worker} has no part in round {update.round}")
-        if update.examples < 1:
-            raise Refused(f"update of client {update.client} must stand for at least one example")
+        if not 1 <= update.examples <= MOST_EXAMPLES:
+            raise Refused(f"update of client {update.client} must stand for 1 to {MOST_EXAMPLES} examples")
         reply = await ready.intake.take(first, rest)
         if not reply.already_accepted:
             self._board.run.updates += 1

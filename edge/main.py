@@ -82,12 +82,12 @@ def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_
 
 
 def _check(options: argparse.Namespace) -> None:
-    _, colon, port = options.coordinator.rpartition(":")
-    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+    host, _, port = options.coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
     if not options.name.strip() or len(options.name) > 100 or not options.name.isprintable():
         raise BadInput("--name: must be 1 to 100 printable characters")
-    if options.give_up_after <= 0:
+    if not options.give_up_after > 0:  # nan too
         raise BadInput(f"--give-up-after: must be above 0 seconds, not {options.give_up_after:g}")
     if options.threads is not None and not 1 <= options.threads <= 1024:
         raise BadInput(f"--threads: must be from 1 to 1024, not {options.threads}")

@@ -19,9 +19,10 @@ from federa.tuned_model import TunedModel
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """`loss` is the mean over all examples seen; `step_ms` has the time of every optimizer step."""
+    """`loss` is the mean over all examples seen; `losses` and `step_ms` have each optimizer step's mean and time."""
 
     loss: float
+    losses: list[float]
     step_ms: list[float]
 
 
@@ -43,16 +44,10 @@ class Trainer:
             parameters, lr=self._learning_rate, weight_decay=self._training.weight_decay, fused=True
         )
         scaler = torch.amp.GradScaler(self._precision.device.type, enabled=self._precision.scaled)
-        lengths = [len(ids) for ids in examples.token_ids]
-        epochs = self._training.epochs
-        plan = [
-            batch
-            for epoch in range(epochs)
-            for batch in bucketed_batches(lengths, self._training.batch_size, derive_seed(seed, "order", epoch))
-        ]
+        plan = self.plan(examples, seed)
         self._model.model.train()
         loss_sum = 0.0
-        step_ms = []
+        losses, step_ms = [], []
         for step, indices in enumerate(plan, start=1):
             began = time.perf_counter()
             loss = self._accumulate(examples, indices, scaler)
@@ -63,9 +58,19 @@ class Trainer:
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             loss_sum += float(loss)  # waits for the device, so the time below is the step's
+            losses.append(float(loss) / len(indices))
             step_ms.append((time.perf_counter() - began) * 1e3)
             on_step(step / len(plan))
-        return Trained(loss=loss_sum / (epochs * len(examples)), step_ms=step_ms)
+        return Trained(loss=loss_sum / sum(map(len, plan)), losses=losses, step_ms=step_ms)
+
+    def plan(self, examples: Examples, seed: int) -> list[list[int]]:
+        """The examples of every optimizer step, in order."""
+        lengths = [len(ids) for ids in examples.token_ids]
+        return [
+            batch
+            for epoch in range(self._training.epochs)
+            for batch in bucketed_batches(lengths, self._training.batch_size, derive_seed(seed, "order", epoch))
+        ]
 
     def _accumulate(self, examples: Examples, indices: list[int], scaler: torch.amp.GradScaler) -> torch.Tensor:
         """Gradients of the mean loss over a batch, a micro-batch at a time; returns the loss's sum."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from federa.config import EMBEDDED
@@ -18,6 +20,8 @@ from federa.seeds import derive_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_UNREADABLE = (SafetensorError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +43,11 @@ def model_folder(source: str) -> str:
         if spec is None or not spec.submodule_search_locations:
             raise BadInput("model: the embedded model is not installed; 'pip install federa[demo]' brings it")
         return str(Path(spec.submodule_search_locations[0]) / "model")
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return str(folder)
-    if folder.exists() or source.startswith((".", "~", os.sep)) or source.count("/") > 1:
+    # os.path, not Path: these raise for no text, be it too long or with the name of an unknown user.
+    folder = os.path.expanduser(source)
+    if os.path.isdir(folder):
+        return folder
+    if os.path.exists(folder) or source.startswith((".", "~", os.sep)) or source.count("/") > 1:
         raise BadInput(f"model: no such model folder: {source}")
     return source
 
@@ -71,8 +76,11 @@ def load_base_model(source: str, labels: int, seed: int = 0) -> BaseModel:
                 trust_remote_code=False,
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ImportError, EOFError, RuntimeError, *_UNREADABLE) as error:
         raise BadInput(f"model: cannot load {source}: {one_line(error)}") from None
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        # transformers 5 makes an empty tokenizer where a folder has none: every word would be unknown.
+        raise BadInput(f"model: {source} holds no tokenizer")
     missing = _missing(model, report, source)
     return BaseModel(model=model, tokenizer=tokenizer, missing=missing, digest=_digest(model, missing))
 
@@ -83,7 +91,8 @@ def is_head(model: nn.Module, name: str) -> bool:
 
 
 def _missing(model: nn.Module, report: dict[str, Any], source: str) -> frozenset[str]:
-    mismatched = {str(entry[0]) for entry in report["mismatched_keys"]}
+    # Up to transformers 4.56 at least names alone, in 5 each with both shapes.
+    mismatched = {entry if isinstance(entry, str) else str(entry[0]) for entry in report["mismatched_keys"]}
     for name in sorted(mismatched):
         # A head for another number of classes is taken anew; anything else would be another architecture.
         if not is_head(model, name):

@@ -27,6 +27,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: object) -> object:
+        # There is no such field, and pydantic would read `true` as the number 1.
+        if isinstance(value, bool):
+            raise ValueError(f"must not be a truth value ({str(value).lower()})")
+        return value
+
 
 class Partition(Section):
     """How the training part is dealt out to the clients. `alpha` is the Dirichlet concentration: smaller is more
@@ -90,6 +98,13 @@ class Adapter(Section):
     alpha: Annotated[float, Field(gt=0)] = 8.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: Literal["auto"] | tuple[str, ...] = "auto"
+
+    @field_validator("targets")
+    @classmethod
+    def _some(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not targets:
+            raise ValueError("must name at least one module, or be auto")
+        return targets
 
     @property
     def scale(self) -> float:
@@ -196,24 +211,35 @@ def parse_json(text: str) -> Experiment:
 def read_tree(path: Path) -> dict[str, Any]:
     """The plain values of a YAML file. Raises BadInput where it cannot be read or holds no mapping."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read the experiment {path}: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    tree = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise BadInput(f"{path} must hold a mapping of fields, such as 'seed: 0'")
     return tree
 
 
+def parse_yaml(text: str, origin: str) -> object:
+    """A YAML document as plain values. Raises BadInput with one line that names the origin."""
+    try:
+        return yaml.safe_load(text)
+    except Exception as error:
+        # Not YAMLError alone: a date of month 99 is a ValueError, `!!bool x` a KeyError, deep nesting a RecursionError.
+        raise BadInput(f"{origin} is not YAML: {' '.join(str(error).split())}") from None
+
+
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     # A union's branches stand in the location by type name ('tuple[str, ...]'): they are no field of the user's.
-    field = ".".join(str(part) for part in first["loc"] if "[" not in str(part)) or "experiment"
+    parts = [str(part) for part in first["loc"] if not str(part).startswith(("tuple[", "literal["))]
+    field = " ".join(".".join(parts).split()) or "experiment"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "is not a known field"
         return f"{field} {message}"
     given = first.get("input")
-    shown = f" (got {given!r})" if isinstance(given, str | int | float) and repr(given) not in message else ""
+    # Python refuses to print whole numbers of more than 4,300 digits.
+    printable = isinstance(given, str | float) or (isinstance(given, int) and given.bit_length() < 1000)
+    shown = f" (got {given!r})" if printable and repr(given) not in message else ""
     return f"{field}: {message[0].lower()}{message[1:]}{shown}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,15 +29,16 @@ def score(
     *,
     batch_size: int = 64,
     device: torch.device | None = None,
-    context: AbstractContextManager[object] | None = None,
+    before_batch: Callable[[], object] = lambda: None,
 ) -> Score:
-    """Count the right answers. The model is left in evaluation mode; `context` is an autocast, if any."""
+    """Count the right answers. The model is left in evaluation mode; `before_batch` may raise to end it early."""
     model.eval()
     device = device or torch.device("cpu")
     order = sorted(range(len(examples)), key=lambda index: len(examples.token_ids[index]))
     correct = 0
-    with torch.inference_mode(), context or nullcontext():
+    with torch.inference_mode():
         for first in range(0, len(order), batch_size):
+            before_batch()
             batch = collate(examples, order[first : first + batch_size]).to(device)
             logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
             correct += int((logits.argmax(dim=-1) == batch.labels).sum())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,15 +21,23 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 def pack(tensors: Tensors) -> bytes:
     """The blob of named tensors. Equal tensors give equal bytes: safetensors orders them itself."""
-    return save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+    # Not ascontiguousarray(): it makes one dimension of none.
+    return save({name: np.asarray(value, order="C") for name, value in tensors.items()})
 
 
 def unpack(blob: bytes) -> dict[str, NDArray[np.float32]]:
-    """The tensors of a blob. Raises BadInput for bytes that are none."""
+    """The tensors of a blob. Raises BadInput for bytes that are none, or for another dtype."""
     try:
-        return load(blob)
+        tensors = load(blob)
     except SafetensorError as error:
         raise BadInput(f"not a safetensors state: {error}") from None
+    except KeyError as error:
+        # numpy has no such dtype.
+        raise BadInput(f"every tensor must be F32, not {error.args[0]}") from None
+    for name, value in tensors.items():
+        if value.dtype != np.float32:
+            raise BadInput(f"tensor {name} must be float32, not {value.dtype}")
+    return tensors
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
@@ -43,6 +53,38 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
             return found
     except SafetensorError as error:
         raise BadInput(f"not a safetensors state: {error}") from None
+
+
+class StateFile:
+    """Reads a state file tensor by tensor; a context manager. The file must have passed `shapes_of`.
+
+    It reads, where safetensors would map: pages of a map stay resident, and a round's fold would come to hold every
+    client's update.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        (length,) = struct.unpack("<Q", self._file.read(8))
+        header = json.loads(self._file.read(length))
+        self._data = 8 + length
+        self._tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+    def __enter__(self) -> StateFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._tensors)
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """One tensor's values, little-endian fp32 as safetensors lays them out."""
+        entry = self._tensors[name]
+        begin, end = entry["data_offsets"]
+        self._file.seek(self._data + begin)
+        return np.frombuffer(self._file.read(end - begin), dtype="<f4").reshape(entry["shape"])
 
 
 def check_shapes(found: Shapes, expected: Shapes) -> None:

@@ -17,8 +17,8 @@ from tiny_models import make_tiny_model
 
 from federa.config import EMBEDDED
 
-# No deadlines: a machine that is busy with something else must not fail a test.
-settings.register_profile("federa", deadline=None)
+# Half of the usual examples, for time, and no deadlines: a machine that is busy otherwise must not fail a test.
+settings.register_profile("federa", deadline=None, max_examples=50)
 settings.load_profile("federa")
 
 

@@ -103,6 +103,9 @@ class NoopLearner:
             return NoopScore(self._accuracy(state, part))
         return NoopScore(self._accuracy[min(turn, len(self._accuracy) - 1)])
 
+    def stop(self) -> None:
+        pass
+
 
 class NoopEngine:
     """An edge.engine.Engine. `calls` names its methods in the order they were called, `trained` has round and client of

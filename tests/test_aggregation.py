@@ -46,7 +46,7 @@ def clients_and_weights(draw):
     return states, draw(st.lists(weights, min_size=count, max_size=count))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(given_=clients_and_weights())
 def test_it_is_the_mean_weighted_by_examples(folder, given_):
     states, examples = given_
@@ -60,7 +60,7 @@ def test_it_is_the_mean_weighted_by_examples(folder, given_):
         np.testing.assert_allclose(found, exact, rtol=2**-23, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=st.lists(fp32, min_size=1, max_size=8), data=st.data())
 def test_it_is_within_one_rounding_of_the_exact_rational_mean(folder, values, data):
     examples = data.draw(st.lists(weights, min_size=len(values), max_size=len(values)))
@@ -73,7 +73,7 @@ def test_it_is_within_one_rounding_of_the_exact_rational_mean(folder, values, da
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(state=arrays(np.float32, (2, 3), elements=st.floats(allow_nan=False, allow_infinity=False, width=32)), n=weights)
 def test_one_update_is_its_own_mean(folder, state, n):
     averaged = unpack(average(write(folder, [{"x": state}], [n])))
@@ -104,7 +104,7 @@ def test_the_result_is_fp32_and_equal_inputs_give_equal_bytes(folder):
     assert average(write(folder, turned, [2, 3, 5])) == blob
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(6)))
 def test_the_order_of_arrival_does_not_matter(tmp_path_factory, order):
     # As a run does it: updates are recorded as they come and folded as the ledger returns them, by client.
@@ -140,5 +140,5 @@ def test_memory_does_not_grow_with_the_number_of_clients(tmp_path):
     two = write(tmp_path, states, [1, 2])
     few, many = peak_bytes(two), peak_bytes(two * 25)
     assert many < few + MEGABYTE
-    # The result once, the blob it is packed into, and a tensor in float64 with its temporaries.
-    assert many < 3 * 8 * MEGABYTE
+    # The result, its bytes and the blob that these become, and a tensor in float64 with its temporaries.
+    assert many < 4 * 8 * MEGABYTE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.hosting import Wish, assign_clients
@@ -43,7 +43,6 @@ def test_what_cannot_be_is_refused_by_name(clients, wishes, words):
         assign_clients(clients, wishes)
 
 
-@settings(deadline=None)
 @given(
     clients=st.integers(1, 12),
     wishes=st.dictionaries(

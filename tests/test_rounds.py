@@ -106,7 +106,9 @@ def test_a_worker_that_joins_while_a_round_is_evaluated_waits_for_the_next():
     assert machine.apply(Evaluated(1, 0.1)) == [Announce(2, "ada", (0, 1)), Announce(2, "bob", (2, 3))]
 
 
-@pytest.mark.parametrize("event", [Accepted(0, 0), Accepted(2, 0), Accepted(1, 99), Evaluated(0, 1.0), Evaluated(2, 1.0)])
+@pytest.mark.parametrize(
+    "event", [Accepted(0, 0), Accepted(2, 0), Accepted(1, 99), Evaluated(0, 1.0), Evaluated(2, 1.0)]
+)
 def test_events_of_another_round_or_client_change_nothing(event):
     machine, _ = started(clients_per_round=4)
     assert machine.apply(event) == []
@@ -158,7 +160,6 @@ def test_nothing_happens_after_the_end():
 
 
 @given(order=st.permutations(WORKERS), seed=st.integers(0, 2**63 - 1))
-@settings(deadline=None)
 def test_who_is_selected_follows_from_the_seed_and_not_from_who_came_when(order, seed):
     hosts = {client: WORKERS[client % 3] for client in range(9)}
     machine = Rounds(plan(hosts, clients_per_round=4, seed=seed))
@@ -319,5 +320,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.machine.absent == sorted(owed - self.here)
 
 
-AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAnyOrder = AnyOrder.TestCase

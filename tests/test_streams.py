@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protos import streams
@@ -17,7 +17,6 @@ from protos.streams import CHUNK_BYTES, Assembler, StreamError, header_chunk, sp
 SMALL_CHUNK_BYTES = 8
 LIMIT_BYTES = 1 << 12
 GRPC_FRAME_BYTES = 5
-unhurried = settings(deadline=None)  # a busy machine is no failure
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +40,6 @@ def assemble(chunks, *, size_limit=LIMIT_BYTES):
     return bytes(received), header, assembler
 
 
-@unhurried
 @given(blob=st.binary(max_size=5 * SMALL_CHUNK_BYTES))
 def test_a_blob_arrives_as_it_was_sent(blob):
     received, header, assembler = assemble(split(blob))
@@ -76,7 +74,6 @@ def test_the_update_header_travels_with_the_blob():
 blobs_of_chunks = st.binary(min_size=3 * SMALL_CHUNK_BYTES, max_size=6 * SMALL_CHUNK_BYTES)
 
 
-@unhurried
 @given(blob=blobs_of_chunks, data=st.data())
 def test_a_flipped_bit_is_noticed(blob, data):
     chunks = list(split(blob))
@@ -89,7 +86,6 @@ def test_a_flipped_bit_is_noticed(blob, data):
         assemble(chunks)
 
 
-@unhurried
 @given(blob=blobs_of_chunks, data=st.data())
 def test_a_dropped_chunk_is_noticed(blob, data):
     chunks = list(split(blob))
@@ -98,7 +94,6 @@ def test_a_dropped_chunk_is_noticed(blob, data):
         assemble(chunks)
 
 
-@unhurried
 @given(blob=blobs_of_chunks, data=st.data())
 def test_a_chunk_that_comes_twice_is_noticed(blob, data):
     chunks = list(split(blob))
@@ -108,7 +103,6 @@ def test_a_chunk_that_comes_twice_is_noticed(blob, data):
         assemble(chunks)
 
 
-@unhurried
 @given(order=st.permutations(range(1, 5)))
 def test_chunks_in_another_order_are_noticed(order):
     chunks = list(split(bytes(range(4 * SMALL_CHUNK_BYTES))))
@@ -137,7 +131,6 @@ def test_more_bytes_than_announced_never_reach_the_sink():
     assert received == b"1234"
 
 
-@unhurried
 @given(digest=st.binary(max_size=64))
 def test_a_wrong_digest_is_noticed(digest):
     with pytest.raises(StreamError, match="SHA-256"):
@@ -183,7 +176,6 @@ any_chunk = st.one_of(
 )
 
 
-@unhurried
 @given(chunks=st.lists(any_chunk, max_size=6))
 def test_whatever_comes_it_is_whole_or_a_stream_error(chunks):
     try:
@@ -195,7 +187,6 @@ def test_whatever_comes_it_is_whole_or_a_stream_error(chunks):
         assert hashlib.sha256(received).digest() == header.sha256
 
 
-@unhurried
 @given(blob=st.binary(max_size=64), position=st.integers(0, 63), value=st.integers(0, 255))
 def test_bytes_damaged_on_the_wire_never_pass_as_another_blob(blob, position, value):
     parts = [bytearray(chunk.SerializeToString()) for chunk in split(blob)]

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -24,11 +25,12 @@ def read_corpus(data: Data) -> Corpus:
     """The corpus that an experiment names. Raises BadInput, naming the file, line or column, where there is none."""
     if data.source == EMBEDDED:
         return make_corpus(_embedded_rows(), data.labels, "the embedded BBC News")
-    path = Path(data.source).expanduser()
-    if path.is_file():
+    # os.path, not Path: these raise for no text, be it too long or with the name of an unknown user.
+    path = Path(os.path.expanduser(data.source))
+    if os.path.isfile(path):
         return read_file(path, data)
     looks_local = data.source.startswith((".", "~", os.sep)) or _ending(path) in ENDINGS
-    if path.exists() or looks_local:
+    if os.path.exists(path) or looks_local:
         raise BadInput(f"data: no such file: {data.source}")
     return make_corpus(list(_hub_rows(data)), data.labels, data.source)
 
@@ -44,7 +46,7 @@ def read_file(path: Path, data: Data) -> Corpus:
             raw = gzip.decompress(raw)
         # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
         text = raw.decode("utf-8-sig")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"data: cannot read {path}: {getattr(error, 'strerror', None) or one_line(error)}") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"data: {path} is not UTF-8 (byte {error.start})") from None
@@ -63,14 +65,18 @@ def _json_records(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, obj
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"data: {path} line {number} is not JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            # A number of too many digits is a plain ValueError, deep nesting a RecursionError.
+            reason = getattr(error, "msg", None) or one_line(error)
+            raise BadInput(f"data: {path} line {number} is not JSON: {reason}") from None
         if not isinstance(record, dict):
             raise BadInput(f"data: {path} line {number} must be a JSON object, one document a line")
         yield number, record
 
 
 def _csv_records(text: str, ending: str, path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    # The module's own limit, 131,072 characters, is less than a long document has.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     # A tab-separated file as data sets publish it quotes nothing: a lone quotation mark is part of the text.
     dialect = csv.DictReader(
         io.StringIO(text, newline=""),
@@ -93,7 +99,13 @@ def _rows(records: Iterable[tuple[int, Mapping[str, object]]], data: Data, path:
                 raise BadInput(f"data: {path} line {number} has no column {column!r} (data.{field}); it has {known}")
             if record[column] is None:
                 raise BadInput(f"data: {path} line {number} has no value in column {column!r}")
-        yield str(record[data.text_column]), str(record[data.label_column])
+        row = str(record[data.text_column]), str(record[data.label_column])
+        try:
+            "".join(row).encode()
+        except UnicodeEncodeError:
+            # JSON can say half of a surrogate pair; digests, splits and tokenizers have no use for it.
+            raise BadInput(f"data: {path} line {number} holds half of a surrogate pair, which is no text") from None
+        yield row
 
 
 def _embedded_rows() -> list[Row]:

@@ -31,7 +31,8 @@ def split_corpus(corpus: Corpus, validation: float, test: float) -> Split:
         copies[hashlib.sha256(text.encode()).hexdigest()].append(index)
     by_label: dict[int, list[list[int]]] = defaultdict(list)
     for key in sorted(copies):
-        by_label[corpus.labels[copies[key][0]]].append(copies[key])
+        # Not the first copy's label: which copy is first depends on the order of files.
+        by_label[min(corpus.labels[index] for index in copies[key])].append(copies[key])
     parts: dict[str, list[int]] = {"test": [], "validation": [], "train": []}
     for label in sorted(by_label):
         groups = by_label[label]

@@ -31,7 +31,7 @@ class LoRA(Method):
     def build(self, model: nn.Module) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 
-        targets = self._targets(model)
+        targets = self.targets(model)
         config = LoraConfig(
             r=self.adapter.r,
             lora_alpha=self.adapter.alpha,  # type: ignore[arg-type]  # PEFT says int and computes with any number
@@ -59,7 +59,8 @@ class LoRA(Method):
                 layer.a.uniform_(-bound, bound, generator=generator)
                 layer.b.zero_()
 
-    def _targets(self, model: nn.Module) -> list[str]:
+    def targets(self, model: nn.Module) -> list[str]:
+        """The ends of the target modules' names. Raises BadInput where the model has none, or one is too small."""
         from torch import nn as layers
 
         kind = str(cast(Any, model.config).model_type)

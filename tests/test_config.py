@@ -1,0 +1,352 @@
+"""The schema: every bad value is refused by its field's name, in one line, and good ones survive a round trip."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from federa.config import Experiment, MethodChoice, parse_experiment, parse_json, read_tree
+from federa.errors import BadInput
+from federa.methods import METHODS, method_class
+
+NAN, INF = float("nan"), float("inf")
+
+REFUSED: dict[str, list[object]] = {
+    "name": [5, None, ["a"], True],
+    "model": [5, None, True],
+    "seed": [-1, 2**63, 1.5, "x", None, NAN, INF, True, False, [1], {}],
+    "bandwidth_mbps": [0, -1, NAN, INF, -INF, "fast", True, [20]],
+    "methods": [[], "federa", 5, None, {"name": "ft"}, [{"name": "ft"}, {"name": "ft", "learning_rate": 0.1}]],
+    "target": [0.9, None, []],
+    "target.metric": ["f1", "", None, 1],
+    "target.value": [0, 1.01, -0.1, NAN, INF, "high", None, True],
+    "data": ["embedded", None, 5],
+    "data.source": [5, None, ["a"]],
+    "data.text_column": [5, None],
+    "data.label_column": [5, None],
+    "data.labels": [[], ["one"], ["a", "a"], "ab", 5],
+    "data.validation": [0, 1, -0.1, 1.5, NAN, "x", None, True],
+    "data.test": [0, 1, -0.1, 1.5, NAN, "x", None, True],
+    "data.max_length": [3, 0, -1, 1.5, "x", None, True],
+    "data.partition": ["iid", None],
+    "data.partition.kind": ["random", "", None, 1],
+    "data.partition.alpha": [0, -1, NAN, INF, "x", None, True],
+    "federation": [5, None],
+    "federation.devices": [0, -1, 1.5, "x", None, NAN, True],
+    "federation.clients": [0, -1, 1.5, "x", None, NAN, True],
+    "federation.clients_per_round": [0, -1, 1.5, "x", None, NAN, True],
+    "federation.rounds": [0, -1, 1.5, "x", None, NAN, True],
+    "adapter": [5, None],
+    "adapter.r": [0, -1, 1.5, "x", None, NAN, True],
+    "adapter.alpha": [0, -1, NAN, INF, "x", None, True],
+    "adapter.dropout": [-0.1, 1, NAN, "x", None, True],
+    "adapter.targets": ["query", 5, None, [], True, {}],
+    "training": [5, None],
+    "training.epochs": [0, -1, 1.5, "x", None, True],
+    "training.batch_size": [0, -1, 1.5, "x", None, True],
+    "training.micro_batch_size": [0, -1, 1.5, "x", True],
+    "training.precision": ["fp8", "", None, 32],
+    "training.weight_decay": [-0.1, NAN, INF, "x", None, True],
+    "training.max_grad_norm": [0, -1, NAN, INF, "x", True],
+}
+
+
+def _tree(path: str, value: object) -> dict[str, Any]:
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _fields(section: type, prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in section.model_fields.items():
+        found.add(prefix + name)
+        if hasattr(field.annotation, "model_fields"):
+            found |= _fields(field.annotation, f"{prefix}{name}.")
+    return found
+
+
+def _refusal(tree: object) -> str:
+    with pytest.raises(BadInput) as caught:
+        parse_experiment(tree)
+    message = str(caught.value)
+    assert message and len(message.splitlines()) == 1
+    return message
+
+
+def test_the_table_of_bad_values_names_every_field() -> None:
+    assert set(REFUSED) == _fields(Experiment)
+
+
+@pytest.mark.parametrize(("path", "value"), [(path, value) for path, values in REFUSED.items() for value in values])
+def test_a_bad_value_is_refused_by_its_fields_name(path: str, value: object) -> None:
+    message = _refusal(_tree(path, value))
+    assert message.startswith((f"{path}: ", f"{path}.")), message
+
+
+@pytest.mark.parametrize("value", ["fp8", 32])
+def test_a_bad_choice_is_told_what_it_may_be_and_what_it_was(value: object) -> None:
+    message = _refusal({"training": {"precision": value}})
+    assert all(repr(name) in message for name in ("auto", "fp32", "bf16", "fp16", value))
+
+
+@pytest.mark.parametrize(
+    "path", ["", "target", "data", "data.partition", "federation", "adapter", "training", "methods.0"]
+)
+@pytest.mark.parametrize("key", ["sede", "learning_rat", "x[0]", "with space", "two\nlines", "", "é"])
+def test_an_unknown_key_is_refused_by_name_at_every_depth(path: str, key: str) -> None:
+    section = {key: 1}
+    if path == "methods.0":
+        message = _refusal({"methods": [{"name": "ft", **section}]})
+    else:
+        message = _refusal(_tree(path, section) if path else section)
+    expected = " ".join(f"{path}.{key}".removeprefix(".").split()) or "experiment"
+    assert message == f"{expected} is not a known field"
+
+
+@pytest.mark.parametrize("key", [1, None, 2.5, True, ("a",), "\ud800"])
+def test_a_key_that_is_no_text_is_refused(key: object) -> None:
+    _refusal({key: 1})
+    _refusal({"data": {key: 1}})
+
+
+@pytest.mark.parametrize("name", ["", "FT", "fedavg", 5, None, True])
+def test_an_unknown_method_is_refused_with_those_there_are(name: object) -> None:
+    message = _refusal({"methods": [{"name": "ft"}, {"name": name}]})
+    assert message.startswith("methods.1.name: ")
+    if isinstance(name, str):
+        assert ", ".join(METHODS) in message and repr(name) in message
+
+
+@pytest.mark.parametrize("rate", [0, -1e-3, NAN, INF, "x", True])
+def test_a_bad_learning_rate_is_refused(rate: object) -> None:
+    assert _refusal({"methods": [{"name": "ft", "learning_rate": rate}]}).startswith("methods.0.learning_rate: ")
+
+
+def test_what_contradicts_itself_is_refused() -> None:
+    assert _refusal({"federation": {"clients": 1}}) == (
+        "federation: clients must be at least the number of devices (2), not 1"
+    )
+    assert _refusal({"federation": {"clients": 3}}) == "federation: clients_per_round must be at most clients (3)"
+    assert _refusal({"data": {"validation": 0.5, "test": 0.5}}) == "data: validation and test together must be below 1"
+    assert _refusal({"methods": [{"name": "ft"}] * 2}) == "methods: must name each method once"
+
+
+@pytest.mark.parametrize("tree", [None, 5, "seed: 0", [], [("seed", 0)], True, object()])
+def test_what_is_no_mapping_is_refused(tree: object) -> None:
+    assert "must be a mapping" in _refusal(tree)
+
+
+def test_the_values_at_the_edges_are_taken() -> None:
+    parse_experiment(
+        {
+            "seed": 2**63 - 1,
+            "target": {"value": 1},
+            "data": {"max_length": 4, "validation": 0.5, "test": 0.49, "labels": ["b", "a"]},
+            "federation": {"devices": 1, "clients": 1, "clients_per_round": 1, "rounds": 1},
+            "adapter": {"r": 1, "dropout": 0, "targets": ["query"]},
+            "training": {"max_grad_norm": None, "micro_batch_size": None, "weight_decay": 0},
+        }
+    )
+
+
+def test_numbers_may_be_text_as_the_command_line_gives_them() -> None:
+    experiment = parse_experiment({"seed": "7", "target": {"value": "0.5"}})
+    assert experiment.seed == 7 and experiment.target.value == 0.5
+
+
+def test_the_order_of_labels_is_kept() -> None:
+    assert parse_experiment({"data": {"labels": ["z", "a", "m"]}}).data.labels == ("z", "a", "m")
+
+
+def test_everything_is_frozen() -> None:
+    experiment = Experiment()
+    for section, field in ((experiment, "seed"), (experiment.data, "source"), (experiment.methods[0], "name")):
+        with pytest.raises(ValidationError):
+            setattr(section, field, "x")
+
+
+def test_runs_are_the_experiment_one_method_at_a_time() -> None:
+    both = parse_experiment({"seed": 4, "methods": [{"name": "lora", "learning_rate": 0.5}, {"name": "ft"}]})
+    runs = list(both.runs())
+    assert [run.method.name for run in runs] == ["lora", "ft"]
+    assert [run.method.rate for run in runs] == [0.5, method_class("ft").learning_rate]
+    assert all(run.model_copy(update={"methods": both.methods}) == both for run in runs)
+
+
+def test_yaml_states_every_value_and_the_learning_rates_in_force() -> None:
+    experiment = parse_experiment({"methods": [{"name": "ft"}, {"name": "lora", "learning_rate": 2e-5}]})
+    tree = yaml.safe_load(experiment.to_yaml())
+    assert tree["methods"] == [
+        {"name": "ft", "learning_rate": method_class("ft").learning_rate},
+        {"name": "lora", "learning_rate": 2e-5},
+    ]
+    stated = {path for path in _fields(Experiment) if _reaches(tree, path)}
+    assert stated == _fields(Experiment)
+    assert next(iter(tree)) == "name"
+
+
+def _reaches(tree: Any, path: str) -> bool:
+    for part in path.split("."):
+        if part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def _finite(low: float, high: float, **options: Any) -> st.SearchStrategy[float]:
+    return st.floats(low, high, allow_nan=False, allow_infinity=False, **options)
+
+
+# Without U+0085, which PyYAML itself writes and reads back as a space.
+_TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x85"), max_size=12)
+_POSITIVE = _finite(0, 1e6, exclude_min=True)
+_COUNT = st.integers(1, 10**6)
+
+
+@st.composite
+def experiments(draw: st.DrawFn) -> Experiment:
+    names = draw(st.permutations(list(METHODS)))[: draw(st.integers(1, len(METHODS)))]
+    devices = draw(st.integers(1, 20))
+    clients = draw(st.integers(devices, 200))
+    return Experiment.model_validate(
+        {
+            "name": draw(_TEXT),
+            "model": draw(_TEXT),
+            "seed": draw(st.integers(0, 2**63 - 1)),
+            "bandwidth_mbps": draw(st.none() | _POSITIVE),
+            "methods": [{"name": name, "learning_rate": draw(st.none() | _POSITIVE)} for name in names],
+            "target": {"value": draw(_finite(0, 1, exclude_min=True))},
+            "data": {
+                "source": draw(_TEXT),
+                "text_column": draw(_TEXT),
+                "label_column": draw(_TEXT),
+                "labels": draw(st.none() | st.lists(_TEXT, min_size=2, max_size=4, unique=True)),
+                "validation": draw(_finite(0.01, 0.49)),
+                "test": draw(_finite(0.01, 0.49)),
+                "max_length": draw(st.integers(4, 4096)),
+                "partition": {
+                    "kind": draw(st.sampled_from(["dirichlet", "iid", "quantity"])),
+                    "alpha": draw(_POSITIVE),
+                },
+            },
+            "federation": {
+                "devices": devices,
+                "clients": clients,
+                "clients_per_round": draw(st.integers(1, clients)),
+                "rounds": draw(_COUNT),
+            },
+            "adapter": {
+                "r": draw(_COUNT),
+                "alpha": draw(_POSITIVE),
+                "dropout": draw(_finite(0, 1, exclude_max=True)),
+                "targets": draw(st.just("auto") | st.lists(_TEXT, min_size=1, max_size=3)),
+            },
+            "training": {
+                "epochs": draw(_COUNT),
+                "batch_size": draw(_COUNT),
+                "micro_batch_size": draw(st.none() | _COUNT),
+                "precision": draw(st.sampled_from(["auto", "fp32", "bf16", "fp16"])),
+                "weight_decay": draw(_finite(0, 10)),
+                "max_grad_norm": draw(st.none() | _POSITIVE),
+            },
+        }
+    )
+
+
+@given(experiment=experiments())
+def test_an_experiment_survives_json(experiment: Experiment) -> None:
+    assert parse_json(experiment.model_dump_json()) == experiment
+    assert parse_experiment(json.loads(experiment.model_dump_json())) == experiment
+
+
+@given(experiment=experiments())
+def test_an_experiment_survives_yaml_on_disk(tmp_path_factory: pytest.TempPathFactory, experiment: Experiment) -> None:
+    # The file states the rates in force; all else is equal.
+    rates = tuple(MethodChoice(name=choice.name, learning_rate=choice.rate) for choice in experiment.methods)
+    path = tmp_path_factory.getbasetemp() / "experiment.yaml"
+    path.write_text(experiment.to_yaml(), encoding="utf-8")
+    assert parse_experiment(read_tree(path)) == experiment.model_copy(update={"methods": rates})
+
+
+_KEYS = st.sampled_from(sorted({part for path in _fields(Experiment) for part in path.split(".")}))
+_LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4) | st.dates()
+)
+_GARBAGE = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS | st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(tree=_GARBAGE | st.dictionaries(_KEYS, _GARBAGE, max_size=5) | st.dictionaries(_LEAVES, _GARBAGE, max_size=3))
+@example(tree={"seed": 16**5000})
+@example(tree={"name": 16**5000})
+@example(tree={16**5000: 1})
+def test_garbage_is_an_experiment_or_is_refused_in_one_line(tree: object) -> None:
+    try:
+        assert isinstance(parse_experiment(tree), Experiment)
+    except BadInput as error:
+        assert len(str(error).splitlines()) == 1
+
+
+@given(text=st.text(max_size=40) | _GARBAGE.map(lambda tree: json.dumps(tree, default=str)))
+@example(text="")
+@example(text="[" * 10_000)
+@example(text='{"seed": NaN}')
+@example(text='{"seed": 1' + "0" * 5000 + "}")
+@example(text='{"name": "\\ud800"}')
+@example(text="null")
+def test_garbage_on_the_wire_is_refused_in_one_line(text: str) -> None:
+    try:
+        assert isinstance(parse_json(text), Experiment)
+    except BadInput as error:
+        assert len(str(error).splitlines()) == 1
+
+
+def test_a_file_that_is_read_is_a_tree(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("seed: 3\ndata: {source: é}\n", encoding="utf-8")
+    assert read_tree(tmp_path / "x.yaml") == {"seed": 3, "data": {"source": "é"}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"- 1",
+        b"5",
+        b"seed: [",
+        b"seed: 1\n  x: 2",
+        b"\xff\xfe\x00",
+        b"a: \0",
+        b"!!python/object/apply:os.system ['true']",
+        b"seed: 2024-99-99",
+        b"seed: 0x_",
+        b"seed: " + b"9" * 5000,
+        b"{[1]: 2}",
+        b"*anchor",
+        b"[" * 5000,
+    ],
+)
+def test_a_file_that_is_no_description_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        read_tree(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^cannot read the experiment .*none\.yaml: No such file"):
+        read_tree(tmp_path / "none.yaml")
+    with pytest.raises(BadInput, match=r"^cannot read the experiment .*: Is a directory"):
+        read_tree(tmp_path)
