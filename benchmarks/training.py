@@ -99,7 +99,7 @@ def theirs(task: Task, precision: Precision, by_length: bool) -> Turn:
         lora_dropout=task.adapter.dropout,
         target_modules=LoRA(task.adapter).targets(base.model),
     )
-    model = get_peft_model(base.model, config)  # type: ignore[arg-type]
+    model = get_peft_model(base.model, config)
     stamps: list[float] = []
     tokens: list[int] = []
     losses: list[float] = []
@@ -109,7 +109,7 @@ def theirs(task: Task, precision: Precision, by_length: bool) -> Turn:
         tokens.append(sum(len(row["input_ids"]) for row in rows))
         return pad(rows)
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             stamps.append(time.perf_counter())
 
@@ -145,7 +145,7 @@ def theirs(task: Task, precision: Precision, by_length: bool) -> Turn:
     trainer = HuggingFaceTrainer(
         model=model,
         args=settings,
-        train_dataset=rows,  # type: ignore[arg-type]  # a list serves: it has a length and items
+        train_dataset=rows,  # a list serves: it has a length and items
         data_collator=collate,
         callbacks=[Clock()],
     )

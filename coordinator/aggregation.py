@@ -7,7 +7,6 @@ arrival order changes nothing, and memory does not grow with the number of clien
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +27,13 @@ class Update:
 def average(updates: Sequence[Update]) -> bytes:
     """The blob of sum_i n_i x_i / sum_i n_i over at least one update, all of the same names and shapes."""
     total = float(sum(update.examples for update in updates))
+    files = [StateFile(update.path) for update in updates]
     averaged = {}
-    with ExitStack() as stack:
-        files = [stack.enter_context(StateFile(update.path)) for update in updates]
-        for name in files[0].names:
-            weighted: NDArray[np.float64] | None = None
-            for update, file in zip(updates, files, strict=True):
-                product = np.multiply(file.tensor(name), float(update.examples), dtype=np.float64)
-                weighted = product if weighted is None else np.add(weighted, product, out=weighted)
-            assert weighted is not None, "at least one update"
-            averaged[name] = (weighted / total).astype(np.float32)
+    for name in files[0].names:
+        weighted: NDArray[np.float64] | None = None
+        for update, file in zip(updates, files, strict=True):
+            product = np.multiply(file.tensor(name), float(update.examples), dtype=np.float64)
+            weighted = product if weighted is None else np.add(weighted, product, out=weighted)
+        assert weighted is not None, "at least one update"
+        averaged[name] = (weighted / total).astype(np.float32)
     return pack(averaged)

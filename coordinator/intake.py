@@ -81,7 +81,7 @@ class Intake:
 
 def _check_tensors(path: Path, shapes: Shapes) -> None:
     check_shapes(shapes_of(path), shapes)
-    with StateFile(path) as file:
-        for name in file.names:
-            if not np.isfinite(file.tensor(name)).all():
-                raise BadInput(f"tensor {name} holds values that are not finite")
+    file = StateFile(path)
+    for name in file.names:
+        if not np.isfinite(file.tensor(name)).all():
+            raise BadInput(f"tensor {name} holds values that are not finite")

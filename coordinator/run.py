@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -313,6 +314,8 @@ class Run:
                 self._board.touch()
             case "phase_time":
                 report = message.phase_time
+                if not 0 <= report.seconds < math.inf:
+                    return  # no clock says this, and JSON has no word for it
                 self.ledger.phase(
                     round_=report.round,
                     device=session.name,

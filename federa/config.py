@@ -237,9 +237,9 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "is not a known field"
-        return f"{field} {message}"
+        return " ".join(f"{field} {message}".split())
     given = first.get("input")
     # Python refuses to print whole numbers of more than 4,300 digits.
     printable = isinstance(given, str | float) or (isinstance(given, int) and given.bit_length() < 1000)
     shown = f" (got {given!r})" if printable and repr(given) not in message else ""
-    return f"{field}: {message[0].lower()}{message[1:]}{shown}"
+    return " ".join(f"{field}: {message[0].lower()}{message[1:]}{shown}".split())

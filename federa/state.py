@@ -56,24 +56,19 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 class StateFile:
-    """Reads a state file tensor by tensor; a context manager. The file must have passed `shapes_of`.
+    """Reads a state file tensor by tensor. The file must have passed `shapes_of`.
 
     It reads, where safetensors would map: pages of a map stay resident, and a round's fold would come to hold every
-    client's update.
+    client's update. It keeps no file open: a round may have more clients than a process may have files.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        (length,) = struct.unpack("<Q", self._file.read(8))
-        header = json.loads(self._file.read(length))
+        self._path = path
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
         self._data = 8 + length
         self._tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-
-    def __enter__(self) -> StateFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
 
     @property
     def names(self) -> list[str]:
@@ -83,8 +78,9 @@ class StateFile:
         """One tensor's values, little-endian fp32 as safetensors lays them out."""
         entry = self._tensors[name]
         begin, end = entry["data_offsets"]
-        self._file.seek(self._data + begin)
-        return np.frombuffer(self._file.read(end - begin), dtype="<f4").reshape(entry["shape"])
+        with self._path.open("rb") as file:
+            file.seek(self._data + begin)
+            return np.frombuffer(file.read(end - begin), dtype="<f4").reshape(entry["shape"])
 
 
 def check_shapes(found: Shapes, expected: Shapes) -> None:
