@@ -30,6 +30,11 @@ class ProgressBoard:
         self._progress.run.CopyFrom(RunProgress(method=method, rounds=rounds, target=target, stage="preparing"))
         self.touch()
 
+    def stage(self, stage: str, note: str = "") -> None:
+        """The run under way does this now."""
+        self.run.stage, self.run.note = stage, note
+        self.touch()
+
     def worker(self, name: str) -> WorkerProgress:
         """A worker's entry, made when it is first asked for."""
         return self._workers.setdefault(name, WorkerProgress(name=name))

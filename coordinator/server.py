@@ -115,7 +115,7 @@ class FederationService(FederationServicer):
         log.info("worker %s joined", session.name)
         run = self._coordinator.run()
         if run is not None:
-            run.joined(session)
+            run.crew.joined(session)
         reader = asyncio.ensure_future(self._read(session, requests))
         try:
             async for message in session.outgoing():
@@ -126,7 +126,7 @@ class FederationService(FederationServicer):
                 log.info("worker %s left", session.name)
                 run = self._coordinator.run()
                 if run is not None:
-                    run.left(session.name)
+                    run.crew.left(session.name)
 
     async def _admit(self, requests: AsyncIterator[pb.WorkerMessage], context: Context) -> Session:
         try:
@@ -160,7 +160,7 @@ class FederationService(FederationServicer):
                 elif kind is not None and kind != "hello":
                     run = self._coordinator.run(getattr(message, kind).run_id)
                     if run is not None:
-                        run.heard(session, message)
+                        run.crew.heard(session, message)
         except Exception:
             log.exception("the control stream of %s broke", session.name)
         finally:

@@ -55,8 +55,8 @@ def test_bytes_are_transfers_times_the_state_within_2_percent(tmp_path: Path) ->
     rounds = ledger.execute("SELECT clients FROM round").fetchall()
     downs = sum(len({hosts[client] for client in yaml.safe_load(clients)}) for (clients,) in rounds)
     # A device that first takes part after round 1 needs the start state too, to form W_res from.
-    first = {device: min_round for device, min_round in ledger.execute(
-        "SELECT device, min(round) FROM contribution GROUP BY device")}  # fmt: skip
+    first = dict(ledger.execute(
+        "SELECT device, min(round) FROM contribution GROUP BY device"))  # fmt: skip
     downs += sum(1 for round_ in first.values() if round_ > 1)
     assert downs * run["state_bytes"] <= run["bytes_down"] <= 1.02 * downs * run["state_bytes"]
     ups = 3 * 4
@@ -130,9 +130,8 @@ def test_a_worker_that_fails_ends_the_run_with_its_words(tmp_path: Path) -> None
     env = {"NOOP_TROUBLE": "the cat sat on the GPU"}
     experiment = _experiment(tmp_path, devices=1, clients=2, clients_per_round=2, rounds=4)
     coordinator = _coordinator(tmp_path, env, "--experiment", str(experiment))
-    with ended(coordinator):
-        with ended(_worker(tmp_path, listening(coordinator), "a", env)):
-            assert coordinator.wait() == 1
+    with ended(coordinator), ended(_worker(tmp_path, listening(coordinator), "a", env)):
+        assert coordinator.wait() == 1
     assert "worker a, client" in coordinator.err and "the cat sat on the GPU" in coordinator.err
     (run,) = result_of(tmp_path / "out")["runs"]
     assert run["state"] == "failed" and "the cat" in run["failure"]
@@ -142,11 +141,10 @@ def test_ctrl_c_ends_a_coordinator_with_130_and_a_readable_result(tmp_path: Path
     env = {"NOOP_ACCURACY": "0", "NOOP_TRAIN_S": "0.2"}
     experiment = _experiment(tmp_path, devices=1, clients=2, clients_per_round=2, rounds=1000)
     coordinator = _coordinator(tmp_path, env, "--experiment", str(experiment))
-    with ended(coordinator):
-        with ended(_worker(tmp_path, listening(coordinator), "a", env)):
-            until(lambda: (tmp_path / "out" / "result.json").exists(), "the first round")
-            coordinator.interrupt()
-            assert coordinator.wait(30) == 130, coordinator.err
+    with ended(coordinator), ended(_worker(tmp_path, listening(coordinator), "a", env)):
+        until(lambda: (tmp_path / "out" / "result.json").exists(), "the first round")
+        coordinator.interrupt()
+        assert coordinator.wait(30) == 130, coordinator.err
     (run,) = result_of(tmp_path / "out")["runs"]
     assert run["state"] == "stopped" and run["rounds"] >= 1 and run["test"] is None
     assert (tmp_path / "out" / "final" / "state.safetensors").exists()

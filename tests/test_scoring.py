@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -51,14 +50,15 @@ def test_like_lengths_go_together() -> None:
     assert [longest for _, longest in model.sizes] == [1, 2, 3, 4, 5]
 
 
-def test_the_context_is_entered_and_left() -> None:
-    events = []
+def test_scoring_can_be_ended_before_any_batch() -> None:
+    model, calls = FirstToken(), []
 
-    @contextmanager
-    def context():
-        events.append("in")
-        yield
-        events.append("out")
+    def before_batch() -> None:
+        # What was scored when it was called.
+        calls.append(len(model.sizes))
+        if len(calls) == 3:
+            raise TimeoutError
 
-    score(FirstToken(), _examples(), context=context())
-    assert events == ["in", "out"]
+    with pytest.raises(TimeoutError):
+        score(model, _examples(), batch_size=6, before_batch=before_batch)
+    assert calls == [0, 1, 2] and len(model.sizes) == 2

@@ -12,7 +12,7 @@ import pytest
 from noop import NoopLearner, trained_state
 
 from coordinator import main as coordinator_main
-from coordinator import run as coordinator_run
+from coordinator import crew as coordinator_crew
 from coordinator.server import Coordinator
 from federa.config import Experiment, Federation, Target
 from federa.errors import BadInput
@@ -61,7 +61,7 @@ def serving(tmp_path, scenario, *, experiment=None, make_learner=NoopLearner):
 @pytest.fixture(autouse=True)
 def short_farewell(monkeypatch):
     # A worker that is driven by hand does not always say that it released the run.
-    monkeypatch.setattr(coordinator_run, "RELEASE_WAIT_S", 0.2)
+    monkeypatch.setattr(coordinator_crew, "RELEASE_WAIT_S", 0.2)
 
 
 class House:
