@@ -74,7 +74,7 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
     for path, value in settings.items():
         _put(tree, path, value)
     if options.clients is not None and _get(tree, "federation.clients_per_round") is None:
-        # The default of four a round stands for "some of them"; with fewer clients it is all of them.
+        # The default of five a round stands for "some of them"; with fewer clients it is all of them.
         default = Experiment().federation.clients_per_round
         if str(options.clients).isdecimal() and 1 <= int(options.clients) < default:
             _put(tree, "federation.clients_per_round", int(options.clients))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +34,16 @@ class Intake:
         self._shapes = shapes
         self._size_limit = state_bytes + HEADER_SLACK_BYTES
 
-    async def take(self, first: Chunk, rest: AsyncIterator[Chunk]) -> UploadReply:
-        """Receive one update, already admitted by its header. Raises Refused; nothing of a refused one stays."""
+    async def take(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Callable[[], Awaitable[None]]) -> UploadReply:
+        """Receive one update that belongs to this round; `admit` has the rest of it sent. Raises Refused; nothing of a
+        refused one stays."""
         update = first.header.update
         incoming = self._folder.path / "spool" / f"incoming-{uuid.uuid4().hex}"
         try:
             with incoming.open("wb") as file:
                 assembler = Assembler(file.write, size_limit=self._size_limit)
                 assembler.feed(first)
+                await admit()
                 async for chunk in rest:
                     # Hashing a megabyte takes a millisecond, and so does writing it: not on the event loop.
                     await asyncio.to_thread(assembler.feed, chunk)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from coordinator.campaign import LearnerFactory
 from coordinator.learner import ModelLearner
-from coordinator.memory import limit_arenas
 from coordinator.run_folder import claim_folder
 from coordinator.server import Coordinator
 from federa import __version__
 from federa.config import Experiment, parse_experiment, read_tree
 from federa.errors import EXIT_INTERRUPTED, EXIT_OK, FederaError
+from federa.memory import limit_arenas
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from coordinator.aggregation import Update, average
@@ -20,6 +20,7 @@ from coordinator.run_folder import RunFolder
 from coordinator.sessions import Sessions
 from federa.config import Experiment
 from federa.errors import FederaError
+from federa.memory import return_freed
 from federa.state import shapes_of
 from protos import federation_pb2 as pb
 
@@ -190,6 +191,8 @@ class Run:
         blob = await asyncio.to_thread(average, updates)
         self._state = await asyncio.to_thread(self.folder.keep_state, blob)
         seconds = time.monotonic() - self._announced_at
+        del blob
+        await asyncio.to_thread(return_freed)
         self.ledger.folded(order.round, seconds, self._state)
         self.folder.drop_updates(order.round)
         # The start state stays: a worker that joins late forms W_res from it.
@@ -238,8 +241,10 @@ class Run:
         self.ledger.downloaded(round_=round_, device=worker, wire_bytes=wire_bytes, state_bytes=state_bytes)
         self._count_bytes()
 
-    async def upload(self, first: pb.Chunk, rest: AsyncIterator[pb.Chunk]) -> pb.UploadReply:
-        """An update. Raises Refused."""
+    async def upload(
+        self, first: pb.Chunk, rest: AsyncIterator[pb.Chunk], admit: Callable[[], Awaitable[None]]
+    ) -> pb.UploadReply:
+        """An update. `admit` is called when its header is in order, to have the rest sent. Raises Refused."""
         update = first.header.update
         ready = self._ready
         if ready is None or self.over or update.round != ready.rounds.round:
@@ -249,7 +254,7 @@ class Run:
             raise Refused(f"client {update.client} of worker {update.worker} has no part in round {update.round}")
         if not 1 <= update.examples <= MOST_EXAMPLES:
             raise Refused(f"update of client {update.client} must stand for 1 to {MOST_EXAMPLES} examples")
-        reply = await ready.intake.take(first, rest)
+        reply = await ready.intake.take(first, rest, admit)
         if not reply.already_accepted:
             self._board.run.updates += 1
         self._events.put_nowait(Accepted(update.round, update.client))

@@ -21,7 +21,7 @@ from coordinator.sessions import NameTaken, Session, Sessions
 from federa.config import Experiment, parse_json
 from federa.errors import BadInput
 from protos import federation_pb2 as pb
-from protos.channel import HEARTBEAT_S, PROTOCOL, server_options
+from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, server_options
 from protos.federation_pb2_grpc import (
     FederationServicer,
     OperationServicer,
@@ -110,6 +110,7 @@ class FederationService(FederationServicer):
         self._coordinator = coordinator
 
     async def Control(self, requests: AsyncIterator[pb.WorkerMessage], context: Context) -> AsyncIterator[Any]:
+        await context.send_initial_metadata((ADMITTED,))
         session = await self._admit(requests, context)
         yield pb.CoordinatorMessage(welcome=pb.Welcome(heartbeat_s=HEARTBEAT_S, versions=versions()))
         log.info("worker %s joined", session.name)
@@ -200,7 +201,7 @@ class FederationService(FederationServicer):
             )
         else:
             try:
-                return await run.upload(first, chunks)
+                return await run.upload(first, chunks, lambda: context.send_initial_metadata((ADMITTED,)))
             except Refused as error:
                 log.warning("refused: %s", error)
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))

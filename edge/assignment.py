@@ -16,6 +16,7 @@ from edge.engine import Engine, TrainedClient
 from edge.transfer import Link, download, upload
 from federa.config import parse_json
 from federa.errors import BadInput, FederaError, one_line
+from federa.memory import return_freed
 from protos import federation_pb2 as pb
 from protos.federation_pb2_grpc import FederationStub
 
@@ -93,6 +94,7 @@ class Assignment:
     async def train(self, round_: int, clients: list[int], state_sha256: bytes) -> None:
         """Download the round's state once, then train and upload each client."""
         client = clients[0]
+        state = b""
         try:
             if self._idle_since is not None:
                 self._phase(round_, client, "idle", time.monotonic() - self._idle_since)
@@ -116,6 +118,8 @@ class Assignment:
         except Exception as error:
             self._trouble(round_, client, error)
         finally:
+            del state
+            await self._in_thread(return_freed)
             self._idle_since = time.monotonic()
             self._activity(round_, client, "idle")
 

@@ -16,6 +16,7 @@ from edge.engine import Engine, TorchEngine
 from edge.worker import Worker
 from federa import __version__
 from federa.errors import EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
+from federa.memory import limit_arenas
 
 EngineFactory = Callable[[argparse.Namespace], Engine]
 
@@ -69,6 +70,7 @@ def torch_engine(options: argparse.Namespace) -> Engine:
 def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_engine) -> int:
     """Run the command; returns the exit code. `make_engine` lets a test join without torch."""
     options = parser().parse_args(arguments)
+    limit_arenas()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         _check(options)

@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import AsyncIterator
 
+from protos.channel import ADMITTED
 from protos.federation_pb2 import Chunk, DownloadRequest, UpdateHeader, UploadReply
 from protos.federation_pb2_grpc import FederationStub
 from protos.streams import Assembler, StreamError, split
@@ -44,12 +45,26 @@ async def download(stub: FederationStub, request: DownloadRequest, link: Link) -
 
 
 async def upload(stub: FederationStub, blob: bytes, update: UpdateHeader, link: Link) -> UploadReply:
-    """Send an update; returns when the coordinator has it on its disk. Raises grpc.aio.AioRpcError."""
+    """Send an update's header and, once the coordinator wants it, the rest; returns when it is on the coordinator's
+    disk. Raises grpc.aio.AioRpcError."""
+
+    admitted = asyncio.Event()
 
     async def chunks() -> AsyncIterator[Chunk]:
         for chunk in split(blob, update):
             await link.carry(chunk.ByteSize())
             yield chunk
+            await admitted.wait()
 
-    reply: UploadReply = await stub.Upload(chunks())
-    return reply
+    call = stub.Upload(chunks())
+
+    async def admit() -> None:
+        if ADMITTED in tuple(await call.initial_metadata()):
+            admitted.set()
+
+    admitting = asyncio.ensure_future(admit())
+    try:
+        reply: UploadReply = await call
+        return reply
+    finally:
+        admitting.cancel()

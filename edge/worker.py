@@ -17,7 +17,7 @@ from edge.assignment import Assignment
 from edge.engine import Engine
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
-from protos.channel import HEARTBEAT_S, PROTOCOL, client_options
+from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, client_options
 from protos.federation_pb2_grpc import FederationStub
 
 log = logging.getLogger("federa.worker")
@@ -58,6 +58,7 @@ class Worker:
         )
         self._outbox: deque[pb.WorkerMessage] = deque()
         self._wake = asyncio.Event()
+        self._welcomed = asyncio.Event()
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self._assignment: Assignment | None = None
         self._heard_at = time.monotonic()
@@ -104,9 +105,13 @@ class Worker:
     async def _connection(self) -> str:
         """One control stream, until it ends; returns why it did."""
         async with grpc.aio.insecure_channel(self._address, options=client_options()) as channel:
-            call = FederationStub(channel).Control(self._outgoing())
+            admitted = asyncio.Event()
+            self._welcomed.clear()
+            call = FederationStub(channel).Control(self._outgoing(admitted))
             beating = asyncio.ensure_future(self._beat(call))
             try:
+                if ADMITTED in tuple(await call.initial_metadata()):
+                    admitted.set()
                 async for message in call:
                     self._heard_at = time.monotonic()
                     self._hear(message)
@@ -124,8 +129,10 @@ class Worker:
                 beating.cancel()
                 call.cancel()
 
-    async def _outgoing(self) -> AsyncIterator[pb.WorkerMessage]:
+    async def _outgoing(self, admitted: asyncio.Event) -> AsyncIterator[pb.WorkerMessage]:
+        await admitted.wait()
         yield pb.WorkerMessage(hello=self._hello)
+        await self._welcomed.wait()
         while True:
             while self._outbox:
                 yield self._outbox[0]
@@ -150,6 +157,7 @@ class Worker:
     def _hear(self, message: pb.CoordinatorMessage) -> None:
         match message.WhichOneof("message"):
             case "welcome":
+                self._welcomed.set()
                 log.info("connected to %s as %s", self._address, self._name)
             case "prepare":
                 self._orders.put_nowait(message.prepare)

@@ -41,7 +41,7 @@ class Partition(Section):
     skewed. `iid` has no use for it."""
 
     kind: Literal["dirichlet", "iid", "quantity"] = "dirichlet"
-    alpha: Annotated[float, Field(gt=0)] = 0.3
+    alpha: Annotated[float, Field(gt=0)] = 0.5
 
 
 class Data(Section):
@@ -79,7 +79,7 @@ class Federation(Section):
 
     devices: Count = 2
     clients: Count = 10
-    clients_per_round: Count = 4
+    clients_per_round: Count = 5
     rounds: Count = 50
 
     @model_validator(mode="after")

@@ -34,6 +34,10 @@ GOOD = pack(state())
 OTHER = pack(state(b=np.ones(4, np.float32)))
 
 
+async def admit():
+    """The coordinator's word that the rest may come; nobody waits for it here."""
+
+
 class Office:
     """An intake with its folder and ledger."""
 
@@ -50,7 +54,7 @@ class Office:
             for chunk in rest:
                 yield chunk
 
-        return asyncio.run(self.intake.take(first, arriving()))
+        return asyncio.run(self.intake.take(first, arriving(), admit))
 
     @property
     def spool(self):
@@ -245,7 +249,7 @@ def test_a_connection_that_breaks_leaves_nothing(office):
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(office.intake.take(first, breaking()))
+        asyncio.run(office.intake.take(first, breaking(), admit))
     assert office.spool == []
 
 

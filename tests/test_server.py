@@ -11,8 +11,8 @@ import grpc
 import pytest
 from noop import NoopLearner, trained_state
 
-from coordinator import main as coordinator_main
 from coordinator import crew as coordinator_crew
+from coordinator import main as coordinator_main
 from coordinator.server import Coordinator
 from federa.config import Experiment, Federation, Target
 from federa.errors import BadInput

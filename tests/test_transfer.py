@@ -9,6 +9,7 @@ import pytest
 
 from edge import transfer
 from edge.transfer import Link, download, upload
+from protos.channel import ADMITTED
 from protos.federation_pb2 import Chunk, DownloadRequest, UpdateHeader, UploadReply
 from protos.streams import CHUNK_BYTES, Assembler, StreamError, split
 
@@ -101,8 +102,30 @@ class FakeCoordinator:
         for chunk in self.chunks:
             yield chunk
 
-    async def Upload(self, chunks):
-        self.received = [chunk async for chunk in chunks]
+    def Upload(self, chunks):
+        return FakeUpload(self, chunks)
+
+
+class FakeUpload:
+    """The call: it admits the upload once its header is there."""
+
+    def __init__(self, coordinator, chunks):
+        self._coordinator = coordinator
+        self._chunks = chunks
+        self._header = asyncio.Event()
+
+    async def initial_metadata(self):
+        await self._header.wait()
+        return (ADMITTED,)
+
+    def __await__(self):
+        return self._receive().__await__()
+
+    async def _receive(self):
+        self._coordinator.received = []
+        async for chunk in self._chunks:
+            self._coordinator.received.append(chunk)
+            self._header.set()
         return UploadReply(already_accepted=True)
 
 

@@ -27,7 +27,7 @@ from federa.config import Experiment
 from federa.errors import BadInput, FederaError
 from federa.state import digest_of, pack, unpack
 from protos import federation_pb2 as pb
-from protos.channel import PROTOCOL, server_options
+from protos.channel import ADMITTED, PROTOCOL, server_options
 from protos.federation_pb2_grpc import FederationServicer, add_FederationServicer_to_server
 from protos.streams import Assembler, split
 
@@ -197,6 +197,7 @@ class FakeCoordinator(FederationServicer):
         self.refuse_downloads = []
 
     async def Control(self, requests, context):
+        await context.send_initial_metadata((ADMITTED,))
         self.streams += 1
         number = self.streams
         outbox = asyncio.Queue()
@@ -235,10 +236,12 @@ class FakeCoordinator(FederationServicer):
     async def Upload(self, chunks, context):
         blob = bytearray()
         assembler = Assembler(blob.extend, size_limit=1 << 20)
-        async for chunk in chunks:
-            assembler.feed(chunk)
+        assembler.feed(await chunks.__anext__())
         if self.refuse_uploads:
             await context.abort(self.refuse_uploads.pop(), "not now")
+        await context.send_initial_metadata((ADMITTED,))
+        async for chunk in chunks:
+            assembler.feed(chunk)
         self.updates.append((assembler.finish().update, bytes(blob)))
         return pb.UploadReply()
 
