@@ -123,12 +123,12 @@ def test_methods_one_several_or_all(given: str, names: list[str]) -> None:
 
 
 def test_fewer_clients_than_the_default_a_round_all_take_part() -> None:
-    for clients, a_round in ((2, 2), (3, 3), (4, 4), (5, 4), (100, 4)):
+    for clients, a_round in ((2, 2), (4, 4), (5, 5), (6, 5), (100, 5)):
         federation = _experiment("--clients", str(clients)).federation
         assert (federation.clients, federation.clients_per_round) == (clients, a_round)
     # What was said of it is not changed.
     assert "clients_per_round must be at most clients (3)" in _refusal(
-        "--clients", "3", "--set", "federation.clients_per_round=4"
+        "--clients", "3", "--set", "federation.clients_per_round=5"
     )
     assert "clients must be at least the number of devices (2), not 1" in _refusal("--clients", "1")
     assert _experiment("--clients", "1", "--devices", "1").federation.clients_per_round == 1
@@ -233,3 +233,9 @@ def test_paths_that_exist_become_absolute(tmp_path: Path, monkeypatch: pytest.Mo
         assert experiment.data.source == str((tmp_path / "x.csv").resolve())
     left = _experiment("--model", "~no-such-user/x", "--data", "x" * 5000)
     assert left.model == "~no-such-user/x" and left.data.source == "x" * 5000
+
+
+def test_the_recorded_experiment_is_the_default_one_with_three_methods():
+    recorded = Path(__file__).resolve().parent.parent / "benchmarks" / "experiments" / "bbc_news.yaml"
+    experiment = experiment_from(parser().parse_args(["--method", "ft,lora,federa"]))
+    assert recorded.read_text() == experiment.to_yaml()
