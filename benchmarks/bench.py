@@ -117,7 +117,7 @@ def _conclude(console: Console, last: Progress, out: Path, broken: str) -> int:
         result = json.loads((out / RESULT).read_text())
         if result["runs"] and not failed:
             console.print(summary(result))
-            console.print("joules: not measured, the power meter is not built yet", style="dim", highlight=False)
+            console.print("joules: not measured, no power source is read yet", style="dim", highlight=False)
         print(f"results: {out / RESULT}, {out / 'report.html'}")  # brackets in a path are no markup
     if broken or outcome.message:
         print(f"federa-bench: {broken or outcome.message}", file=sys.stderr)

@@ -24,7 +24,7 @@ def summary(result: dict[str, Any]) -> Table:
             human_seconds(run["time_to_target_s"]),
             str(run["rounds_to_target"] or f"– of {run['rounds']}"),
             human_bytes(run["bytes_to_target"]),
-            "not measured" if joules is None else f"{joules:.0f} J",
+            "–" if joules is None else f"{joules:.0f} J",
             _value(run["best"]),
             _value(run["test"]),
             human_bytes(run["state_bytes"]),
