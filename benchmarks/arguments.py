@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from federa import __version__
-from federa.config import Experiment, parse_experiment, parse_yaml, read_tree
+from federa.config import EMBEDDED, Experiment, parse_experiment, parse_yaml, read_tree
 from federa.errors import BadInput
 from federa.methods import METHODS
 
@@ -62,9 +62,10 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
     settings = {path: getattr(options, flag) for flag, path in _FIELDS.items() if getattr(options, flag) is not None}
     if "bandwidth_mbps" in settings:
         settings["bandwidth_mbps"] = _mbps(settings["bandwidth_mbps"])
-    for path in ("model", "data.source"):
+    for path, is_local in (("model", os.path.isdir), ("data.source", os.path.isfile)):
         # The coordinator and the workers may run elsewhere in the file system.
-        if path in settings and os.path.exists(local := os.path.expanduser(settings[path])):
+        given = settings.get(path, EMBEDDED)
+        if given != EMBEDDED and is_local(local := os.path.expanduser(given)):
             settings[path] = os.path.realpath(local)
     for setting in options.settings:
         path, equals, value = setting.partition("=")

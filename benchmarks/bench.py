@@ -21,7 +21,8 @@ from benchmarks.operator import Operator
 from benchmarks.summary import summary
 from coordinator.run_folder import RESULT, claim_folder
 from federa.config import Experiment
-from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, FederaError
+from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
+from protos.channel import valid_address
 from protos.federation_pb2 import Progress
 
 STOP_WAIT_S = 60.0
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         experiment = experiment_from(options)
+        if options.coordinator is not None and not valid_address(options.coordinator):
+            raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
         if options.print_config:
             print(experiment.to_yaml(), end="")
             return EXIT_OK

@@ -74,7 +74,7 @@ class Display:
             value = run.values[round_ - 1]
             self._console.print(
                 f"{run.method:8} round {round_:3}  {self._metric} {value:.4f} (target {run.target:g})  "
-                f"{human_seconds(run.elapsed_s)}  {human_bytes(run.bytes_down + run.bytes_up)} moved so far",
+                f"{human_seconds(run.elapsed_after_s[round_ - 1])}  {human_bytes(run.bytes_after[round_ - 1])} moved",
                 highlight=False,
             )
         words = f"{run.method:8} {run.stage}: {run.note}" if run.note else ""

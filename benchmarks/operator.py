@@ -61,6 +61,8 @@ class Operator:
 
     async def fetch(self, experiment_id: str, path: str, target: Path) -> None:
         """Bring one file of the result to `target`."""
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise FederaError(f"the coordinator names a file outside of its folder: {path!r}")
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(target.name + ".new")
         try:

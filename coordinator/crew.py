@@ -38,7 +38,7 @@ class Crew:
         self._hosts: Mapping[int, str] = {}
         self._brief = pb.Prepare()
         self._shards: Sequence[Sequence[int]] = ()
-        self._control_bytes_before: dict[str, int] = {}
+        self._control_bytes_before: dict[Session, int] = {}
         self._unreleased: set[str] = set()
         self._releasing = False
         self._all_released = asyncio.Event()
@@ -91,10 +91,7 @@ class Crew:
                 await asyncio.wait_for(self._all_released.wait(), RELEASE_WAIT_S)
             except asyncio.TimeoutError:
                 self._board.run.note = f"no last report from {', '.join(sorted(self._unreleased))}"
-        live = {name: self._sessions.get(name) for name in self._control_bytes_before}
-        return sum(
-            session.control_bytes - self._control_bytes_before[name] for name, session in live.items() if session
-        )
+        return sum(session.control_bytes - before for session, before in self._control_bytes_before.items())
 
     # ---- what they tell
 
@@ -103,7 +100,7 @@ class Crew:
         hosted = [client for client, host in self._hosts.items() if host == session.name]
         if not hosted:
             return
-        self._control_bytes_before.setdefault(session.name, session.control_bytes)
+        self._control_bytes_before.setdefault(session, session.control_bytes)
         self._unreleased.add(session.name)
         prepare = pb.Prepare()
         prepare.CopyFrom(self._brief)
@@ -117,7 +114,9 @@ class Crew:
             self._was_released(name)
 
     def heard(self, session: Session, message: pb.WorkerMessage) -> None:
-        """A report that names this run."""
+        """A report that names this run. One of a worker that hosts nothing here is nobody's business."""
+        if session.name not in self._hosts.values():
+            return
         match message.WhichOneof("message"):
             case "prepared":
                 chosen = {"device": message.prepared.device, "precision": message.prepared.precision}
@@ -128,7 +127,7 @@ class Crew:
                 trouble = message.trouble
                 where = f"client {trouble.client} in round {trouble.round}" if trouble.round else "preparing"
                 kind = BadInput if trouble.bad_input else FederaError
-                self._post(kind(f"worker {session.name}, {where}: {trouble.message}"))
+                self._post(kind(f"worker {session.name}, {where}: {' '.join(trouble.message.split())}"))
             case "activity":
                 entry = self._board.worker(session.name)
                 activity = message.activity

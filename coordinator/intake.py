@@ -22,7 +22,11 @@ HEADER_SLACK_BYTES = 1 << 16
 
 
 class Refused(FederaError):
-    """An update that does not belong here; the message says why."""
+    """An update that cannot be used; the message says why."""
+
+
+class Late(Refused):
+    """An update that the run does not wait for: of another round, or of a client that has no part in this one."""
 
 
 class Intake:

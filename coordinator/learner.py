@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from federa.config import Experiment
-from federa.errors import FederaError
+from federa.errors import BadInput, FederaError
 from federa.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class ModelLearner:
         )
         self.shards = [[split.train[position] for position in shard] for shard in dealt]
         base = load_base_model(config.model, len(self.labels), config.seed)
+        if base.most_tokens is not None and config.data.max_length > base.most_tokens:
+            raise BadInput(f"data.max_length must be at most {base.most_tokens} for {config.model}")
         self.base_digest = base.digest
         held_out: dict[Part, tuple[int, ...]] = {"validation": split.validation, "test": split.test}
         for part, indices in held_out.items():
@@ -93,6 +95,11 @@ class ModelLearner:
         began = time.monotonic()
         start = model.start(config.seed)
         self.start_s = time.monotonic() - began
+        for name, value in start.items():
+            if not bool(value.isfinite().all()):
+                raise BadInput(
+                    f"adapter.alpha: {config.adapter.alpha:g} makes {name} start with values that are not finite"
+                )
         model.install()
         self._model = model
         return pack({name: value.numpy() for name, value in start.items()})

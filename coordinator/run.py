@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from coordinator.aggregation import Update, average
 from coordinator.crew import Crew
 from coordinator.hosting import assign_clients
-from coordinator.intake import Intake, Refused
+from coordinator.intake import Intake, Late, Refused
 from coordinator.learner import Learner, Part
 from coordinator.ledger import Ledger
 from coordinator.progress import ProgressBoard
@@ -199,10 +200,13 @@ class Run:
         self.folder.drop_states(but={ready.start, self._state})
         self._elapsed_s += seconds
         self._board.run.elapsed_s = self._elapsed_s
+        bytes_after = sum(self.ledger.bytes_moved())
         self._board.stage("evaluating")
         value = await self._evaluate("validation")
         self.ledger.evaluated(order.round, value)
         self._board.run.values.append(value)
+        self._board.run.elapsed_after_s.append(self._elapsed_s)
+        self._board.run.bytes_after.append(bytes_after)
         self._board.touch()
         self._write_result()
         self._events.put_nowait(Evaluated(order.round, value))
@@ -249,11 +253,13 @@ class Run:
         ready = self._ready
         if ready is None or self.over or update.round != ready.rounds.round:
             now = ready.rounds.round if ready else 0
-            raise Refused(f"update of client {update.client} is for round {update.round}, the run is in round {now}")
+            raise Late(f"update of client {update.client} is for round {update.round}, the run is in round {now}")
         if update.client not in ready.rounds.selected or ready.hosts[update.client] != update.worker:
-            raise Refused(f"client {update.client} of worker {update.worker} has no part in round {update.round}")
+            raise Late(f"client {update.client} of worker {update.worker} has no part in round {update.round}")
         if not 1 <= update.examples <= MOST_EXAMPLES:
             raise Refused(f"update of client {update.client} must stand for 1 to {MOST_EXAMPLES} examples")
+        if not all(0 <= milliseconds < math.inf for milliseconds in update.step_ms):
+            raise Refused(f"update of client {update.client} has a step time that no clock says")
         reply = await ready.intake.take(first, rest, admit)
         if not reply.already_accepted:
             self._board.run.updates += 1

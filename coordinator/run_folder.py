@@ -74,8 +74,9 @@ def claim_folder(path: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise BadInput(f"--out: cannot write to {path}: {error.strerror}") from None
-    if (path / RESULT).exists():
-        raise BadInput(f"--out: {path} already holds a {RESULT}; name another folder, nothing is overwritten")
+    for name in (RESULT, LEDGER):
+        if (path / name).exists():
+            raise BadInput(f"--out: {path} already holds a {name}; name another folder, nothing is overwritten")
 
 
 def write_durably(path: Path, blob: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from coordinator.campaign import Campaign, LearnerFactory
-from coordinator.intake import Refused
+from coordinator.intake import Late, Refused
 from coordinator.learner import ModelLearner
 from coordinator.result import versions
 from coordinator.run import Run
@@ -21,7 +21,7 @@ from coordinator.sessions import NameTaken, Session, Sessions
 from federa.config import Experiment, parse_json
 from federa.errors import BadInput
 from protos import federation_pb2 as pb
-from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, server_options
+from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, server_options, valid_name
 from protos.federation_pb2_grpc import (
     FederationServicer,
     OperationServicer,
@@ -89,7 +89,7 @@ class Coordinator:
         add_FederationServicer_to_server(FederationService(self), server)
         add_OperationServicer_to_server(OperationService(self), server)
         host, colon, port = address.rpartition(":")
-        if not colon or not host or not port.isdigit() or int(port) > 65535:
+        if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
             raise BadInput(f"--listen: must be HOST:PORT with a port from 0 to 65535, not {address!r}")
         try:
             bound = server.add_insecure_port(address)
@@ -134,8 +134,11 @@ class FederationService(FederationServicer):
             first = await asyncio.wait_for(requests.__anext__(), HELLO_WAIT_S)
         except (asyncio.TimeoutError, StopAsyncIteration):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a control stream must begin with a hello")
-        if first.WhichOneof("message") != "hello" or not first.hello.name:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be a hello with a name")
+        if first.WhichOneof("message") != "hello" or not valid_name(first.hello.name):
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "the first message must be a hello with a name of 1 to 100 printable characters",
+            )
         hello = first.hello
         if hello.protocol != PROTOCOL:
             ours = versions()["federa"]
@@ -204,7 +207,10 @@ class FederationService(FederationServicer):
                 return await run.upload(first, chunks, lambda: context.send_initial_metadata((ADMITTED,)))
             except Refused as error:
                 log.warning("refused: %s", error)
-                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+                # The worker goes on after the first and reports the second: without that update no round closes.
+                late = isinstance(error, Late)
+                status = grpc.StatusCode.FAILED_PRECONDITION if late else grpc.StatusCode.INVALID_ARGUMENT
+                await context.abort(status, str(error))
         raise AssertionError("abort raises")
 
 

@@ -60,10 +60,17 @@ class Assignment:
         self._installed = False
         self._taken: set[tuple[int, int]] = set()
         self._idle_since: float | None = None
+        self._last_round = 1
         self._down = self._up = Link(None)
 
     def stop(self) -> None:
         self._stopped = True
+
+    def report_idle(self) -> None:
+        """Report the time since the last work. Call before the worker says that it released the run."""
+        if self._idle_since is not None:
+            self._phase(self._last_round, 0, "idle", time.monotonic() - self._idle_since)
+            self._idle_since = None
 
     def take(self, order: pb.Train) -> list[int]:
         """The clients of an order that are not in hand already: after a reconnect the coordinator announces again."""
@@ -96,8 +103,8 @@ class Assignment:
         client = clients[0]
         state = b""
         try:
-            if self._idle_since is not None:
-                self._phase(round_, client, "idle", time.monotonic() - self._idle_since)
+            self._last_round = round_
+            self.report_idle()
             began = time.monotonic()
             self._activity(round_, client, "download")
             state = await self._fetch(state_sha256)
@@ -161,6 +168,8 @@ class Assignment:
         try:
             await self._retried(lambda: upload(self._stub, trained.blob, header, self._up))
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise FederaError(f"the coordinator refused the {error.details()}") from None
             if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                 raise
             # Too late, or of a run that is over: the coordinator goes on without it, and so does this worker.

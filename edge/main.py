@@ -17,6 +17,7 @@ from edge.worker import Worker
 from federa import __version__
 from federa.errors import EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
+from protos.channel import valid_address, valid_name
 
 EngineFactory = Callable[[argparse.Namespace], Engine]
 
@@ -84,10 +85,9 @@ def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_
 
 
 def _check(options: argparse.Namespace) -> None:
-    host, _, port = options.coordinator.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not valid_address(options.coordinator):
         raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
-    if not options.name.strip() or len(options.name) > 100 or not options.name.isprintable():
+    if not valid_name(options.name):
         raise BadInput("--name: must be 1 to 100 printable characters")
     if not options.give_up_after > 0:  # nan too
         raise BadInput(f"--give-up-after: must be above 0 seconds, not {options.give_up_after:g}")

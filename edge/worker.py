@@ -147,7 +147,7 @@ class Worker:
         while time.monotonic() - max(began, self._heard_at) < min(SILENCE_S, max(self._give_up_after_s, 1.0)):
             sequence += 1
             self._send(pb.WorkerMessage(heartbeat=pb.Heartbeat(sequence=sequence)))
-            await asyncio.sleep(HEARTBEAT_S if self._give_up_after_s > HEARTBEAT_S else 0.5)
+            await asyncio.sleep(min(HEARTBEAT_S, max(0.25, self._give_up_after_s / 8)))
         call.cancel()
 
     def _send(self, message: pb.WorkerMessage) -> None:
@@ -200,6 +200,7 @@ class Worker:
 
     async def _release(self, run_id: str) -> None:
         if self._assignment is not None and self._assignment.run_id == run_id:
+            self._assignment.report_idle()
             await self._forget()
             log.info("released run %s, waiting for the next", run_id)
         self._send(pb.WorkerMessage(released=pb.Released(run_id=run_id)))

@@ -34,6 +34,8 @@ class BaseModel:
     """Parameters that the checkpoint does not hold; their values here are drawn from the run's seed."""
     digest: str
     """SHA-256 over names, shapes and fp32 bytes of the checkpoint's tensors; the missing ones do not enter."""
+    most_tokens: int | None
+    """As many as the model has positions for; None where positions are relative."""
 
 
 def model_folder(source: str) -> str:
@@ -82,7 +84,22 @@ def load_base_model(source: str, labels: int, seed: int = 0) -> BaseModel:
         # transformers 5 makes an empty tokenizer where a folder has none: every word would be unknown.
         raise BadInput(f"model: {source} holds no tokenizer")
     missing = _missing(model, report, source)
-    return BaseModel(model=model, tokenizer=tokenizer, missing=missing, digest=_digest(model, missing))
+    return BaseModel(
+        model=model,
+        tokenizer=tokenizer,
+        missing=missing,
+        digest=_digest(model, missing),
+        most_tokens=_most_tokens(model),
+    )
+
+
+def _most_tokens(model: nn.Module) -> int | None:
+    config: Any = model.config
+    if getattr(config, "position_biased_input", True) is False:
+        return None  # DeBERTa-v3 has relative positions only
+    positions = getattr(config, "max_position_embeddings", None)
+    # RoBERTa counts its positions from the padding token's index on.
+    return positions - config.pad_token_id - 1 if positions and "roberta" in config.model_type else positions
 
 
 def is_head(model: nn.Module, name: str) -> bool:

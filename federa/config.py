@@ -19,7 +19,7 @@ from federa.methods import METHODS, method_class
 EMBEDDED = "embedded"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Section(BaseModel):

@@ -21,6 +21,17 @@ _SERVER_TOLERATES_MS = 10_000
 Options = list[tuple[str, int]]
 
 
+def valid_name(name: str) -> bool:
+    """Whether a worker may be called so: 1 to 100 printable characters."""
+    return bool(name.strip()) and len(name) <= 100 and name.isprintable()
+
+
+def valid_address(text: str) -> bool:
+    """Whether a text is HOST:PORT with a port to connect to."""
+    host, colon, port = text.rpartition(":")
+    return bool(colon and host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+
+
 def server_options() -> Options:
     """For grpc.aio.server."""
     return [

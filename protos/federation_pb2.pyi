@@ -305,7 +305,7 @@ class Progress(_message.Message):
     def __init__(self, experiment_id: _Optional[str] = ..., run: _Optional[_Union[RunProgress, _Mapping]] = ..., run_number: _Optional[int] = ..., run_count: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[WorkerProgress, _Mapping]]] = ..., over: bool = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., files: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RunProgress(_message.Message):
-    __slots__ = ("method", "stage", "round", "rounds", "values", "target", "elapsed_s", "bytes_down", "bytes_up", "updates", "expected", "note")
+    __slots__ = ("method", "stage", "round", "rounds", "values", "target", "elapsed_s", "bytes_down", "bytes_up", "updates", "expected", "note", "elapsed_after_s", "bytes_after")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -318,6 +318,8 @@ class RunProgress(_message.Message):
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    BYTES_AFTER_FIELD_NUMBER: _ClassVar[int]
     method: str
     stage: str
     round: int
@@ -330,7 +332,9 @@ class RunProgress(_message.Message):
     updates: int
     expected: int
     note: str
-    def __init__(self, method: _Optional[str] = ..., stage: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., target: _Optional[float] = ..., elapsed_s: _Optional[float] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., updates: _Optional[int] = ..., expected: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+    elapsed_after_s: _containers.RepeatedScalarFieldContainer[float]
+    bytes_after: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, method: _Optional[str] = ..., stage: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., target: _Optional[float] = ..., elapsed_s: _Optional[float] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., updates: _Optional[int] = ..., expected: _Optional[int] = ..., note: _Optional[str] = ..., elapsed_after_s: _Optional[_Iterable[float]] = ..., bytes_after: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class WorkerProgress(_message.Message):
     __slots__ = ("name", "phase", "client", "progress", "device")

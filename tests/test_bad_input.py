@@ -121,3 +121,32 @@ def test_a_precision_whose_probe_fails(tmp_path: Path, tiny_folder: Callable[[st
     arguments = ["-m", "benchmarks.bench", "--out", str(tmp_path / "out"), "--model", tiny_folder("bert")]
     arguments += ["--data", _rows(tmp_path / "data.jsonl", rows), "--precision", "bf16"]
     _refused(Process(arguments, tmp_path, {"PYTHONPATH": path}), "--precision bf16", "made to fail")
+
+
+def test_an_update_that_cannot_be_used_ends_the_run_with_its_reason(
+    tmp_path: Path, tiny_folder: Callable[[str], str]
+) -> None:
+    # A learning rate at which training diverges: the updates are not finite.
+    rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
+    process = bench(
+        tmp_path / "out", "--model", tiny_folder("bert"), "--data", _rows(tmp_path / "data.jsonl", rows),
+        "--clients", "2", "--precision", "fp32", "--set", "methods=[{name: ft, learning_rate: 1.0e+38}]",
+    )  # fmt: skip
+    assert process.wait() == 1
+    assert "the coordinator refused the update of client" in process.err and "not finite" in process.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("data.max_length=81", ["data.max_length", "at most 80"]),
+        ("adapter.alpha=1.0e-90", ["adapter.alpha", "not finite"]),
+    ],
+)
+def test_what_the_model_cannot_do(
+    tmp_path: Path, tiny_folder: Callable[[str], str], setting: str, words: list[str]
+) -> None:
+    rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
+    data = _rows(tmp_path / "data.jsonl", rows)
+    arguments = ["--model", tiny_folder("bert"), "--data", data, "--set", "adapter.r=4", "--set", setting]
+    _refused(bench(tmp_path / "out", *arguments), *words)

@@ -99,6 +99,10 @@ def _rows(records: Iterable[tuple[int, Mapping[str, object]]], data: Data, path:
                 raise BadInput(f"data: {path} line {number} has no column {column!r} (data.{field}); it has {known}")
             if record[column] is None:
                 raise BadInput(f"data: {path} line {number} has no value in column {column!r}")
+        if isinstance(record[data.text_column], dict | list):
+            raise BadInput(f"data: {path} line {number} has no text in column {data.text_column!r}")
+        if not str(record[data.label_column]).strip():
+            raise BadInput(f"data: {path} line {number} has an empty label in column {data.label_column!r}")
         row = str(record[data.text_column]), str(record[data.label_column])
         try:
             "".join(row).encode()
