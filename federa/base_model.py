@@ -34,7 +34,7 @@ class BaseModel:
     """Parameters that the checkpoint does not hold; their values here are drawn from the run's seed."""
     digest: str
     """SHA-256 over names, shapes and fp32 bytes of the checkpoint's tensors; the missing ones do not enter."""
-    most_tokens: int | None
+    most_tokens: int | None = None
     """As many as the model has positions for; None where positions are relative."""
 
 

@@ -16,6 +16,9 @@ def record(width=120):
 
 
 def progress(*, number=1, workers=(), **run):
+    # After round n the clock says n seconds and n kB have gone over the wire.
+    after = range(1, len(run.get("values", ())) + 1)
+    run.update(elapsed_after_s=list(after), bytes_after=[1000 * round_ for round_ in after])
     return Progress(
         experiment_id="e", run_number=number, run_count=2, run=RunProgress(method="federa", **run), workers=workers
     )
@@ -111,6 +114,8 @@ def test_each_round_is_printed_once():
 
 def test_rounds_that_came_between_two_snapshots_are_all_printed():
     lines = printed(progress(values=[0.1], target=0.75), progress(values=[0.1, 0.2, 0.3], target=0.75))
+    # Each with its own clock and bytes, not with those of the snapshot it came in.
+    assert [line[-21:] for line in lines] == [f"  {n}.0 s  {n}.0 kB moved" for n in (1, 2, 3)]
     assert ["round   1" in lines[0], "round   2" in lines[1], "round   3" in lines[2]] == [True] * 3
 
 
