@@ -68,7 +68,7 @@ class Intake:
         kept = self._folder.update(update.round, update.client, sha256)
         # Of a client's second update only the bytes are counted: its round may be folded by now, and nobody would
         # remove the file.
-        if all(row["client"] != update.client for row in self._ledger.contributions(update.round)):
+        if not self._ledger.has_accepted(update.round, update.client):
             # The file and its folder are on the disk before the ledger says so, and that before the worker hears it.
             os.replace(incoming, kept)
             sync(kept.parent)

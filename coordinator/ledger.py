@@ -125,6 +125,9 @@ class Ledger:
         totals = {row["direction"]: int(row["total"]) for row in rows}
         return totals.get("down", 0), totals.get("up", 0)
 
+    def has_accepted(self, round_: int, client: int) -> bool:
+        return bool(self._read("SELECT 1 FROM contribution WHERE round = ? AND client = ?", round_, client))
+
     def contributions(self, round_: int) -> list[dict[str, Any]]:
         """The accepted updates of a round, by client."""
         return self._read("SELECT * FROM contribution WHERE round = ? ORDER BY client", round_)

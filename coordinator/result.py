@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
@@ -12,21 +11,9 @@ import numpy as np
 
 from coordinator.ledger import Ledger
 from coordinator.run_folder import RESULT, write_json
-from federa import __version__
+from federa.versions import versions
 
 SCHEMA = 1
-_PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "grpcio", "protobuf")
-
-
-def versions() -> dict[str, str]:
-    """This installation's versions, federa's and those of the packages that decide a result."""
-    found = {"federa": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def environment() -> dict[str, Any]:

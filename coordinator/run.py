@@ -36,7 +36,6 @@ class _Ready:
     intake: Intake
     rounds: Rounds
     start: str
-    hosts: dict[int, str]
 
 
 class Run:
@@ -62,7 +61,6 @@ class Run:
         self._ready: _Ready | None = None
         self._state = ""
         self._announced_at = 0.0
-        self._elapsed_s = 0.0
         self._evaluation_s = 0.0
         self._events: asyncio.Queue[Event | FederaError] = asyncio.Queue()
         self.crew = Crew(
@@ -130,7 +128,6 @@ class Run:
             intake=Intake(self.folder, self.ledger, shapes_of(path), len(blob)),
             rounds=Rounds(plan),
             start=start,
-            hosts=hosts,
         )
         self._ready = ready
         self._board.stage("preparing", "the devices load the base model")
@@ -198,14 +195,13 @@ class Run:
         self.folder.drop_updates(order.round)
         # The start state stays: a worker that joins late forms W_res from it.
         self.folder.drop_states(but={ready.start, self._state})
-        self._elapsed_s += seconds
-        self._board.run.elapsed_s = self._elapsed_s
+        self._board.run.elapsed_s += seconds
         bytes_after = sum(self.ledger.bytes_moved())
         self._board.stage("evaluating")
         value = await self._evaluate("validation")
         self.ledger.evaluated(order.round, value)
         self._board.run.values.append(value)
-        self._board.run.elapsed_after_s.append(self._elapsed_s)
+        self._board.run.elapsed_after_s.append(self._board.run.elapsed_s)
         self._board.run.bytes_after.append(bytes_after)
         self._board.touch()
         self._write_result()
@@ -254,7 +250,7 @@ class Run:
         if ready is None or self.over or update.round != ready.rounds.round:
             now = ready.rounds.round if ready else 0
             raise Late(f"update of client {update.client} is for round {update.round}, the run is in round {now}")
-        if update.client not in ready.rounds.selected or ready.hosts[update.client] != update.worker:
+        if update.client not in ready.rounds.selected or ready.rounds.plan.hosts[update.client] != update.worker:
             raise Late(f"client {update.client} of worker {update.worker} has no part in round {update.round}")
         if not 1 <= update.examples <= MOST_EXAMPLES:
             raise Refused(f"update of client {update.client} must stand for 1 to {MOST_EXAMPLES} examples")

@@ -15,11 +15,11 @@ import grpc
 from coordinator.campaign import Campaign, LearnerFactory
 from coordinator.intake import Late, Refused
 from coordinator.learner import ModelLearner
-from coordinator.result import versions
 from coordinator.run import Run
 from coordinator.sessions import NameTaken, Session, Sessions
 from federa.config import Experiment, parse_json
 from federa.errors import BadInput
+from federa.versions import versions
 from protos import federation_pb2 as pb
 from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, server_options, valid_name
 from protos.federation_pb2_grpc import (

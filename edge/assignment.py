@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,8 @@ from typing import TypeVar
 
 import grpc
 
-from edge.engine import Engine, TrainedClient
+from edge.backoff import Backoff
+from edge.engine import Engine, Setup, TrainedClient
 from edge.transfer import Link, download, upload
 from federa.config import parse_json
 from federa.errors import BadInput, FederaError, one_line
@@ -28,7 +28,6 @@ Report = Callable[[pb.WorkerMessage], None]
 ACTIVITY_INTERVAL_S = 0.5
 # The coordinator is away or the link is: the same call may succeed later. Every other status is its answer.
 _PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-_FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.2, 5.0
 
 
 class Stopped(Exception):
@@ -49,13 +48,13 @@ class Assignment:
         thread: ThreadPoolExecutor,
     ) -> None:
         self.run_id = order.run_id
-        self.prepared = False
         self._order = order
         self._engine = engine
         self._stub = stub
         self._worker = worker
         self._report = report
         self._thread = thread
+        self._setup: Setup | None = None
         self._stopped = False
         self._installed = False
         self._taken: set[tuple[int, int]] = set()
@@ -80,7 +79,7 @@ class Assignment:
 
     async def prepare(self) -> None:
         """Load the base model and the data, and say so, or say what is wrong."""
-        if not self.prepared:
+        if self._setup is None:
             try:
                 mbps = parse_json(self._order.experiment_json).bandwidth_mbps
                 self._down, self._up = Link(mbps), Link(mbps)
@@ -88,7 +87,6 @@ class Assignment:
             except Exception as error:
                 self._trouble(0, 0, error)
                 return
-            self.prepared = True
         setup = self._setup
         log.info("prepared run %s on %s in %s", self.run_id, setup.device, setup.precision)
         self._report(
@@ -176,7 +174,7 @@ class Assignment:
             log.warning("the coordinator refused: %s", error.details())
 
     async def _retried(self, call: Callable[[], Awaitable[T]]) -> T:
-        backoff_s = _FIRST_BACKOFF_S
+        backoff = Backoff()
         while True:
             try:
                 return await call()
@@ -186,9 +184,7 @@ class Assignment:
                 if error.code() not in _PASSING:
                     raise
                 log.warning("%s, trying again: %s", error.code().name, error.details())
-                # Jitter: a coordinator that comes back must not meet all its workers at once.
-                await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))
-                backoff_s = min(2 * backoff_s, _LAST_BACKOFF_S)
+                await asyncio.sleep(backoff.next_s())
 
     async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)

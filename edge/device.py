@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 
 import torch
 
-from federa import __version__
 from federa.errors import BadInput, one_line
 
 # On a Jetson /proc/device-tree/model names the board, with a NUL at its end.
 BOARD_FILE = Path("/proc/device-tree/model")
-_PACKAGES = ("torch", "transformers", "peft", "grpcio", "protobuf", "numpy")
 
 
 def try_device(device: torch.device, dtype: torch.dtype = torch.float32) -> str | None:
@@ -79,9 +76,3 @@ def facts(device: torch.device) -> dict[str, str]:
     }
     name = board()
     return found if name is None else {**found, "board": name}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result on this side."""
-    found = {"federa": __version__, "python": platform.python_version()}
-    return found | {package: importlib.metadata.version(package) for package in _PACKAGES}

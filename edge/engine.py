@@ -88,7 +88,7 @@ class TorchEngine:
         return facts(self._device)
 
     def versions(self) -> dict[str, str]:
-        from edge.device import versions
+        from federa.versions import versions
 
         return versions()
 
@@ -164,10 +164,10 @@ class TorchEngine:
         """The documents of each hosted client."""
         from federa.data.sources import read_corpus, read_file
 
+        fixed = config.data.model_copy(update={"labels": tuple(order.labels)})
         if self._data_file is not None:
-            fixed = config.data.model_copy(update={"labels": tuple(order.labels)})
             return {shard.client: read_file(self._data_file, fixed) for shard in order.shards}
-        corpus = read_corpus(config.data.model_copy(update={"labels": tuple(order.labels)}))
+        corpus = read_corpus(fixed)
         if corpus.digest() != order.data_digest:
             raise BadInput(f"data: {config.data.source} here is not the corpus that the coordinator dealt out")
         return {shard.client: corpus.take(shard.indices) for shard in order.shards}

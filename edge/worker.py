@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 import uuid
 from collections import deque
@@ -14,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from edge.assignment import Assignment
+from edge.backoff import Backoff
 from edge.engine import Engine
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
@@ -29,7 +29,6 @@ _FINAL = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.UNIMPLEMENTED,
 }
-_FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.2, 5.0
 SILENCE_S = 4 * HEARTBEAT_S
 """A coordinator that answers no heartbeat for so long is taken for lost."""
 
@@ -85,12 +84,12 @@ class Worker:
 
     async def _stay_connected(self) -> None:
         self._heard_at = time.monotonic()
-        backoff_s = _FIRST_BACKOFF_S
+        backoff = Backoff()
         while True:
             before = self._heard_at
             reason = await self._connection()
             if self._heard_at > before:
-                backoff_s = _FIRST_BACKOFF_S
+                backoff = Backoff()
             away_s = time.monotonic() - self._heard_at
             if away_s >= self._give_up_after_s:
                 raise FederaError(
@@ -98,9 +97,7 @@ class Worker:
                     f"(--give-up-after {self._give_up_after_s:g}): {reason}"
                 )
             log.info("not connected to %s (%s), trying again", self._address, reason)
-            wait_s = min(backoff_s * random.uniform(0.5, 1.5), self._give_up_after_s - away_s)
-            await asyncio.sleep(wait_s)
-            backoff_s = min(2 * backoff_s, _LAST_BACKOFF_S)
+            await asyncio.sleep(min(backoff.next_s(), self._give_up_after_s - away_s))
 
     async def _connection(self) -> str:
         """One control stream, until it ends; returns why it did."""

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from edge import device
-from edge.device import board, choose_device, device_name, facts, try_device, versions
+from edge.device import board, choose_device, device_name, facts, try_device
 from federa import __version__
 from federa.errors import BadInput
+from federa.versions import versions
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

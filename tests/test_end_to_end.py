@@ -10,19 +10,10 @@ from pathlib import Path
 
 import pytest
 from processes import Process, bench, ended, listening, result_of
+from result_schema import DEVICE_KEYS, POINT_KEYS, RUN_KEYS
 from safetensors import safe_open
 
 TO_THE_END = ["--target-acc", "1", "--rounds", "1"]
-RUN_KEYS = {
-    "method", "seed", "learning_rate", "bandwidth", "metric", "target", "reached", "time_to_target_s", "rounds",
-    "rounds_to_target", "bytes_to_target", "joules_to_target", "best", "test", "trainable_parameters", "state_bytes",
-    "bytes_down", "bytes_up", "curve", "devices", "config",
-}  # fmt: skip
-CURVE_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j"}
-DEVICE_KEYS = {
-    "name", "board", "power_source", "scope", "idle_w", "peak_w", "energy_j", "coverage", "largest_gap_s", "seconds",
-    "joules", "step_ms",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ def test_a_target_that_is_reached_ends_the_run_with_0_and_a_result_in_the_fixed_
     assert [run["method"] for run in result["runs"]] == ["ft", "lora", "federa"]
     for run in result["runs"]:
         assert run.keys() >= RUN_KEYS
-        assert run["curve"] and all(point.keys() == CURVE_KEYS for point in run["curve"])
+        assert run["curve"] and all(point.keys() == POINT_KEYS for point in run["curve"])
         assert len(run["curve"]) == run["rounds"]
         assert [device["name"] for device in run["devices"]] == ["worker-0", "worker-1"]
         assert all(device.keys() >= DEVICE_KEYS for device in run["devices"])

@@ -5,23 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from result_schema import DEVICE_KEYS, POINT_KEYS, RUN_KEYS
 
 from coordinator.ledger import Ledger
-from coordinator.result import SCHEMA, environment, run_result, versions, write_results
+from coordinator.result import SCHEMA, environment, run_result, write_results
 from federa.config import Experiment, MethodChoice, Target
 from federa.methods import method_class
+from federa.versions import versions
 
-# The fixed part of the schema. Keys may be added to it; none of these may change.
-RUN_KEYS = {
-    "method", "seed", "learning_rate", "bandwidth", "metric", "target", "reached", "time_to_target_s", "rounds",
-    "rounds_to_target", "bytes_to_target", "joules_to_target", "best", "test", "trainable_parameters", "state_bytes",
-    "bytes_down", "bytes_up", "curve", "devices", "config",
-}  # fmt: skip
-POINT_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j"}
-DEVICE_KEYS = {
-    "name", "board", "power_source", "scope", "idle_w", "peak_w", "energy_j", "coverage", "largest_gap_s", "seconds",
-    "joules", "step_ms",
-}  # fmt: skip
 CONFIG = Experiment(
     seed=5,
     bandwidth_mbps=10.0,

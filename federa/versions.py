@@ -1,0 +1,21 @@
+"""Versions of what decides a result, as they are compared, recorded and reported on every side."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+from federa import __version__
+
+_PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "grpcio", "protobuf")
+
+
+def versions() -> dict[str, str]:
+    """This installation's versions by name; a package that is not installed is left out."""
+    found = {"federa": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,12 @@
+"""The fixed part of result.json's schema. Keys may be added to it; none of these may change."""
+
+RUN_KEYS = {
+    "method", "seed", "learning_rate", "bandwidth", "metric", "target", "reached", "time_to_target_s", "rounds",
+    "rounds_to_target", "bytes_to_target", "joules_to_target", "best", "test", "trainable_parameters", "state_bytes",
+    "bytes_down", "bytes_up", "curve", "devices", "config",
+}  # fmt: skip
+POINT_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j"}
+DEVICE_KEYS = {
+    "name", "board", "power_source", "scope", "idle_w", "peak_w", "energy_j", "coverage", "largest_gap_s", "seconds",
+    "joules", "step_ms",
+}  # fmt: skip
