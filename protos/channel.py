@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised with every change that an older peer would misunderstand; peers of two versions refuse each other."""
 
 HEARTBEAT_S = 5.0
 MAX_MESSAGE_BYTES = 16 << 20
 """Far above a chunk; a Prepare lists the examples of every hosted client and can grow to some megabytes."""
 
-ADMITTED = ("federa-admitted", "1")
-"""Initial metadata with which the server asks the client to go on. A client that writes while the server is refusing
-loses the reason: gRPC's Python then reports the write that failed, INTERNAL, in place of the server's status."""
+ADMITTED = "federa-admitted"
+"""Initial metadata with which the server asks the client to go on; its value is the byte to go on from (of a control
+stream, 0). A client that writes while the server is refusing loses the reason: gRPC's Python then reports the write
+that failed, INTERNAL, in place of the server's status."""
 
 # The client pings every 20 s, the server tolerates a ping every 10 s: a server that tolerates less often than its
 # clients ping closes their connections with too_many_pings, minutes into a long local training.

@@ -24,11 +24,12 @@ class StreamHeader(_message.Message):
     def __init__(self, size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., update: _Optional[_Union[UpdateHeader, _Mapping]] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
-    __slots__ = ("run_id", "round", "client", "worker", "examples", "loss", "step_ms")
+    __slots__ = ("run_id", "round", "client", "worker", "key", "examples", "loss", "step_ms")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     STEP_MS_FIELD_NUMBER: _ClassVar[int]
@@ -36,20 +37,25 @@ class UpdateHeader(_message.Message):
     round: int
     client: int
     worker: str
+    key: str
     examples: int
     loss: float
     step_ms: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., worker: _Optional[str] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., step_ms: _Optional[_Iterable[float]] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., worker: _Optional[str] = ..., key: _Optional[str] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., step_ms: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
-    __slots__ = ("run_id", "sha256", "worker")
+    __slots__ = ("run_id", "sha256", "worker", "key", "offset")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     sha256: bytes
     worker: str
-    def __init__(self, run_id: _Optional[str] = ..., sha256: _Optional[bytes] = ..., worker: _Optional[str] = ...) -> None: ...
+    key: str
+    offset: int
+    def __init__(self, run_id: _Optional[str] = ..., sha256: _Optional[bytes] = ..., worker: _Optional[str] = ..., key: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class UploadReply(_message.Message):
     __slots__ = ("already_accepted",)
@@ -76,7 +82,7 @@ class WorkerMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., phase_time: _Optional[_Union[PhaseTime, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "name", "instance", "versions", "device", "clients", "own_data")
+    __slots__ = ("protocol", "name", "key", "versions", "device", "clients", "own_data")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,19 +99,19 @@ class Hello(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
-    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     OWN_DATA_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     name: str
-    instance: str
+    key: str
     versions: _containers.ScalarMap[str, str]
     device: _containers.ScalarMap[str, str]
     clients: _containers.RepeatedScalarFieldContainer[int]
     own_data: bool
-    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., instance: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., device: _Optional[_Mapping[str, str]] = ..., clients: _Optional[_Iterable[int]] = ..., own_data: bool = ...) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., key: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., device: _Optional[_Mapping[str, str]] = ..., clients: _Optional[_Iterable[int]] = ..., own_data: bool = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("sequence",)
@@ -114,14 +120,23 @@ class Heartbeat(_message.Message):
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
 class Prepared(_message.Message):
-    __slots__ = ("run_id", "precision", "device")
+    __slots__ = ("run_id", "precision", "device", "examples")
+    class ExamplesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: int
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     precision: str
     device: str
-    def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
+    examples: _containers.ScalarMap[int, int]
+    def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., examples: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class Trouble(_message.Message):
     __slots__ = ("run_id", "round", "client", "message", "bad_input")
@@ -172,21 +187,23 @@ class Released(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("welcome", "heartbeat", "prepare", "train", "release")
+    __slots__ = ("welcome", "heartbeat", "prepare", "train", "release", "abandon")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PREPARE_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
+    ABANDON_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     heartbeat: Heartbeat
     prepare: Prepare
     train: Train
     release: Release
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ...) -> None: ...
+    abandon: Abandon
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., abandon: _Optional[_Union[Abandon, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("heartbeat_s", "versions")
+    __slots__ = ("versions",)
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -194,11 +211,9 @@ class Welcome(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
-    heartbeat_s: float
     versions: _containers.ScalarMap[str, str]
-    def __init__(self, heartbeat_s: _Optional[float] = ..., versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Prepare(_message.Message):
     __slots__ = ("run_id", "experiment_json", "base_digest", "data_digest", "labels", "start_sha256", "shards")
@@ -238,6 +253,18 @@ class Train(_message.Message):
     clients: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., state_sha256: _Optional[bytes] = ..., clients: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class Abandon(_message.Message):
+    __slots__ = ("run_id", "round", "clients", "reason")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    clients: _containers.RepeatedScalarFieldContainer[int]
+    reason: str
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., clients: _Optional[_Iterable[int]] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class Release(_message.Message):
     __slots__ = ("run_id", "reason")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -247,12 +274,14 @@ class Release(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("experiment_json", "protocol")
+    __slots__ = ("experiment_json", "protocol", "experiment_id")
     EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
     experiment_json: str
     protocol: int
-    def __init__(self, experiment_json: _Optional[str] = ..., protocol: _Optional[int] = ...) -> None: ...
+    experiment_id: str
+    def __init__(self, experiment_json: _Optional[str] = ..., protocol: _Optional[int] = ..., experiment_id: _Optional[str] = ...) -> None: ...
 
 class SubmitReply(_message.Message):
     __slots__ = ("experiment_id",)

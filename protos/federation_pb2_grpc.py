@@ -51,7 +51,8 @@ class FederationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Upload(self, request_iterator, context):
-        """A client's update: its first chunk is the header, with `update` set. The reply says that it is durable.
+        """A client's update: its first chunk is the header, with `update` set. The server's initial metadata then says from
+        which byte it wants the rest: of an upload that broke off it has the beginning. The reply says that it is durable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
