@@ -19,11 +19,11 @@ from benchmarks.cluster import LocalCluster
 from benchmarks.display import Display
 from benchmarks.operator import Operator
 from benchmarks.summary import summary
-from coordinator.run_folder import RESULT, claim_folder
-from federa.config import Experiment
+from coordinator.record import Record, open_record
+from coordinator.run_folder import RESULT, Claim
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from protos.channel import valid_address
-from protos.federation_pb2 import Progress
+from protos.federation_pb2 import Outcome, Progress
 
 STOP_WAIT_S = 60.0
 """How long a run that was interrupted may take to end in order."""
@@ -40,8 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
             print(experiment.to_yaml(), end="")
             return EXIT_OK
         out = options.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
-        claim_folder(out)
-        return asyncio.run(_bench(options, experiment, out))
+        claim = Claim(out)
+        try:
+            record = open_record(out, experiment)
+            if record.finished:
+                print(f"{out} holds this experiment's results already; nothing is run")
+                return _conclude(_console(), record.outcome, out)
+            return asyncio.run(_bench(options, record, out))
+        finally:
+            claim.release()
     except FederaError as error:
         print(f"federa-bench: {error}", file=sys.stderr)
         return error.exit_code
@@ -49,9 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-async def _bench(options: argparse.Namespace, experiment: Experiment, out: Path) -> int:
+def _console() -> Console:
     # Off a terminal rich would wrap the table at 80 columns.
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
+async def _bench(options: argparse.Namespace, record: Record, out: Path) -> int:
+    experiment = record.experiment
+    console = _console()
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -65,13 +77,15 @@ async def _bench(options: argparse.Namespace, experiment: Experiment, out: Path)
             console.print(f"starting a coordinator and {experiment.federation.devices} workers here")
             await cluster.start()
         operator = await stack.enter_async_context(Operator(cluster.address if cluster else options.coordinator))
-        experiment_id = await operator.submit(experiment)
+        experiment_id = await operator.submit(experiment, record.experiment_id)
         with Display(console, experiment.target.metric) as display:
             last, broken = await _follow(operator, experiment_id, display, cluster)
         for path in last.files:
             await operator.fetch(experiment_id, path, out / path)
-    code = _conclude(console, last, out, broken)
-    return EXIT_ERROR if broken else code
+    if broken:
+        last.outcome.MergeFrom(Outcome(exit_code=EXIT_ERROR, message=broken))
+    record.ended(last.outcome).write(out)
+    return _conclude(console, last.outcome, out)
 
 
 async def _follow(
@@ -79,10 +93,12 @@ async def _follow(
 ) -> tuple[Progress, str]:
     """Watch to the end. Ctrl-C, or a process of ours that dies, ends the experiment in order and keeps its results so
     far; the second value says which process died, if one did."""
-    watching = asyncio.ensure_future(_watch(operator, experiment_id, display))
+    stuck: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    watching = asyncio.ensure_future(_watch(operator, experiment_id, display, stuck))
     waits: set[asyncio.Future[Any]] = {watching}
     if cluster is not None:
-        waits.add(asyncio.ensure_future(cluster.failure()))
+        # Devices of a cluster of one's own are all there: nobody comes who could bring a paused run on.
+        waits |= {asyncio.ensure_future(cluster.failure()), stuck}
     broken = ""
     try:
         try:
@@ -104,17 +120,18 @@ async def _follow(
             wait.cancel()
 
 
-async def _watch(operator: Operator, experiment_id: str, display: Display) -> Progress:
+async def _watch(operator: Operator, experiment_id: str, display: Display, stuck: asyncio.Future[str]) -> Progress:
     snapshot = Progress()
     async for snapshot in operator.watch(experiment_id):
         display.show(snapshot)
+        if snapshot.run.stage == "paused" and not stuck.done():
+            stuck.set_result(f"the run is paused: {snapshot.run.note}")
     if not snapshot.over:
         raise FederaError("the coordinator went away before the experiment was over")
     return snapshot
 
 
-def _conclude(console: Console, last: Progress, out: Path, broken: str) -> int:
-    outcome = last.outcome
+def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
     failed = outcome.exit_code in (EXIT_ERROR, EXIT_BAD_INPUT)
     if (out / RESULT).exists():
         result = json.loads((out / RESULT).read_text())
@@ -122,8 +139,8 @@ def _conclude(console: Console, last: Progress, out: Path, broken: str) -> int:
             console.print(summary(result))
             console.print("joules: not measured, no power source is read yet", style="dim", highlight=False)
         print(f"results: {out / RESULT}, {out / 'report.html'}")  # brackets in a path are no markup
-    if broken or outcome.message:
-        print(f"federa-bench: {broken or outcome.message}", file=sys.stderr)
+    if outcome.message:
+        print(f"federa-bench: {outcome.message}", file=sys.stderr)
     return int(outcome.exit_code)
 
 

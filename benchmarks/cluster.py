@@ -46,7 +46,7 @@ class LocalCluster:
         for number in range(self._devices):
             name = f"worker-{number}"
             arguments = ["edge.main", "--coordinator", address, "--name", name, "--threads", str(threads)]
-            await self._spawn(name, [*arguments, "--give-up-after", "60"])
+            await self._spawn(name, [*arguments, "--give-up-after", "60", "--state", str(self._state / "workers")])
 
     async def failure(self) -> str:
         """Wait until a process ends by itself, and say which and why."""

@@ -1,8 +1,8 @@
-"""A federation without a model: tensors of any size that nobody learns anything with. For tests of all that lies
-between the coordinator and its workers, in one process or in several:
+"""A federation without a model: tensors of any size that nobody learns anything with. For benchmarks and tests of all
+that lies between the coordinator and its workers, in one process or in several:
 
-    python tests/noop.py coordinator ARGS...    federa-coordinator with a NoopLearner
-    python tests/noop.py worker ARGS...         federa-worker with a NoopEngine
+    python -m benchmarks.noop coordinator ARGS...    federa-coordinator with a NoopLearner
+    python -m benchmarks.noop worker ARGS...         federa-worker with a NoopEngine
 
 Environment, read by these two commands alone:
 
@@ -11,7 +11,11 @@ Environment, read by these two commands alone:
     NOOP_ACCURACY=1.0       what evaluations say: a value for each in turn, such as 0.2,0.5,0.9; the last one stays
     NOOP_EVALUATE_S=0       how long an evaluation takes
     NOOP_TRAIN_S=0          how long a client's training takes
-    NOOP_TROUBLE=           when not empty, every training fails with these words
+    NOOP_MOVED=             how many tensors a training moves, the first ones by name; the others come back as they
+                            were, without a copy; empty: all of them
+    NOOP_TROUBLE=           when not empty, every training fails with these words; `3:words`: those of client 3 alone
+    NOOP_TROUBLE_ROUNDS=    the rounds in which it fails, such as 1,2; empty: in all of them
+    NOOP_STAMPS=            a file to which every training adds a line: round, client, and the time.time() it began at
 """
 
 from __future__ import annotations
@@ -24,15 +28,20 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from coordinator.learner import Part
 from edge.engine import Setup, TrainedClient
 from federa import __version__
 from federa.config import Experiment
 from federa.errors import FederaError
-from federa.state import Shapes, Tensors, pack, unpack
+from federa.state import Shapes, Tensors, pack
 from protos.federation_pb2 import Prepare
+
+if TYPE_CHECKING:
+    from federa.scoring import Score
 
 LABELS = ("no", "yes")
 BASE_DIGEST = hashlib.sha256(b"no model").hexdigest()
@@ -50,10 +59,11 @@ def start_state(shapes: Shapes) -> dict[str, np.ndarray]:
     return {name: np.full(shape, index, np.float32) for index, (name, shape) in enumerate(sorted(shapes.items()))}
 
 
-def trained_state(state: Tensors, round_: int, client: int) -> dict[str, np.ndarray]:
-    """What a client makes of a state: every value moves by the same step, which round and client decide."""
+def trained_state(state: Tensors, round_: int, client: int, moved: int | None = None) -> dict[str, np.ndarray]:
+    """What a client makes of a state: every value moves by the same step, which round and client decide; with `moved`
+    those of so many tensors."""
     step = np.float32((client + 1) / (7 * round_))
-    return {name: value + step for name, value in state.items()}
+    return {**state, **{name: state[name] + step for name in sorted(state)[:moved]}}
 
 
 def shard(client: int) -> list[int]:
@@ -92,16 +102,18 @@ class NoopLearner:
         self._accuracy = accuracy
         self._evaluate_s = evaluate_s
 
-    def prepare(self) -> bytes:
-        return pack(start_state(self.shapes))
+    def prepare(self, recorded: bytes | None = None) -> bytes:
+        return pack(start_state(self.shapes)) if recorded is None else recorded
 
-    def evaluate(self, state: Path, part: str) -> NoopScore:
+    def evaluate(self, state: Path, part: Part) -> Score:
         time.sleep(self._evaluate_s)
         turn = len(self.evaluated)
         self.evaluated.append((part, state.stem))
         if callable(self._accuracy):
-            return NoopScore(self._accuracy(state, part))
-        return NoopScore(self._accuracy[min(turn, len(self._accuracy) - 1)])
+            score = NoopScore(self._accuracy(state, part))
+        else:
+            score = NoopScore(self._accuracy[min(turn, len(self._accuracy) - 1)])
+        return cast("Score", score)  # whose module imports torch
 
     def stop(self) -> None:
         pass
@@ -109,13 +121,27 @@ class NoopLearner:
 
 class NoopEngine:
     """An edge.engine.Engine. `calls` names its methods in the order they were called, `trained` has round and client of
-    every training."""
+    every training. `trouble`, `trouble_rounds`, `moved` and `stamps` are as in the environment."""
 
-    def __init__(self, train_s: float = 0.0, trouble: str = "") -> None:
+    def __init__(
+        self,
+        train_s: float = 0.0,
+        trouble: str = "",
+        *,
+        trouble_rounds: Sequence[int] = (),
+        moved: int | None = None,
+        stamps: Path | None = None,
+    ) -> None:
         self.trained: list[tuple[int, int]] = []
         self.calls: list[str] = []
         self._train_s = train_s
-        self._trouble = trouble
+        client, colon, words = trouble.partition(":")
+        only = bool(colon) and client.isdecimal()
+        self._trouble = words if only else trouble
+        self._trouble_client = int(client) if only else None
+        self._trouble_rounds = frozenset(trouble_rounds)
+        self._moved = moved
+        self._stamps = stamps
         self._examples: dict[int, int] = {}
 
     def facts(self) -> dict[str, str]:
@@ -127,30 +153,37 @@ class NoopEngine:
     def prepare(self, order: Prepare) -> Setup:
         self.calls.append("prepare")
         self._examples = {entry.client: len(entry.indices) for entry in order.shards}
-        return Setup(device="noop", precision="fp32")
+        return Setup(device="noop", precision="fp32", examples=dict(self._examples))
 
-    def install(self, start: bytes) -> None:
+    def install(self, start: Tensors) -> None:
         self.calls.append("install")
-        unpack(start)
 
-    def train(self, round_: int, client: int, state: bytes, on_step: Callable[[float], None]) -> TrainedClient:
+    def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
         self.calls.append("train")
         self.trained.append((round_, client))
+        if self._stamps is not None:
+            with self._stamps.open("a") as file:
+                file.write(f"{round_} {client} {time.time():.6f}\n")
         began = time.monotonic()
-        tensors = unpack(state)
-        loaded = time.monotonic()
         for step in range(1, STEPS + 1):
             time.sleep(self._train_s / STEPS)
             on_step(step / STEPS)
-        if self._trouble:
+        if self._fails(round_, client):
             raise FederaError(self._trouble)
         return TrainedClient(
-            blob=pack(trained_state(tensors, round_, client)),
+            tensors=trained_state(state, round_, client, self._moved),
             examples=self._examples[client],
             loss=1.0 / round_,
             step_ms=[1.0] * STEPS,
-            load_s=loaded - began,
-            train_s=time.monotonic() - loaded,
+            load_s=0.0,
+            train_s=time.monotonic() - began,
+        )
+
+    def _fails(self, round_: int, client: int) -> bool:
+        return (
+            bool(self._trouble)
+            and self._trouble_client in (None, client)
+            and (not self._trouble_rounds or round_ in self._trouble_rounds)
         )
 
     def release(self) -> None:
@@ -165,7 +198,15 @@ def learner_from_environment(config: Experiment) -> NoopLearner:
 
 
 def engine_from_environment(options: Namespace) -> NoopEngine:
-    return NoopEngine(float(os.environ.get("NOOP_TRAIN_S", "0")), os.environ.get("NOOP_TROUBLE", ""))
+    said = os.environ.get
+    moved, stamps = said("NOOP_MOVED", ""), said("NOOP_STAMPS", "")
+    return NoopEngine(
+        float(said("NOOP_TRAIN_S", "0")),
+        said("NOOP_TROUBLE", ""),
+        trouble_rounds=[int(word) for word in said("NOOP_TROUBLE_ROUNDS", "").split(",") if word],
+        moved=int(moved) if moved else None,
+        stamps=Path(stamps) if stamps else None,
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -178,7 +219,7 @@ def main(arguments: list[str]) -> int:
         from edge.main import main as work
 
         return work(rest, make_engine=engine_from_environment)
-    print("usage: python tests/noop.py coordinator|worker ARGS...", file=sys.stderr)
+    print("usage: python -m benchmarks.noop coordinator|worker ARGS...", file=sys.stderr)
     return 2
 
 

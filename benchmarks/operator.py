@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 
 import grpc
 
+from edge.backoff import Backoff
 from federa.config import Experiment
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
@@ -17,13 +20,17 @@ from protos.streams import Assembler, StreamError
 
 REACH_WAIT_S = 10.0
 FILE_LIMIT_BYTES = 64 << 30
+PATIENCE_S = 600.0
+"""How long a coordinator may be away in the middle of an experiment."""
+_AWAY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 
 class Operator:
     """A connection to one coordinator, as an async context manager. Every method raises FederaError in one line."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience_s: float = PATIENCE_S) -> None:
         self._address = address
+        self._patience_s = patience_s
 
     async def __aenter__(self) -> Operator:
         self._channel = grpc.aio.insecure_channel(self._address, options=client_options())
@@ -35,9 +42,11 @@ class Operator:
     ) -> None:
         await self._channel.close()
 
-    async def submit(self, experiment: Experiment) -> str:
-        """Queue an experiment; returns its id."""
-        request = pb.SubmitRequest(experiment_json=experiment.model_dump_json(), protocol=PROTOCOL)
+    async def submit(self, experiment: Experiment, experiment_id: str = "") -> str:
+        """Queue an experiment under this id, or go on with the one that has it; returns its id."""
+        request = pb.SubmitRequest(
+            experiment_json=experiment.model_dump_json(), protocol=PROTOCOL, experiment_id=experiment_id
+        )
         try:
             reply = await self._stub.Submit(request, wait_for_ready=True, timeout=REACH_WAIT_S)
         except grpc.aio.AioRpcError as error:
@@ -45,12 +54,24 @@ class Operator:
         return str(reply.experiment_id)
 
     async def watch(self, experiment_id: str) -> AsyncIterator[pb.Progress]:
-        """Snapshots until the experiment is over."""
-        try:
-            async for snapshot in self._stub.Watch(pb.WatchRequest(experiment_id=experiment_id)):
-                yield snapshot
-        except grpc.aio.AioRpcError as error:
-            raise self._explain(error) from None
+        """Snapshots until the experiment is over, also over a restart of the coordinator. Raises when it stays away."""
+        backoff = Backoff()
+        heard_at = time.monotonic()
+        while True:
+            try:
+                async for snapshot in self._stub.Watch(pb.WatchRequest(experiment_id=experiment_id)):
+                    heard_at, backoff = time.monotonic(), Backoff()
+                    yield snapshot
+                    if snapshot.over:
+                        return
+                reason: FederaError = FederaError("the coordinator ended the stream")
+            except grpc.aio.AioRpcError as error:
+                reason = self._explain(error)
+                if error.code() not in _AWAY:
+                    raise reason from None
+            if time.monotonic() - heard_at > self._patience_s:
+                raise reason
+            await asyncio.sleep(backoff.next_s())
 
     async def cancel(self, experiment_id: str) -> None:
         """End it early."""

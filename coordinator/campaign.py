@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.learner import Learner, ModelLearner
+from coordinator.ledger import Ledger
 from coordinator.progress import ProgressBoard
+from coordinator.record import Record
 from coordinator.report import write_report
-from coordinator.result import write_results
+from coordinator.result import run_result, write_results
 from coordinator.run import Run
 from coordinator.run_folder import FINAL_STATE, REPORT, RESULT, RunFolder
 from coordinator.sessions import Sessions
@@ -27,33 +29,47 @@ LearnerFactory = Callable[[Experiment], Learner]
 
 class Campaign:
     """One submitted experiment. A run of its own fills the folder itself; of several runs each has a folder below it,
-    by method, and the folder's result.json and report.html hold them all."""
+    by method, and the folder's result.json and report.html hold them all.
+
+    Its record is kept in the folder: what an earlier process left unfinished goes on, run by run; what is finished is
+    not done again."""
 
     def __init__(
-        self,
-        experiment_id: str,
-        experiment: Experiment,
-        path: Path,
-        sessions: Sessions,
-        make_learner: LearnerFactory = ModelLearner,
+        self, record: Record, path: Path, sessions: Sessions, make_learner: LearnerFactory = ModelLearner
     ) -> None:
-        self.experiment_id = experiment_id
-        self.experiment = experiment
+        self.experiment_id = record.experiment_id
+        self.experiment = record.experiment
         self.path = path
         self.run: Run | None = None
-        self._runs = list(experiment.runs())
-        self.board = ProgressBoard(experiment_id, len(self._runs))
+        self._record = record
+        self._runs = list(self.experiment.runs())
+        self._waiting = {self._run_id(config) for config in self._runs}
+        self.board = ProgressBoard(self.experiment_id, len(self._runs))
         self._sessions = sessions
         self._make_learner = make_learner
         self._task: asyncio.Task[bool] | None = None
-        self._cancelled = False
-        self._started = False
+        self._cancelled = self._shut_down = self._started = False
+        if record.exit_code is not None:
+            self._waiting.clear()
+            self.board.end(record.outcome, self._files())
+
+    @property
+    def over(self) -> bool:
+        return self.board.snapshot().over
+
+    @property
+    def finished(self) -> bool:
+        """Over, with nothing left to go on with."""
+        return self._record.finished
+
+    def expects(self, run_id: str) -> bool:
+        """Whether that run is under way or still to come."""
+        return run_id in self._waiting
 
     async def execute(self) -> Outcome:
         """All runs. Never raises for a run's sake: the outcome carries the exit code and, in one line, why."""
-        if self.board.snapshot().over:
+        if self.over:
             return self.board.snapshot().outcome
-        self.path.mkdir(parents=True, exist_ok=True)
         self._started = True
         missed = []
         outcome = Outcome(exit_code=EXIT_OK)
@@ -81,38 +97,66 @@ class Campaign:
             outcome = Outcome(exit_code=EXIT_TARGET_MISSED, message=f"{', '.join(missed)} did not reach {goal}")
         try:
             await asyncio.to_thread(self._write)
+            if self._shut_down:
+                return outcome  # watchers are not told that it is over: the next coordinator goes on with it
+            self._end(outcome)
         except Exception as error:
             # Watchers must hear the end all the same, and the next experiment have its turn.
-            log.exception("the results could not be written")
-            outcome = Outcome(exit_code=EXIT_ERROR, message=f"cannot write the results: {error}")
+            if outcome.exit_code in (EXIT_OK, EXIT_TARGET_MISSED):
+                log.exception("the results could not be written")
+                outcome = Outcome(exit_code=EXIT_ERROR, message=f"cannot write the results: {error}")
+        self._waiting.clear()
         self.board.end(outcome, self._files())
         return outcome
 
-    def cancel(self) -> None:
-        """End the run under way, and start no other. One that still waits in the queue is over at once."""
+    def cancel(self, shut_down: bool = False) -> None:
+        """End the run under way, and start no other. One that still waits in the queue is over at once. When it is the
+        coordinator that is shut down, the next one goes on with the experiment."""
         self._cancelled = True
-        if not self._started:
-            self.board.end(Outcome(exit_code=EXIT_INTERRUPTED, message="ended before it began"), [])
+        self._shut_down = shut_down
+        if not self._started and not self.over:
+            outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended before it began")
+            if not shut_down:
+                self._end(outcome)
+                self.board.end(outcome, [])
         if self._task is not None:
             self._task.cancel()
+
+    def _end(self, outcome: Outcome) -> None:
+        self._record = self._record.ended(outcome)
+        self._record.write(self.path)
 
     async def _execute(self, config: Experiment) -> bool:
         method = config.method.name
         self.board.next_run(method, config.federation.rounds, config.target.value)
-        self.run = Run(
-            run_id=f"{self.experiment_id}-{method}",
-            config=config,
-            folder=RunFolder(self._folder(method)),
-            learner=self._make_learner(config),
-            sessions=self._sessions,
-            board=self.board,
-        )
-        # A task of its own: cancelling it ends the run and lets this method write the results.
-        self._task = asyncio.ensure_future(self.run.execute())
-        try:
-            return await self._task
-        finally:
-            self._task = self.run = None
+        folder = RunFolder(self._folder(method))
+        ledger = Ledger(folder.ledger)
+        if ledger.facts().get("state") == "finished":
+            result = run_result(ledger)
+            reached = bool(result["reached"])
+            ledger.close()
+            write_results(folder.path, [result])  # the earlier process may have been killed before it did
+        else:
+            self.run = Run(
+                run_id=self._run_id(config),
+                config=config,
+                folder=folder,
+                ledger=ledger,
+                learner=self._make_learner(config),
+                sessions=self._sessions,
+                board=self.board,
+            )
+            # A task of its own: cancelling it ends the run and lets this method write the results.
+            self._task = asyncio.ensure_future(self.run.execute())
+            try:
+                reached = await self._task
+            finally:
+                self._task = self.run = None
+        self._waiting.discard(self._run_id(config))
+        return reached
+
+    def _run_id(self, config: Experiment) -> str:
+        return f"{self.experiment_id}-{config.method.name}"
 
     def _folder(self, method: str) -> Path:
         return self.path if len(self._runs) == 1 else self.path / method

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from coordinator.hosting import Wish
+from coordinator.events import Announce, Event, Failed, Joined, Left, Unable
+from coordinator.hosting import Wish, assign_clients
 from coordinator.ledger import Ledger
 from coordinator.progress import ProgressBoard
-from coordinator.rounds import Announce, Event, Joined, Left
 from coordinator.sessions import Session, Sessions
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
 
+log = logging.getLogger("federa.coordinator")
+
 RELEASE_WAIT_S = 5.0
 """How long the last reports of the workers are waited for when a run is over."""
+MOST_EXAMPLES = 1 << 31
+"""Of one client: far above any data set, and what SQLite holds and float64 weighs exactly."""
 
 
 class Crew:
@@ -30,13 +35,18 @@ class Crew:
         board: ProgressBoard,
         post: Callable[[Event | FederaError], None],
     ) -> None:
+        self.hosts: dict[int, str] = {}
+        self.examples: dict[int, int] = {}
+        """What each client's host announced."""
         self._run_id = run_id
         self._sessions = sessions
         self._ledger = ledger
         self._board = board
         self._post = post
-        self._hosts: Mapping[int, str] = {}
-        self._brief = pb.Prepare()
+        self._clients = self._devices = self._enough = 0
+        self._hosting: set[str] = set()
+        self._unable: set[str] = set()
+        self._brief: pb.Prepare | None = None
         self._shards: Sequence[Sequence[int]] = ()
         self._control_bytes_before: dict[Session, int] = {}
         self._unreleased: set[str] = set()
@@ -45,25 +55,31 @@ class Crew:
 
     # ---- what they are told
 
-    async def gather(self, wanted: int) -> dict[str, Wish]:
-        """Wait until so many workers are connected; the first of them by name, with what they wish to host."""
-        while len(self._sessions.names) < wanted:
-            self._board.stage("waiting", f"{len(self._sessions.names)} of {wanted} devices are connected")
+    async def gather(self, *, clients: int, devices: int, enough: int) -> int:
+        """Wait until enough of the devices have been seen, and deal the clients out. Those of an earlier process of
+        this run count, connected or not: they come back. Returns how many devices the first round waits for."""
+        self._clients, self._devices = clients, devices
+        for row in self._ledger.clients():
+            self.hosts[row["client"]] = row["device"]
+            if row["examples"] is not None:
+                self.examples[row["client"]] = row["examples"]
+        self._hosting = set(self.hosts.values())
+        self._sessions.bind(self._ledger.keys())
+        while len(names := sorted({*self._sessions.names, *self._hosting})) < enough:
+            self._board.stage("waiting", f"{len(names)} of {enough} devices are connected")
             await self._sessions.change()
-        chosen = {}
-        for name in self._sessions.names[:wanted]:
+        new = [name for name in self._sessions.names if name not in self._hosting]
+        self._host(new[: devices - len(self._hosting)])
+        self._enough = min(enough, len(self._hosting))
+        return self._enough
+
+    def brief(self, prepare: pb.Prepare, shards: Sequence[Sequence[int]]) -> None:
+        """Let every host prepare, now or when it joins: `prepare`, with its clients' shards filled in."""
+        self._brief, self._shards = prepare, shards
+        for name in self._sessions.names:
             session = self._sessions.get(name)
             assert session is not None
-            chosen[name] = Wish(clients=tuple(session.hello.clients), own_data=session.hello.own_data)
-        return chosen
-
-    def brief(self, hosts: Mapping[int, str], prepare: pb.Prepare, shards: Sequence[Sequence[int]]) -> None:
-        """Let every host prepare, now or when it joins: `prepare`, with its clients' shards filled in."""
-        self._hosts, self._brief, self._shards = hosts, prepare, shards
-        for name in sorted(set(hosts.values())):
-            session = self._sessions.get(name)
-            if session is not None:
-                self.joined(session)
+            self.joined(session)
 
     def announce(self, order: Announce, state_sha256: str) -> bool:
         """Let a worker train. False when it has just left; it is announced to again when it is back."""
@@ -75,6 +91,15 @@ class Crew:
         )
         session.send(pb.CoordinatorMessage(train=train))
         return True
+
+    def abandon(self, round_: int, clients: Sequence[int], reason: str) -> None:
+        """Tell their workers that these clients' updates are not waited for any more."""
+        for worker in sorted({self.hosts[client] for client in clients}):
+            session = self._sessions.get(worker)
+            if session is not None:
+                theirs = [client for client in clients if self.hosts[client] == worker]
+                order = pb.Abandon(run_id=self._run_id, round=round_, clients=theirs, reason=reason)
+                session.send(pb.CoordinatorMessage(abandon=order))
 
     async def release(self, reason: str) -> int:
         """Let the workers free their memory, and wait for the reports that are still on their way. Returns the bytes
@@ -91,20 +116,29 @@ class Crew:
                 await asyncio.wait_for(self._all_released.wait(), RELEASE_WAIT_S)
             except asyncio.TimeoutError:
                 self._board.run.note = f"no last report from {', '.join(sorted(self._unreleased))}"
+        self._sessions.unbind()
+        return self.control_bytes
+
+    @property
+    def control_bytes(self) -> int:
+        """Of all control messages of the run so far."""
         return sum(session.control_bytes - before for session, before in self._control_bytes_before.items())
 
     # ---- what they tell
 
     def joined(self, session: Session) -> None:
         """A worker's stream is up, for the first time or again."""
-        hosted = [client for client, host in self._hosts.items() if host == session.name]
-        if not hosted:
+        if self._brief is None or self._releasing:
+            return
+        if session.name not in self._hosting and not self._host_late(session.name):
             return
         self._control_bytes_before.setdefault(session, session.control_bytes)
         self._unreleased.add(session.name)
         prepare = pb.Prepare()
         prepare.CopyFrom(self._brief)
-        prepare.shards.extend(pb.Shard(client=client, indices=self._shards[client]) for client in hosted)
+        prepare.shards.extend(
+            pb.Shard(client=client, indices=self._shards[client]) for client in self._hosted_by(session.name)
+        )
         session.send(pb.CoordinatorMessage(prepare=prepare))
 
     def left(self, name: str) -> None:
@@ -115,19 +149,13 @@ class Crew:
 
     def heard(self, session: Session, message: pb.WorkerMessage) -> None:
         """A report that names this run. One of a worker that hosts nothing here is nobody's business."""
-        if session.name not in self._hosts.values():
+        if session.name not in self._hosting:
             return
         match message.WhichOneof("message"):
             case "prepared":
-                chosen = {"device": message.prepared.device, "precision": message.prepared.precision}
-                self._ledger.device(session.name, {**session.hello.device, **session.hello.versions, **chosen})
-                self._board.worker(session.name).device = ", ".join(chosen.values())
-                self._post(Joined(session.name))
+                self._prepared(session, message.prepared)
             case "trouble":
-                trouble = message.trouble
-                where = f"client {trouble.client} in round {trouble.round}" if trouble.round else "preparing"
-                kind = BadInput if trouble.bad_input else FederaError
-                self._post(kind(f"worker {session.name}, {where}: {' '.join(trouble.message.split())}"))
+                self._trouble(session.name, message.trouble)
             case "activity":
                 entry = self._board.worker(session.name)
                 activity = message.activity
@@ -146,6 +174,68 @@ class Crew:
                 )
             case "released":
                 self._was_released(session.name)
+
+    def _prepared(self, session: Session, said: pb.Prepared) -> None:
+        clients = self._hosted_by(session.name)
+        for client in clients:
+            count, dealt = said.examples.get(client, 0), len(self._shards[client])
+            if not (1 <= count <= MOST_EXAMPLES and (session.hello.own_data or count == dealt)):
+                must = f"1 to {MOST_EXAMPLES}" if session.hello.own_data else f"the {dealt} that were dealt to it"
+                self._cannot(session.name, BadInput(f"it has {count} examples of client {client}, must be {must}"))
+                return
+        chosen = {"device": said.device, "precision": said.precision}
+        examples = {client: said.examples[client] for client in clients}
+        self._ledger.prepared(session.name, {**session.hello.device, **session.hello.versions, **chosen}, examples)
+        self.examples.update(examples)
+        self._unable.discard(session.name)
+        self._board.worker(session.name).device = ", ".join(chosen.values())
+        self._post(Joined(session.name, tuple(clients)))
+
+    def _trouble(self, worker: str, trouble: pb.Trouble) -> None:
+        words = " ".join(trouble.message.split())
+        if trouble.round == 0:
+            self._cannot(worker, (BadInput if trouble.bad_input else FederaError)(words))
+        elif self.hosts.get(trouble.client) == worker:
+            log.warning("worker %s, client %d in round %d: %s", worker, trouble.client, trouble.round, words)
+            self._post(Failed(trouble.round, trouble.client, words))
+
+    def _cannot(self, worker: str, why: FederaError) -> None:
+        """A worker could not prepare. The run goes on without it where that leaves enough to begin with."""
+        log.warning("worker %s cannot take part: %s", worker, why)
+        self._unable.add(worker)
+        more_may_come = self._devices > len(self._hosting)
+        if self._board.run.round == 0 and not more_may_come and len(self._hosting - self._unable) < self._enough:
+            self._post(type(why)(f"worker {worker}, preparing: {why}"))
+        else:
+            self._post(Unable(worker, str(why)))
+
+    # ---- who hosts what
+
+    def _hosted_by(self, worker: str) -> list[int]:
+        return sorted(client for client, host in self.hosts.items() if host == worker)
+
+    def _host(self, names: Sequence[str]) -> None:
+        sessions = {name: session for name in names if (session := self._sessions.get(name)) is not None}
+        wishes = {
+            name: Wish(clients=tuple(session.hello.clients), own_data=session.hello.own_data)
+            for name, session in sessions.items()
+        }
+        hosts = assign_clients(self._clients, self._devices, wishes, self.hosts)
+        keys = {name: session.hello.key for name, session in sessions.items()}
+        self._ledger.hosted(keys, {client: host for client, host in hosts.items() if client not in self.hosts})
+        self._sessions.bind(keys)
+        self.hosts = hosts
+        self._hosting = set(hosts.values())
+
+    def _host_late(self, name: str) -> bool:
+        """Deal a worker in that comes after the run began, while there are clients without a host."""
+        if len(self._hosting) >= self._devices:
+            return False
+        try:
+            self._host([name])
+        except BadInput as error:
+            log.warning("worker %s takes no part: %s", name, error)
+        return name in self._hosting
 
     def _was_released(self, name: str) -> None:
         self._unreleased.discard(name)

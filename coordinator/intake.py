@@ -3,91 +3,225 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import BinaryIO, TypeVar
 
-import numpy as np
-
+from coordinator.broadcast import Broadcast
 from coordinator.ledger import Ledger
 from coordinator.run_folder import RunFolder, sync
+from federa.codec import Encoded, check, distance
 from federa.errors import BadInput, FederaError
-from federa.state import Shapes, StateFile, check_shapes, shapes_of
 from protos.federation_pb2 import Chunk, UpdateHeader, UploadReply
 from protos.streams import Assembler, StreamError
 
 HEADER_SLACK_BYTES = 1 << 16
 """An update has the state's tensors, but its safetensors header may be laid out otherwise."""
+IDLE_LIMIT_S = 120.0
+"""An upload that brings nothing for so long is ended; what came of it stays, and the worker may go on."""
+
+T = TypeVar("T")
+Admit = Callable[[int], Awaitable[None]]
 
 
 class Refused(FederaError):
-    """An update that cannot be used; the message says why."""
+    """An update that cannot be used for what it holds; the message says why."""
 
 
-class Late(Refused):
+class Late(FederaError):
     """An update that the run does not wait for: of another round, or of a client that has no part in this one."""
 
 
-class Intake:
-    """Takes the updates of one run. `size_limit` follows from the start state: nobody can send more."""
+class Broken(FederaError):
+    """An upload that did not arrive whole: the worker may try again."""
 
-    def __init__(self, folder: RunFolder, ledger: Ledger, shapes: Shapes, state_bytes: int) -> None:
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """What the updates of a round must be. `distance_limit` bounds the 2-norm of update minus broadcast; `state_bytes`
+    is the size of the state in fp32; `moment` says how long the round has been open, in seconds, and `wanted` whether
+    it still is, and takes this client's update."""
+
+    wire: str
+    broadcast: Broadcast
+    state_bytes: int
+    distance_limit: float | None
+    moment: Callable[[], float]
+    wanted: Callable[[], bool]
+
+
+def distance_limit(distances: list[float], factor: float | None) -> float | None:
+    """How far from its broadcast an update may be: so many times the median of earlier rounds. None where there is no
+    earlier one, or none that moved."""
+    usual = median(distances) if distances else 0.0
+    return usual * factor if factor is not None and usual > 0 else None
+
+
+class Intake:
+    """Takes the updates of one run."""
+
+    def __init__(self, folder: RunFolder, ledger: Ledger) -> None:
         self._folder = folder
         self._ledger = ledger
-        self._shapes = shapes
-        self._size_limit = state_bytes + HEADER_SLACK_BYTES
+        self._locks: dict[tuple[int, int], asyncio.Lock] = {}
+        self._receiving: dict[tuple[int, int], asyncio.Task[object] | None] = {}
+        self._keeping: set[asyncio.Future[bool]] = set()
 
-    async def take(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Callable[[], Awaitable[None]]) -> UploadReply:
-        """Receive one update that belongs to this round; `admit` has the rest of it sent. Raises Refused; nothing of a
-        refused one stays."""
+    async def take(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Admit, expected: Expected) -> UploadReply:
+        """Receive one update that belongs to this round; `admit` has it sent, from the byte that is missing. A second
+        stream for the same update takes over from the first, which may be a dead connection.
+
+        Raises Refused, of which nothing stays, Late, Broken, and OSError or LedgerFailure where it cannot be kept.
+        """
         update = first.header.update
-        incoming = self._folder.path / "spool" / f"incoming-{uuid.uuid4().hex}"
+        slot = (update.round, update.client)
+        earlier = self._receiving.get(slot)
+        if earlier is not None:
+            earlier.cancel()
+        async with self._locks.setdefault(slot, asyncio.Lock()):
+            if self._ledger.has_accepted(*slot):
+                return UploadReply(already_accepted=True)
+            partial = self._folder.partial(update.round, update.client, first.header.sha256.hex())
+            counted = False
+            with partial.open("ab") as file:
+                assembler = Assembler(file.write, size_limit=expected.state_bytes + HEADER_SLACK_BYTES)
+                try:
+                    self._receiving[slot] = asyncio.current_task()
+                    await self._receive(partial, file, assembler, first, rest, admit)
+                    self._receiving[slot] = None  # from here on it is finished, not taken over
+                    file.flush()
+                    fresh = await self._accept(partial, assembler, update, expected)
+                    counted = True
+                    return UploadReply(already_accepted=not fresh)
+                except (StreamError, BadInput) as error:
+                    partial.unlink(missing_ok=True)
+                    raise Refused(f"update of client {update.client} for round {update.round}: {error}") from None
+                finally:
+                    self._receiving[slot] = None
+                    if not counted:
+                        self._ledger.uploaded_in_vain(
+                            round_=update.round,
+                            device=update.worker,
+                            client=update.client,
+                            wire_bytes=assembler.wire_bytes,
+                        )
+
+    async def settled(self) -> None:
+        """Wait until nothing is being recorded. Once a round takes no more updates, those are all it has."""
+        while self._keeping:
+            await asyncio.wait(self._keeping)
+
+    def forget(self, round_: int) -> None:
+        """The round is folded: what broke off of its uploads is of no more use."""
+        self._locks = {slot: lock for slot, lock in self._locks.items() if slot[0] != round_ or lock.locked()}
+        for partial in self._folder.partials(round_):
+            partial.unlink(missing_ok=True)
+
+    async def _receive(
+        self,
+        partial: Path,
+        file: BinaryIO,
+        assembler: Assembler,
+        first: Chunk,
+        rest: AsyncIterator[Chunk],
+        admit: Admit,
+    ) -> None:
+        assembler.feed(first)
+        for stale in self._folder.partials(first.header.update.round, first.header.update.client):
+            if stale != partial:
+                stale.unlink()
+        if file.tell() > first.header.size:
+            file.truncate(0)
+        offset = file.tell()
+        if offset:
+            await _in_thread(lambda: _restore(assembler, partial))
+        await admit(offset)
+        while (chunk := await _next(rest)) is not None:
+            # Hashing a megabyte takes a millisecond, and so does writing it: not on the event loop.
+            await _in_thread(functools.partial(assembler.feed, chunk))
         try:
-            with incoming.open("wb") as file:
-                assembler = Assembler(file.write, size_limit=self._size_limit)
-                assembler.feed(first)
-                await admit()
-                async for chunk in rest:
-                    # Hashing a megabyte takes a millisecond, and so does writing it: not on the event loop.
-                    await asyncio.to_thread(assembler.feed, chunk)
-                header = assembler.finish()
-                file.flush()
-                await asyncio.to_thread(os.fsync, file.fileno())
-            await asyncio.to_thread(_check_tensors, incoming, self._shapes)
-            fresh = await asyncio.to_thread(
-                self._accept, incoming, update, header.sha256.hex(), assembler.wire_bytes, header.size
-            )
-        except (StreamError, BadInput) as error:
-            raise Refused(f"update of client {update.client} for round {update.round}: {error}") from None
-        finally:
-            incoming.unlink(missing_ok=True)
-        return UploadReply(already_accepted=not fresh)
+            assembler.finish()
+        except StreamError as error:
+            name = f"the upload of client {first.header.update.client} for round {first.header.update.round}"
+            if assembler.received < first.header.size:
+                raise Broken(f"{name} broke off: {error}") from None
+            if offset:
+                # The beginning came earlier, perhaps before a power cut: it may be that which is wrong.
+                partial.unlink(missing_ok=True)
+                raise Broken(f"{name} must be sent anew: {error}") from None
+            raise
 
-    def _accept(self, incoming: Path, update: UpdateHeader, sha256: str, wire_bytes: int, state_bytes: int) -> bool:
-        kept = self._folder.update(update.round, update.client, sha256)
-        # Of a client's second update only the bytes are counted: its round may be folded by now, and nobody would
-        # remove the file.
-        if not self._ledger.has_accepted(update.round, update.client):
-            # The file and its folder are on the disk before the ledger says so, and that before the worker hears it.
-            os.replace(incoming, kept)
-            sync(kept.parent)
-        return self._ledger.accepted(
-            round_=update.round,
-            client=update.client,
-            device=update.worker,
-            examples=update.examples,
-            loss=update.loss,
-            sha256=sha256,
-            step_ms=update.step_ms,
-            wire_bytes=wire_bytes,
-            state_bytes=state_bytes,
+    async def _accept(self, partial: Path, assembler: Assembler, update: UpdateHeader, expected: Expected) -> bool:
+        header = assembler.header
+        assert header is not None
+        _, moved = await asyncio.gather(
+            _in_thread(lambda: sync(partial)), _in_thread(lambda: _inspect(partial, expected))
         )
+        limit = expected.distance_limit
+        if limit is not None and moved > limit:
+            raise BadInput(
+                f"it is {moved:.3g} from the broadcast (2-norm), at most {limit:.3g} is taken (federation.norm_limit)"
+            )
+
+        def keep() -> bool:
+            # The file and its folder are on the disk before the ledger says so, and that before the worker hears it.
+            kept = self._folder.update(update.round, update.client, header.sha256.hex())
+            os.replace(partial, kept)
+            sync(kept.parent)
+            return self._ledger.accepted(
+                round_=update.round,
+                client=update.client,
+                device=update.worker,
+                examples=update.examples,
+                loss=update.loss,
+                sha256=header.sha256.hex(),
+                step_ms=update.step_ms,
+                distance=moved,
+                after_s=expected.moment(),
+                wire_bytes=assembler.wire_bytes,
+                state_bytes=header.size,
+            )
+
+        if not expected.wanted():
+            partial.unlink(missing_ok=True)
+            raise Late(f"update of client {update.client}: round {update.round} was closed while it came")
+        keeping = asyncio.get_running_loop().run_in_executor(None, keep)
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+        return await asyncio.shield(keeping)
 
 
-def _check_tensors(path: Path, shapes: Shapes) -> None:
-    check_shapes(shapes_of(path), shapes)
-    file = StateFile(path)
-    for name in file.names:
-        if not np.isfinite(file.tensor(name)).all():
-            raise BadInput(f"tensor {name} holds values that are not finite")
+def _restore(assembler: Assembler, partial: Path) -> None:
+    with partial.open("rb") as file:
+        while data := file.read(1 << 20):
+            assembler.restore(data)
+
+
+def _inspect(path: Path, expected: Expected) -> float:
+    encoded = Encoded(path)
+    broadcast = expected.broadcast
+    check(encoded, wire=expected.wire, shapes=broadcast.shapes, reference_sha256=broadcast.sha256)
+    return distance(encoded, broadcast.base)
+
+
+async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
+    try:
+        return await asyncio.wait_for(chunks.__anext__(), IDLE_LIMIT_S)
+    except StopAsyncIteration:
+        return None
+    except asyncio.TimeoutError:
+        raise Broken(f"the upload brought nothing for {IDLE_LIMIT_S:g} s") from None
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run it off the event loop. A cancelled caller waits for its end: nobody else may touch the file before."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise

@@ -30,8 +30,9 @@ class Learner(Protocol):
     start_s: float
     """Seconds that the method's start took (FeDeRA: the SVD)."""
 
-    def prepare(self) -> bytes:
-        """Load everything and return the start state's blob. Raises BadInput."""
+    def prepare(self, recorded: bytes | None = None) -> bytes:
+        """Load everything and return the start state's blob: `recorded`, where the run was begun by an earlier process,
+        or a new one. Raises BadInput."""
         ...
 
     def evaluate(self, state: Path, part: Part) -> Score:
@@ -62,14 +63,14 @@ class ModelLearner:
         self._model: TunedModel | None = None
         self._parts: dict[Part, Examples] = {}
 
-    def prepare(self) -> bytes:
+    def prepare(self, recorded: bytes | None = None) -> bytes:
         from federa.base_model import load_base_model
         from federa.data.batches import tokenize
         from federa.data.partition import deal_out
         from federa.data.sources import read_corpus
         from federa.data.split import split_corpus
         from federa.methods import method_class
-        from federa.state import pack
+        from federa.state import pack, unpack
         from federa.tuned_model import TunedModel
 
         config = self.config
@@ -92,6 +93,11 @@ class ModelLearner:
             self._parts[part] = tokenize(corpus.take(indices), base.tokenizer, config.data.max_length)
         model = TunedModel(base, method_class(config.method.name)(config.adapter))
         self.trainable_parameters = model.trainable_parameters
+        self._model = model
+        if recorded is not None:
+            model.load(unpack(recorded))
+            model.install()
+            return recorded
         began = time.monotonic()
         start = model.start(config.seed)
         self.start_s = time.monotonic() - began
@@ -101,7 +107,6 @@ class ModelLearner:
                     f"adapter.alpha: {config.adapter.alpha:g} makes {name} start with values that are not finite"
                 )
         model.install()
-        self._model = model
         return pack({name: value.numpy() for name, value in start.items()})
 
     def evaluate(self, state: Path, part: Part) -> Score:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from coordinator.campaign import LearnerFactory
 from coordinator.learner import ModelLearner
-from coordinator.run_folder import claim_folder
+from coordinator.record import open_record
+from coordinator.run_folder import Claim
 from coordinator.server import Coordinator
 from federa import __version__
 from federa.config import Experiment, parse_experiment, read_tree
 from federa.errors import EXIT_INTERRUPTED, EXIT_OK, FederaError
 from federa.memory import limit_arenas
+from protos.channel import raise_file_limit
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,11 +37,15 @@ def main(arguments: list[str] | None = None, make_learner: LearnerFactory = Mode
     """Run the command; returns the exit code. `make_learner` lets a test serve a run without a model."""
     options = parser().parse_args(arguments)
     limit_arenas()
+    raise_file_limit()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         experiment = parse_experiment(read_tree(options.experiment)) if options.experiment else None
-        claim_folder(options.out)
-        return asyncio.run(_serve(options.out.resolve(), options.listen, experiment, make_learner))
+        claim = Claim(options.out)
+        try:
+            return asyncio.run(_serve(options.out.resolve(), options.listen, experiment, make_learner))
+        finally:
+            claim.release()
     except FederaError as error:
         print(f"federa-coordinator: {error}", file=sys.stderr)
         return error.exit_code
@@ -47,6 +53,17 @@ def main(arguments: list[str] | None = None, make_learner: LearnerFactory = Mode
 
 async def _serve(path: Path, listen: str, experiment: Experiment | None, make_learner: LearnerFactory) -> int:
     coordinator = Coordinator(path, make_learner)
+    # Before anybody can ask: a worker that is told that its run is over drops the update that it brings.
+    if experiment is None:
+        coordinator.recover()
+    else:
+        record = open_record(path, experiment)
+        if record.finished:
+            print(f"federa-coordinator: {path} holds this experiment's results already", file=sys.stderr)
+            if record.message:
+                print(f"federa-coordinator: {record.message}", file=sys.stderr)
+            return record.outcome.exit_code
+        coordinator.queue(record.ended(None), path)
     server, address = await coordinator.serve(listen)
     # Whoever started this process reads the port from here.
     print(f"listening on {address}", flush=True)
@@ -68,11 +85,10 @@ async def _serve(path: Path, listen: str, experiment: Experiment | None, make_le
         if experiment is None:
             await coordinator.work()
             return EXIT_INTERRUPTED if interrupted else EXIT_OK
-        campaign = coordinator.queue(experiment, path)
         outcome = await coordinator.work_once()
         if outcome.message:
             print(f"federa-coordinator: {outcome.message}", file=sys.stderr)
-        logging.getLogger("federa.coordinator").info("results are in %s", campaign.path)
+        logging.getLogger("federa.coordinator").info("results are in %s", path)
         return outcome.exit_code
     except asyncio.CancelledError:
         return EXIT_INTERRUPTED if interrupted else EXIT_OK

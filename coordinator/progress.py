@@ -35,6 +35,14 @@ class ProgressBoard:
         self.run.stage, self.run.note = stage, note
         self.touch()
 
+    def reached(self, value: float, elapsed_s: float, wire_bytes: int) -> None:
+        """A round is over: its metric, and the clock and the bytes of all rounds until then."""
+        self.run.values.append(value)
+        self.run.elapsed_after_s.append(elapsed_s)
+        self.run.bytes_after.append(wire_bytes)
+        self.run.elapsed_s = elapsed_s
+        self.touch()
+
     def worker(self, name: str) -> WorkerProgress:
         """A worker's entry, made when it is first asked for."""
         return self._workers.setdefault(name, WorkerProgress(name=name))

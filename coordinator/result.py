@@ -38,7 +38,7 @@ def run_result(ledger: Ledger) -> dict[str, Any]:
     curve = _curve(ledger)
     best = max((point["value"] for point in curve), default=None)
     hit = next((point for point in curve if point["value"] >= target), None)
-    down, up = ledger.bytes_moved()
+    down, up = ledger.bytes_down, ledger.bytes_up
     return {
         "method": method["name"],
         "seed": config["seed"],
@@ -68,6 +68,10 @@ def run_result(ledger: Ledger) -> dict[str, Any]:
         "setup_s": facts.get("setup_s"),
         "start_s": facts.get("start_s"),
         "evaluation_s": facts.get("evaluation_s"),
+        "downtime_s": facts.get("downtime_s"),
+        "restarts": facts.get("restarts"),
+        "wire": config["wire"],
+        "setbacks": ledger.setbacks(),
         "control_bytes": facts.get("control_bytes"),
         "shard_sizes": facts.get("shard_sizes"),
         "environment": facts["environment"],
@@ -103,9 +107,10 @@ def _curve(ledger: Ledger) -> list[dict[str, Any]]:
 
 def _devices(ledger: Ledger) -> list[dict[str, Any]]:
     seconds = ledger.phase_seconds()
+    step_ms = ledger.step_ms()
     devices = []
     for name, facts in ledger.devices().items():
-        steps = ledger.step_ms(name)
+        steps = step_ms.get(name)
         quantiles = {f"p{q}": float(np.percentile(steps, q)) if steps else None for q in (50, 95, 99)}
         devices.append(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ RESULT = "result.json"
 REPORT = "report.html"
 FINAL_STATE = "final/state.safetensors"
 LEDGER = "ledger.sqlite"
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -24,6 +26,8 @@ class RunFolder:
         self.path = path
         for name in ("states", "spool", "final"):
             (path / name).mkdir(parents=True, exist_ok=True)
+        sync(path)
+        sync(path.parent)
 
     @property
     def ledger(self) -> Path:
@@ -38,22 +42,38 @@ class RunFolder:
         same round and client can never overwrite the first."""
         return self.path / "spool" / f"round-{round_:05d}-client-{client:05d}-{digest}.safetensors"
 
+    def partial(self, round_: int, client: int, digest: str) -> Path:
+        """Where an update lies until it is whole and checked."""
+        return self.path / "spool" / f"partial-{round_:05d}-{client:05d}-{digest}"
+
+    def partials(self, round_: int, client: int | None = None) -> list[Path]:
+        """What there is of a round's uploads that are not whole, or of one client's."""
+        which = "*" if client is None else f"{client:05d}-*"
+        return list((self.path / "spool").glob(f"partial-{round_:05d}-{which}"))
+
     def keep_state(self, blob: bytes) -> str:
         """Write a state durably and return its digest, its name."""
         digest = digest_of(blob)
         write_durably(self.state(digest), blob)
         return digest
 
-    def drop_states(self, but: set[str]) -> None:
-        """Remove every state except these digests."""
-        for path in (self.path / "states").glob("*.safetensors"):
-            if path.stem not in but:
-                path.unlink()
+    def fresh_state(self) -> Path:
+        """Where a state is written that has no digest yet."""
+        return self.path / "states" / "folded.new"
 
-    def drop_updates(self, round_: int) -> None:
-        """Empty the spool of a folded round."""
-        for path in (self.path / "spool").glob(f"round-{round_:05d}-*"):
-            path.unlink()
+    def name_state(self, fresh: Path, digest: str) -> None:
+        """Give a state that is written and synced its place, durably."""
+        os.replace(fresh, self.state(digest))
+        sync(fresh.parent)
+
+    def tidy(self, *, states: set[str], updates: set[Path], round_: int) -> None:
+        """Remove every state and every update but these, and all that is half there; of this round's uploads the
+        beginnings stay, for their workers to go on from."""
+        kept = {self.state(digest) for digest in states} | updates | set(self.partials(round_))
+        for folder in ("states", "spool"):
+            for path in (self.path / folder).iterdir():
+                if path not in kept:
+                    path.unlink()
 
     def publish_final(self, digest: str) -> None:
         """Make a state final/state.safetensors."""
@@ -65,18 +85,24 @@ class RunFolder:
         sync(final.parent)
 
 
-def claim_folder(path: Path) -> None:
-    """Create a folder for results. Raises BadInput when it cannot be written or already holds a result."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise BadInput(f"--out: cannot write to {path}: {error.strerror}") from None
-    for name in (RESULT, LEDGER):
-        if (path / name).exists():
-            raise BadInput(f"--out: {path} already holds a {name}; name another folder, nothing is overwritten")
+class Claim:
+    """A folder for results that is this process's until `release` or its end, however that comes."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the folder. Raises BadInput when it cannot be written, or another process has it."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / LOCK).open("w")
+        except OSError as error:
+            raise BadInput(f"--out: cannot write to {path}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise BadInput(f"--out: another process is using {path}; wait for it or name another folder") from None
+
+    def release(self) -> None:
+        self._lock.close()
 
 
 def write_durably(path: Path, blob: bytes) -> None:

@@ -7,35 +7,38 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
-from edge.backoff import Backoff
 from edge.engine import Engine, Setup, TrainedClient
-from edge.transfer import Link, download, upload
-from federa.config import parse_json
-from federa.errors import BadInput, FederaError, one_line
+from edge.orders import Orders
+from edge.reports import Reports
+from edge.retries import persist
+from edge.transfer import Download, Link, Upload
+from federa.codec import decode, encode
+from federa.config import Experiment, parse_json
 from federa.memory import return_freed
+from federa.seeds import derive_seed
+from federa.state import Tensors
 from protos import federation_pb2 as pb
 from protos.federation_pb2_grpc import FederationStub
 
 log = logging.getLogger("federa.worker")
 
 T = TypeVar("T")
-Report = Callable[[pb.WorkerMessage], None]
 
 ACTIVITY_INTERVAL_S = 0.5
-# The coordinator is away or the link is: the same call may succeed later. Every other status is its answer.
-_PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+# The coordinator's answers to an update that it will not take: too late for its round, and not what it may be.
+_REFUSALS = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}
 
 
 class Stopped(Exception):
-    """The run was released while a client was being trained."""
+    """What was under way is of no more use: the run was released, or the client abandoned."""
 
 
 class Assignment:
-    """`prepare`, then `train` for every order; `stop` from anywhere makes a training under way end at its next step."""
+    """`prepare`, then `train` for every order; `abandon` and `stop` end what is under way."""
 
     def __init__(
         self,
@@ -44,179 +47,239 @@ class Assignment:
         engine: Engine,
         stub: FederationStub,
         worker: str,
-        report: Report,
+        key: str,
+        orders: Orders,
+        reports: Reports,
         thread: ThreadPoolExecutor,
     ) -> None:
+        self.order = order
         self.run_id = order.run_id
-        self._order = order
         self._engine = engine
         self._stub = stub
         self._worker = worker
-        self._report = report
+        self._key = key
+        self._orders = orders
+        self._reports = reports
         self._thread = thread
+        self._config = Experiment()
         self._setup: Setup | None = None
-        self._stopped = False
         self._installed = False
-        self._taken: set[tuple[int, int]] = set()
+        self._start: Tensors | None = None  # below fp32 alone, where later states are differences from it
+        self._stopped = False
+        self._round = 1
+        self._left: list[int] = []  # clients of the order under way, the first of them in work
+        self._transfer: asyncio.Future[Any] | None = None
+        self._uploads: int | None = None  # the client whose upload `_transfer` is
         self._idle_since: float | None = None
-        self._last_round = 1
         self._down = self._up = Link(None)
 
+    # ---- from the control stream, at any moment
+
     def stop(self) -> None:
+        """The run is over: end at the next step, or byte."""
         self._stopped = True
+        self._drop(self._left)
+
+    def abandon(self, abandoned: pb.Abandon) -> list[int]:
+        """End the work on some clients; returns those on which there was any."""
+        if (abandoned.run_id, abandoned.round) != (self.run_id, self._round):
+            return []
+        gone = [client for client in self._left if client in abandoned.clients]
+        self._drop(gone)
+        return gone
+
+    def say_prepared(self) -> bool:
+        """Report that it can train, when it can."""
+        if self._setup is None or self._stopped:
+            return False
+        self._reports.prepared(self._setup)
+        return True
 
     def report_idle(self) -> None:
         """Report the time since the last work. Call before the worker says that it released the run."""
         if self._idle_since is not None:
-            self._phase(self._last_round, 0, "idle", time.monotonic() - self._idle_since)
+            self._reports.phase(self._round, 0, "idle", time.monotonic() - self._idle_since)
             self._idle_since = None
 
-    def take(self, order: pb.Train) -> list[int]:
-        """The clients of an order that are not in hand already: after a reconnect the coordinator announces again."""
-        fresh = [client for client in order.clients if (order.round, client) not in self._taken]
-        self._taken.update((order.round, client) for client in fresh)
-        return fresh
+    def _drop(self, clients: list[int]) -> None:
+        self._left = [client for client in self._left if client not in clients]
+        if self._transfer is not None and (self._uploads in clients or not self._left):
+            self._transfer.cancel()
+
+    # ---- the work, one call at a time
 
     async def prepare(self) -> None:
         """Load the base model and the data, and say so, or say what is wrong."""
-        if self._setup is None:
-            try:
-                mbps = parse_json(self._order.experiment_json).bandwidth_mbps
-                self._down, self._up = Link(mbps), Link(mbps)
-                self._setup = await self._in_thread(self._engine.prepare, self._order)
-            except Exception as error:
-                self._trouble(0, 0, error)
-                return
-        setup = self._setup
+        try:
+            setup = await self._prepared()
+        except Exception as error:
+            self._reports.trouble(0, 0, error)
+            return
         log.info("prepared run %s on %s in %s", self.run_id, setup.device, setup.precision)
-        self._report(
-            pb.WorkerMessage(prepared=pb.Prepared(run_id=self.run_id, device=setup.device, precision=setup.precision))
-        )
-        self._activity(0, 0, "idle")
+        self.say_prepared()
+        self._reports.activity(0, 0, "idle")
         if self._idle_since is None:
             self._idle_since = time.monotonic()
 
-    async def train(self, round_: int, clients: list[int], state_sha256: bytes) -> None:
-        """Download the round's state once, then train and upload each client."""
-        client = clients[0]
-        state = b""
-        try:
-            self._last_round = round_
-            self.report_idle()
-            began = time.monotonic()
-            self._activity(round_, client, "download")
-            state = await self._fetch(state_sha256)
-            start = state
-            if not self._installed and state_sha256 != self._order.start_sha256:
-                start = await self._fetch(self._order.start_sha256)
-            self._phase(round_, client, "download", time.monotonic() - began)
-            if not self._installed:
-                began = time.monotonic()
-                await self._in_thread(self._engine.install, start)
-                self._installed = True
-                self._phase(round_, client, "load", time.monotonic() - began)
-            del start
-            for client in clients:
-                await self._train_client(round_, client, state)
-        except Stopped:
-            log.info("run %s was released in round %d", self.run_id, round_)
-        except Exception as error:
-            self._trouble(round_, client, error)
-        finally:
-            del state
-            await self._in_thread(return_freed)
-            self._idle_since = time.monotonic()
-            self._activity(round_, client, "idle")
+    async def train(self, order: pb.Train) -> None:
+        """Download the round's state once, then train and upload each client. One that fails is told, and does not keep
+        the next from its turn."""
+        if self._stopped:
+            return
+        self._round, self._left = order.round, list(order.clients)
+        self.report_idle()
+        await self._train_all(order)
+        self._left = []
+        await self._in_thread(return_freed)
+        self._idle_since = time.monotonic()
+        self._reports.activity(order.round, order.clients[-1], "idle")
 
-    async def _train_client(self, round_: int, client: int, state: bytes) -> None:
+    async def _train_all(self, order: pb.Train) -> None:
+        try:
+            await self._prepared()
+            state = await self._receive(order)
+        except Stopped:
+            return
+        except Exception as error:
+            for client in self._left:
+                self._failed(client, error)
+            return
+        while self._left:
+            client = self._left[0]
+            try:
+                await self._train_client(client, state, order.state_sha256.hex())
+            except Stopped:
+                log.info("ended the work on client %d for round %d", client, order.round)
+            except Exception as error:
+                self._failed(client, error)
+            self._left = [other for other in self._left if other != client]
+
+    def _failed(self, client: int, error: Exception) -> None:
+        if client not in self._left:
+            return  # abandoned meanwhile: it may be queued again
+        self._orders.failed(self.run_id, self._round, client)
+        if isinstance(error, grpc.aio.AioRpcError) and error.code() in _REFUSALS:
+            # The coordinator knows, and goes on without it. So does this worker.
+            log.warning(
+                "the coordinator refused client %d's update for round %d: %s", client, self._round, error.details()
+            )
+        else:
+            self._reports.trouble(self._round, client, error)
+
+    async def _prepared(self) -> Setup:
+        if self._setup is None:
+            self._config = parse_json(self.order.experiment_json)
+            self._down, self._up = Link(self._config.bandwidth_mbps), Link(self._config.bandwidth_mbps)
+            self._setup = await self._in_thread(self._engine.prepare, self.order)
+        return self._setup
+
+    async def _receive(self, order: pb.Train) -> Tensors:
+        """The round's state; before the run's first one, its start too, which is installed."""
+        client = order.clients[0]
+        seconds = {"download": 0.0, "load": 0.0}
+
+        async def fetch(sha256: bytes, take: Callable[[bytes], Tensors]) -> Tensors:
+            request = pb.DownloadRequest(run_id=self.run_id, sha256=sha256, worker=self._worker, key=self._key)
+            began = time.monotonic()
+            self._reports.activity(order.round, client, "download")
+            try:
+                blob = await self._moved(None, Download(self._stub, request, self._down).attempt)
+            finally:
+                seconds["download"] += time.monotonic() - began
+            began = time.monotonic()
+            self._reports.activity(order.round, client, "load")
+            try:
+                return await self._in_thread(take, blob)
+            finally:
+                seconds["load"] += time.monotonic() - began
+
+        try:
+            start = self._start
+            if not self._installed:
+                start = await fetch(self.order.start_sha256, self._install)
+            if start is not None and order.state_sha256 == self.order.start_sha256:
+                return start
+            del start
+            return await fetch(order.state_sha256, lambda blob: decode(blob, self._start))
+        finally:
+            for phase, spent_s in seconds.items():
+                self._reports.phase(order.round, client, phase, spent_s)
+
+    def _install(self, blob: bytes) -> Tensors:
+        start = decode(blob)
+        try:
+            self._engine.install(start)
+        except BaseException:
+            # The model may be half changed. The next order loads it anew.
+            self._engine.release()
+            self._setup = None
+            raise
+        self._installed = True
+        if self._config.wire != "fp32":
+            self._start = start
+        return start
+
+    async def _train_client(self, client: int, state: Tensors, state_sha256: str) -> None:
+        round_ = self._round
         last_shown = 0.0
         loop = asyncio.get_running_loop()
 
         def on_step(progress: float) -> None:
             nonlocal last_shown
-            if self._stopped:
+            if client not in self._left:
                 raise Stopped
             if time.monotonic() - last_shown > ACTIVITY_INTERVAL_S:
                 last_shown = time.monotonic()
-                loop.call_soon_threadsafe(self._activity, round_, client, "train", progress)
+                loop.call_soon_threadsafe(self._reports.activity, round_, client, "train", progress)
 
-        self._activity(round_, client, "train")
-        trained = await self._in_thread(self._engine.train, round_, client, state, on_step)
-        self._phase(round_, client, "load", trained.load_s)
-        self._phase(round_, client, "train", trained.train_s)
-        self._activity(round_, client, "upload")
+        self._reports.activity(round_, client, "train")
         began = time.monotonic()
-        await self._deliver(round_, client, trained)
-        self._phase(round_, client, "upload", time.monotonic() - began)
-
-    async def _fetch(self, sha256: bytes) -> bytes:
-        request = pb.DownloadRequest(run_id=self.run_id, sha256=sha256, worker=self._worker)
-        return await self._retried(lambda: download(self._stub, request, self._down))
-
-    async def _deliver(self, round_: int, client: int, trained: TrainedClient) -> None:
-        header = pb.UpdateHeader(
-            run_id=self.run_id,
-            round=round_,
-            client=client,
-            worker=self._worker,
-            examples=trained.examples,
-            loss=trained.loss,
-            step_ms=trained.step_ms,
-        )
         try:
-            await self._retried(lambda: upload(self._stub, trained.blob, header, self._up))
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                raise FederaError(f"the coordinator refused the {error.details()}") from None
-            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                raise
-            # Too late, or of a run that is over: the coordinator goes on without it, and so does this worker.
-            log.warning("the coordinator refused: %s", error.details())
+            trained = await self._in_thread(self._engine.train, round_, client, state, on_step)
+        except Exception:
+            self._reports.phase(round_, client, "train", time.monotonic() - began)
+            raise
+        self._reports.phase(round_, client, "load", trained.load_s)
+        self._reports.phase(round_, client, "train", trained.train_s)
+        self._reports.activity(round_, client, "upload")
+        began = time.monotonic()
+        try:
+            # Before the engine's next call, which may change what it gave.
+            blob = await self._in_thread(self._encode, client, trained, state, state_sha256)
+            update = pb.UpdateHeader(
+                run_id=self.run_id,
+                round=round_,
+                client=client,
+                worker=self._worker,
+                key=self._key,
+                examples=trained.examples,
+                loss=trained.loss,
+                step_ms=trained.step_ms,
+            )
+            del trained
+            await self._moved(client, Upload(self._stub, blob, update, self._up).attempt)
+        finally:
+            self._reports.phase(round_, client, "upload", time.monotonic() - began)
 
-    async def _retried(self, call: Callable[[], Awaitable[T]]) -> T:
-        backoff = Backoff()
-        while True:
-            try:
-                return await call()
-            except grpc.aio.AioRpcError as error:
-                if self._stopped:
-                    raise Stopped from None
-                if error.code() not in _PASSING:
-                    raise
-                log.warning("%s, trying again: %s", error.code().name, error.details())
-                await asyncio.sleep(backoff.next_s())
+    def _encode(self, client: int, trained: TrainedClient, state: Tensors, state_sha256: str) -> bytes:
+        seed = derive_seed(self._config.seed, "wire", "up", self._round, client)
+        return encode(trained.tensors, self._config.wire, reference=state, reference_sha256=state_sha256, seed=seed)
+
+    async def _moved(self, uploads: int | None, attempt: Callable[[float], Awaitable[T]]) -> T:
+        """A transfer's result; `abandon` and `stop` cancel it, which is told as Stopped. `uploads` is its client."""
+        if not self._left or (uploads is not None and uploads not in self._left):
+            raise Stopped
+        transfer = asyncio.ensure_future(persist(attempt))
+        self._transfer, self._uploads = transfer, uploads
+        try:
+            # Not `await transfer`: a cancelled transfer would look like a cancelled worker.
+            await asyncio.wait({transfer})
+        finally:
+            self._transfer = self._uploads = None
+            transfer.cancel()
+        if transfer.cancelled():
+            raise Stopped
+        return transfer.result()
 
     async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
-
-    # ---- reports
-
-    def _phase(self, round_: int, client: int, phase: str, seconds: float) -> None:
-        times = pb.PhaseTime(run_id=self.run_id, round=round_, client=client, phase=phase, seconds=seconds)
-        self._report(pb.WorkerMessage(phase_time=times))
-
-    def _activity(self, round_: int, client: int, phase: str, progress: float = 0.0) -> None:
-        now = pb.Activity(run_id=self.run_id, round=round_, client=client, phase=phase, progress=progress)
-        self._report(pb.WorkerMessage(activity=now))
-
-    def _trouble(self, round_: int, client: int, error: Exception) -> None:
-        self._taken.discard((round_, client))
-        if self._stopped:
-            return
-        if isinstance(error, FederaError):
-            log.error("%s", error)
-            message = str(error)
-        else:
-            log.error("run %s failed here", self.run_id, exc_info=error)
-            message = f"{type(error).__name__}: {one_line(error)}"
-        self._report(
-            pb.WorkerMessage(
-                trouble=pb.Trouble(
-                    run_id=self.run_id,
-                    round=round_,
-                    client=client,
-                    message=message,
-                    bad_input=isinstance(error, BadInput),
-                )
-            )
-        )

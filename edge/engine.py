@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from federa.errors import BadInput
+from federa.state import Tensors
 from protos.federation_pb2 import Prepare
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedClient:
-    """A client's new state as a blob, and what is said with it."""
+    """A client's new state, and what is said with it. `tensors` may share the model's memory: they hold until the
+    engine's next call."""
 
-    blob: bytes
+    tensors: Tensors
     examples: int
     loss: float
     step_ms: Sequence[float]
@@ -36,10 +38,11 @@ class TrainedClient:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
-    """On what, and how, a prepared run computes."""
+    """On what, and how, a prepared run computes; and how many examples each hosted client has."""
 
     device: str
     precision: str
+    examples: Mapping[int, int]
 
 
 class Engine(Protocol):
@@ -57,12 +60,12 @@ class Engine(Protocol):
         """Load the base model and the hosted clients' data. Raises FederaError."""
         ...
 
-    def install(self, start: bytes) -> None:
+    def install(self, start: Tensors) -> None:
         """Take the run's start state in. Once a run, after `prepare`."""
         ...
 
-    def train(self, round_: int, client: int, state: bytes, on_step: Callable[[float], None]) -> TrainedClient:
-        """Train one client from a broadcast state."""
+    def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
+        """Train one client from a broadcast state, which it leaves as it is. Whatever `on_step` raises ends it."""
         ...
 
     def release(self) -> None:
@@ -115,33 +118,34 @@ class TorchEngine:
         }
         self._config, self._precision = config, precision
         self._model = TunedModel(base, method_class(config.method.name)(config.adapter))
-        return Setup(device=device_name(self._device), precision=precision.name)
+        return Setup(
+            device=device_name(self._device),
+            precision=precision.name,
+            examples={client: len(examples) for client, examples in self._examples.items()},
+        )
 
-    def install(self, start: bytes) -> None:
+    def install(self, start: Tensors) -> None:
         from edge.trainer import Trainer
-        from federa.state import unpack
 
         assert self._model is not None and self._precision is not None and self._config is not None
-        self._model.load(unpack(start))
+        self._model.load(start)
         self._model.install()  # in fp32, before the cast below
         self._model.model.to(self._device)
         self._model.freeze(self._precision.dtype)
         self._trainer = Trainer(self._model, self._config.training, self._config.method.rate, self._precision)
 
-    def train(self, round_: int, client: int, state: bytes, on_step: Callable[[float], None]) -> TrainedClient:
+    def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
         from federa.seeds import derive_seed
-        from federa.state import pack, unpack
 
         assert self._model is not None and self._trainer is not None and self._config is not None
         began = time.monotonic()
-        self._model.load(unpack(state))
+        self._model.load(state)
         loaded = time.monotonic()
         examples = self._examples[client]
         seed = derive_seed(self._config.seed, "train", round_, client)
         trained = self._trainer.train(examples, seed, on_step)
-        blob = pack(self._model.dump())
         return TrainedClient(
-            blob=blob,
+            tensors=self._model.dump(),
             examples=len(examples),
             loss=trained.loss,
             step_ms=trained.step_ms,

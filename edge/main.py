@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.engine import Engine, TorchEngine
+from edge.identity import Identity, default_folder
 from edge.worker import Worker
 from federa import __version__
 from federa.errors import EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
@@ -29,6 +30,11 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--name", required=True, help="this device's name in the run and in reports")
     parse.add_argument("--clients", metavar="0-4", help="host just these clients (such as 0-4 or 1,3,5)")
     parse.add_argument("--data", type=Path, metavar="FILE", help="the device's own data, in place of a shard")
+    parse.add_argument(
+        "--state", type=Path, metavar="DIR",
+        help="keeps the key by which the coordinator knows this worker again (default: $XDG_STATE_HOME/federa, "
+        "or ~/.local/state/federa)",
+    )  # fmt: skip
     parse.add_argument(
         "--give-up-after", type=float, default=600.0, metavar="S",
         help="end with exit code 1 when the coordinator is away for so many seconds (default: %(default)g)",
@@ -76,7 +82,8 @@ def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_
     try:
         _check(options)
         clients = parse_clients(options.clients) if options.clients else ()
-        return asyncio.run(_serve(options, clients, make_engine(options)))
+        with Identity(options.state or default_folder(), options.name) as identity:
+            return asyncio.run(_serve(options, identity.key, clients, make_engine(options)))
     except FederaError as error:
         print(f"federa-worker: {error}", file=sys.stderr)
         return error.exit_code
@@ -97,11 +104,12 @@ def _check(options: argparse.Namespace) -> None:
         raise BadInput(f"--data: no such file: {options.data}")
 
 
-async def _serve(options: argparse.Namespace, clients: tuple[int, ...], engine: Engine) -> int:
+async def _serve(options: argparse.Namespace, key: str, clients: tuple[int, ...], engine: Engine) -> int:
     worker = Worker(
         engine=engine,
         address=options.coordinator,
         name=options.name,
+        key=key,
         clients=clients,
         own_data=options.data is not None,
         give_up_after_s=options.give_up_after,

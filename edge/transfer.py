@@ -1,19 +1,37 @@
-"""States down and updates up, each a stream of chunks, paced where an experiment states a bandwidth."""
+"""States down and updates up, each over as many streams as it takes, paced where an experiment states a bandwidth."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any
+
+import grpc
 
 from protos.channel import ADMITTED
 from protos.federation_pb2 import Chunk, DownloadRequest, UpdateHeader, UploadReply
 from protos.federation_pb2_grpc import FederationStub
-from protos.streams import Assembler, StreamError, split
+from protos.streams import Assembler, Blob, StreamError, data_chunks, header_of, wire_size
 
 STATE_LIMIT_BYTES = 64 << 30
 """The coordinator is trusted with its size; this only bounds a mistake."""
+
+STALL_S = 60.0
+"""A stream on which nothing moves for so long is given up. Keepalive finds a dead link sooner; this finds a coordinator
+that lives and hangs."""
+
+ANSWER_S = 300.0
+"""The same after an update's last byte: the coordinator checks it then, and has its disk write it."""
+
+
+class Stalled(Exception):
+    """Nothing moved on a stream for too long. Another attempt may get through."""
+
+
+class Spoiled(Exception):
+    """What several streams brought is not one blob. It was thrown away; another attempt starts from nothing."""
 
 
 class Link:
@@ -31,40 +49,120 @@ class Link:
             await asyncio.sleep(self._free_at - now)
 
 
-async def download(stub: FederationStub, request: DownloadRequest, link: Link) -> bytes:
-    """The state's blob. Raises grpc.aio.AioRpcError, or StreamError for bytes that are not the ones asked for."""
-    blob = io.BytesIO()
-    assembler = Assembler(blob.write, size_limit=STATE_LIMIT_BYTES)
-    async for chunk in stub.Download(request):
-        await link.carry(chunk.ByteSize())
-        await asyncio.to_thread(assembler.feed, chunk)
-    header = assembler.finish()
-    if header.sha256 != request.sha256:
-        raise StreamError("the coordinator sent another state than the one asked for")
-    return blob.getvalue()
+class Watch:
+    """A context that leaves no call behind, and cancels one on which nothing moved for `limit_s`, told as Stalled."""
+
+    def __init__(self, call: Any, limit_s: float) -> None:
+        self._call = call
+        self._limit_s = limit_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._stalled = False
+
+    def moved(self, limit_s: float = 0.0) -> None:
+        """Something did: from now on the time counts anew, `limit_s` where that is longer."""
+        self.pause()
+        wait_s = max(self._limit_s, limit_s)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._give_up, wait_s)
+
+    def pause(self) -> None:
+        """The next delay is this side's own."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _give_up(self, waited_s: float) -> None:
+        self._stalled, self._limit_s = True, waited_s
+        self._call.cancel()
+
+    def __enter__(self) -> Watch:
+        self.moved()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.pause()
+        self._call.cancel()  # of no effect on one that is over
+        if self._stalled and isinstance(error, asyncio.CancelledError | grpc.aio.AioRpcError):
+            raise Stalled(f"nothing moved for {self._limit_s:.0f} s") from None
 
 
-async def upload(stub: FederationStub, blob: bytes, update: UpdateHeader, link: Link) -> UploadReply:
-    """Send an update's header and, once the coordinator wants it, the rest; returns when it is on the coordinator's
-    disk. Raises grpc.aio.AioRpcError."""
+class Download:
+    """One state on its way down: `attempt` until it returns. Each attempt goes on where the last one broke off."""
 
-    admitted = asyncio.Event()
+    def __init__(self, stub: FederationStub, request: DownloadRequest, link: Link) -> None:
+        self._stub = stub
+        self._request = request
+        self._link = link
+        self._start_over()
 
-    async def chunks() -> AsyncIterator[Chunk]:
-        for chunk in split(blob, update):
-            await link.carry(chunk.ByteSize())
-            yield chunk
-            await admitted.wait()
+    async def attempt(self, stall_s: float = STALL_S) -> bytes:
+        """The state's blob. Raises grpc.aio.AioRpcError, Stalled and Spoiled, after which another attempt may succeed,
+        or StreamError for a whole stream of bytes that are not the ones asked for."""
+        self._assembler.again()
+        self._request.offset = self._assembler.received
+        try:
+            call = self._stub.Download(self._request)
+            with Watch(call, stall_s) as watch:
+                async for chunk in call:
+                    watch.pause()
+                    await self._link.carry(wire_size(chunk))
+                    await asyncio.to_thread(self._assembler.feed, chunk)
+                    watch.moved()
+            header = self._assembler.finish()
+            if header.sha256 != self._request.sha256:
+                raise StreamError("the coordinator sent another state than the one asked for")
+        except StreamError as error:
+            self._start_over()
+            if self._request.offset > 0:
+                raise Spoiled(f"a download that was continued: {error}") from None
+            raise
+        return self._buffer.getvalue()
 
-    call = stub.Upload(chunks())
+    def _start_over(self) -> None:
+        # Grows as bytes come, not to the size that is announced. At the end it hands its bytes over: it has no copy of
+        # them then, as a bytearray would have beside the bytes that are made of it.
+        self._buffer = io.BytesIO()
+        self._assembler = Assembler(self._buffer.write, size_limit=STATE_LIMIT_BYTES)
 
-    async def admit() -> None:
-        if ADMITTED in tuple(await call.initial_metadata()):
-            admitted.set()
 
-    admitting = asyncio.ensure_future(admit())
-    try:
-        reply: UploadReply = await call
-        return reply
-    finally:
-        admitting.cancel()
+class Upload:
+    """One update on its way up: `attempt` until it returns. Each attempt sends what the coordinator has not got yet."""
+
+    def __init__(self, stub: FederationStub, blob: Blob, update: UpdateHeader, link: Link) -> None:
+        self._stub = stub
+        self._blob = blob
+        self._update = update
+        self._link = link
+        self._header: Chunk | None = None
+
+    async def attempt(self, stall_s: float = STALL_S) -> UploadReply:
+        """Returns when the update is on the coordinator's disk. Raises grpc.aio.AioRpcError with its answer, or with
+        what broke the stream, and Stalled."""
+        if self._header is None:
+            self._header = await asyncio.to_thread(header_of, self._blob, self._update)
+        call = self._stub.Upload()
+        with Watch(call, stall_s) as watch:
+            try:
+                await self._send(call, self._header, watch)
+                offset = wanted_from(await call.initial_metadata())
+                if offset is not None:
+                    for chunk in data_chunks(self._blob, offset):
+                        await self._send(call, chunk, watch)
+                    await call.done_writing()
+            except asyncio.InvalidStateError:
+                pass  # it is over already: its status, below, says why
+            watch.moved(ANSWER_S)
+            reply: UploadReply = await call
+            return reply
+
+    async def _send(self, call: Any, chunk: Chunk, watch: Watch) -> None:
+        watch.pause()
+        await self._link.carry(wire_size(chunk))
+        watch.moved()
+        await call.write(chunk)
+
+
+def wanted_from(metadata: Any) -> int | None:
+    """The byte from which the coordinator wants the rest of an upload; None where it wants nothing of it."""
+    for key, value in metadata or ():
+        if key == ADMITTED:
+            return int(value)
+    return None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +13,10 @@ import grpc
 from edge.assignment import Assignment
 from edge.backoff import Backoff
 from edge.engine import Engine
+from edge.orders import Orders
+from edge.outbox import Outbox
+from edge.pulse import Pulse
+from edge.reports import Reports
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
 from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, client_options
@@ -23,20 +25,28 @@ from protos.federation_pb2_grpc import FederationStub
 log = logging.getLogger("federa.worker")
 
 # Answers to a hello that no later attempt would change.
-_FINAL = {
-    grpc.StatusCode.ALREADY_EXISTS,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.UNIMPLEMENTED,
-}
+_FINAL = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
 SILENCE_S = 4 * HEARTBEAT_S
 """A coordinator that answers no heartbeat for so long is taken for lost."""
 
-Order = pb.Prepare | pb.Train | pb.Release
+
+class _Stream:
+    """How far a control stream has come."""
+
+    def __init__(self) -> None:
+        self.admitted = asyncio.Event()
+        self.welcomed = asyncio.Event()
+        self.over = False
+
+    def end(self) -> None:
+        """Let who waits for it go on, and find it over: of a stream that broke, gRPC leaves the generator suspended."""
+        self.over = True
+        self.admitted.set()
+        self.welcomed.set()
 
 
 class Worker:
-    """`run` it; cancel that to end it."""
+    """`run` it; cancel that to end it. `pulse` has how fast the coordinator answered in the run under way."""
 
     def __init__(
         self,
@@ -44,22 +54,23 @@ class Worker:
         engine: Engine,
         address: str,
         name: str,
+        key: str,
         clients: Sequence[int] = (),
         own_data: bool = False,
         give_up_after_s: float,
     ) -> None:
+        self.pulse = Pulse()
         self._engine = engine
         self._address = address
         self._name = name
         self._give_up_after_s = give_up_after_s
-        self._hello = pb.Hello(
-            protocol=PROTOCOL, name=name, instance=uuid.uuid4().hex, clients=clients, own_data=own_data
-        )
-        self._outbox: deque[pb.WorkerMessage] = deque()
-        self._wake = asyncio.Event()
-        self._welcomed = asyncio.Event()
-        self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        self._hello = pb.Hello(protocol=PROTOCOL, name=name, key=key, clients=clients, own_data=own_data)
+        self._outbox = Outbox()
+        self._orders = Orders()
         self._assignment: Assignment | None = None
+        self._stream = _Stream()
+        self._was_welcomed = False
+        self._heartbeats = 0
         self._heard_at = time.monotonic()
         # One thread for all that torch does: its allocator and its thread pool then stay with it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -72,12 +83,19 @@ class Worker:
         async with grpc.aio.insecure_channel(self._address, options=client_options()) as data_channel:
             self._data = FederationStub(data_channel)
             working = asyncio.ensure_future(self._work())
+            connecting = asyncio.ensure_future(self._stay_connected())
             try:
-                await self._stay_connected()
+                # Neither ends but by an error. One of the work's own would else leave a worker that only beats.
+                await asyncio.wait({working, connecting}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (connecting, working):
+                    if task.done():
+                        task.result()
             finally:
-                working.cancel()
+                for task in (connecting, working):
+                    task.cancel()
                 if self._assignment is not None:
                     self._assignment.stop()
+                await asyncio.wait({connecting, working})
                 self._thread.shutdown(wait=False, cancel_futures=True)
 
     # ---- the control stream
@@ -102,19 +120,23 @@ class Worker:
     async def _connection(self) -> str:
         """One control stream, until it ends; returns why it did."""
         async with grpc.aio.insecure_channel(self._address, options=client_options()) as channel:
-            admitted = asyncio.Event()
-            self._welcomed.clear()
-            call = FederationStub(channel).Control(self._outgoing(admitted))
-            beating = asyncio.ensure_future(self._beat(call))
+            self._stream = stream = _Stream()
+            self.pulse.cut()
+            call = FederationStub(channel).Control(self._outgoing(stream))
+            beating = asyncio.ensure_future(self._beat(call, stream))
             try:
-                if ADMITTED in tuple(await call.initial_metadata()):
-                    admitted.set()
+                if any(key == ADMITTED for key, _ in await call.initial_metadata() or ()):
+                    stream.admitted.set()
                 async for message in call:
                     self._heard_at = time.monotonic()
                     self._hear(message)
                 return "the coordinator ended the stream"
             except grpc.aio.AioRpcError as error:
-                if error.code() in _FINAL:
+                if error.code() is grpc.StatusCode.ALREADY_EXISTS and self._was_welcomed:
+                    # This key takes the name back from its own old stream, so another worker came while this one was
+                    # away. It may go again, and there may be a trained update here: not final until this one gives up.
+                    return f"another worker has the name {self._name!r} meanwhile: {error.details()}"
+                if error.code() in _FINAL or error.code() is grpc.StatusCode.ALREADY_EXISTS:
                     raise BadInput(str(error.details())) from None
                 return str(error.details() or error.code().name)
             except asyncio.CancelledError:
@@ -123,47 +145,65 @@ class Worker:
                     raise
                 return "no answer to its heartbeats"
             finally:
+                stream.end()
                 beating.cancel()
                 call.cancel()
 
-    async def _outgoing(self, admitted: asyncio.Event) -> AsyncIterator[pb.WorkerMessage]:
-        await admitted.wait()
-        yield pb.WorkerMessage(hello=self._hello)
-        await self._welcomed.wait()
-        while True:
-            while self._outbox:
-                yield self._outbox[0]
-                # Only now it has been written: one that a broken stream took along goes out again on the next.
-                self._outbox.popleft()
-            self._wake.clear()
-            await self._wake.wait()
+    async def _outgoing(self, stream: _Stream) -> AsyncIterator[pb.WorkerMessage]:
+        await stream.admitted.wait()
+        if not stream.over:
+            yield pb.WorkerMessage(hello=self._hello)
+        await stream.welcomed.wait()
+        if not stream.over:
+            async for message in self._outbox.stream():
+                yield message
 
-    async def _beat(self, call: grpc.aio.StreamStreamCall) -> None:
+    async def _beat(self, call: grpc.aio.StreamStreamCall, stream: _Stream) -> None:
         began = time.monotonic()
-        sequence = 0
         while time.monotonic() - max(began, self._heard_at) < min(SILENCE_S, max(self._give_up_after_s, 1.0)):
-            sequence += 1
-            self._send(pb.WorkerMessage(heartbeat=pb.Heartbeat(sequence=sequence)))
+            if stream.welcomed.is_set():
+                self._heartbeats += 1
+                self.pulse.sent(self._heartbeats)
+                self._outbox.beat(self._heartbeats)
             await asyncio.sleep(min(HEARTBEAT_S, max(0.25, self._give_up_after_s / 8)))
         call.cancel()
-
-    def _send(self, message: pb.WorkerMessage) -> None:
-        self._outbox.append(message)
-        self._wake.set()
 
     def _hear(self, message: pb.CoordinatorMessage) -> None:
         match message.WhichOneof("message"):
             case "welcome":
-                self._welcomed.set()
+                self._stream.welcomed.set()
+                self._was_welcomed = True
                 log.info("connected to %s as %s", self._address, self._name)
+            case "heartbeat":
+                self.pulse.answered(message.heartbeat.sequence)
+                self._outbox.confirm(message.heartbeat.sequence)
             case "prepare":
-                self._orders.put_nowait(message.prepare)
+                self._hear_prepare(message.prepare)
             case "train":
-                self._orders.put_nowait(message.train)
+                self._orders.put(message.train)
+            case "abandon":
+                self._hear_abandon(message.abandon)
             case "release":
                 if self._assignment is not None and self._assignment.run_id == message.release.run_id:
                     self._assignment.stop()
-                self._orders.put_nowait(message.release)
+                self._orders.put(message.release)
+
+    def _hear_prepare(self, order: pb.Prepare) -> None:
+        assignment = self._assignment
+        if assignment is not None and assignment.order != order:
+            assignment.stop()  # the coordinator is done with that run, and its release was lost on the way
+        elif assignment is not None and assignment.say_prepared():
+            return  # a coordinator that was away repeats it, and must not wait for a training under way to hear that
+        self._orders.put(order)
+
+    def _hear_abandon(self, order: pb.Abandon) -> None:
+        gone = self._orders.abandon(order)
+        if self._assignment is not None:
+            gone += self._assignment.abandon(order)
+        for client in gone:
+            log.warning(
+                "the coordinator refused client %d's update for round %d: %s", client, order.round, order.reason
+            )
 
     # ---- the work
 
@@ -172,25 +212,26 @@ class Worker:
             order = await self._orders.get()
             if isinstance(order, pb.Prepare):
                 await self._prepare(order)
-            elif isinstance(order, pb.Train):
-                assignment = self._assignment
-                if assignment is not None and assignment.run_id == order.run_id:
-                    clients = assignment.take(order)
-                    if clients:
-                        await assignment.train(order.round, clients, order.state_sha256)
-            else:
+            elif isinstance(order, pb.Release):
                 await self._release(order.run_id)
+            elif self._assignment is not None and self._assignment.run_id == order.run_id:
+                await self._assignment.train(order)
+            else:
+                log.warning("an order for run %s was left: it is not prepared here", order.run_id)
 
     async def _prepare(self, order: pb.Prepare) -> None:
-        if self._assignment is not None and self._assignment.run_id != order.run_id:
-            await self._forget()
+        if self._assignment is not None and self._assignment.order != order:
+            await self._forget(self._assignment)
         if self._assignment is None:
+            self.pulse.reset()
             self._assignment = Assignment(
                 order,
                 engine=self._engine,
                 stub=self._data,
                 worker=self._name,
-                report=self._send,
+                key=self._hello.key,
+                orders=self._orders,
+                reports=Reports(order.run_id, self._outbox.post),
                 thread=self._thread,
             )
         await self._assignment.prepare()
@@ -198,10 +239,11 @@ class Worker:
     async def _release(self, run_id: str) -> None:
         if self._assignment is not None and self._assignment.run_id == run_id:
             self._assignment.report_idle()
-            await self._forget()
-            log.info("released run %s, waiting for the next", run_id)
-        self._send(pb.WorkerMessage(released=pb.Released(run_id=run_id)))
+            await self._forget(self._assignment)
+            log.info("released run %s, waiting for the next (%s)", run_id, self.pulse)
+        self._outbox.post(pb.WorkerMessage(released=pb.Released(run_id=run_id)))
 
-    async def _forget(self) -> None:
+    async def _forget(self, assignment: Assignment) -> None:
         self._assignment = None
+        self._orders.forget(assignment.run_id)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.release)

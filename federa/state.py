@@ -3,26 +3,67 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from federa.errors import BadInput
+from federa.layout import shown, write_header
 
 Tensors = Mapping[str, NDArray[np.float32]]
 Shapes = Mapping[str, tuple[int, ...]]
 
+SCALE_SUFFIX = "::scale"
+"""Of the tensor of scales that goes with one in int8 (see codec.py). No tensor of a state is called so."""
+
 
 def pack(tensors: Tensors) -> bytes:
-    """The blob of named tensors. Equal tensors give equal bytes: safetensors orders them itself."""
+    """The blob of named tensors. Equal tensors give equal bytes: safetensors orders them itself.
+
+    Raises BadInput for a name that no state may have.
+    """
+    check_names(tensors)
     # Not ascontiguousarray(): it makes one dimension of none.
     return save({name: np.asarray(value, order="C") for name, value in tensors.items()})
+
+
+def write_state(path: Path, shapes: Shapes, tensor: Callable[[str], NDArray[np.float32]]) -> str:
+    """Write the bytes that `pack` makes of the same tensors; their digest, in hex. `tensor` is asked for one after the
+    other, while the one before is hashed and written: two are held.
+
+    The file is on the disk then; its name may not be, before its folder is synced. Raises BadInput for a name that no
+    state may have, and for a tensor of another shape than announced.
+    """
+    check_names(shapes)
+    header, entries = write_header({name: ("F32", tuple(shape)) for name, shape in shapes.items()})
+    digest = hashlib.sha256(header)
+
+    def append(value: NDArray[np.float32]) -> None:
+        data = value.reshape(-1).view(np.uint8).data
+        digest.update(data)
+        file.write(data)
+
+    # Hashing and writing take as long as making the tensors, and neither holds the interpreter's lock.
+    with path.open("wb") as file, ThreadPoolExecutor(max_workers=1) as writer:
+        file.write(header)
+        before: Future[None] | None = None
+        for name, entry in entries.items():
+            value = np.asarray(tensor(name), dtype="<f4", order="C")
+            check_shapes({name: value.shape}, {name: entry.shape})
+            if before:
+                before.result()
+            before = writer.submit(append, value)
+        if before:
+            before.result()
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
 
 
 def unpack(blob: bytes) -> dict[str, NDArray[np.float32]]:
@@ -40,58 +81,22 @@ def unpack(blob: bytes) -> dict[str, NDArray[np.float32]]:
     return tensors
 
 
-def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a state file, read from its header alone. Raises BadInput for another file or dtype."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = {}
-            for name in file.keys():  # noqa: SIM118  # not a dict: it has keys() and no iteration
-                part = file.get_slice(name)
-                if part.get_dtype() != "F32":
-                    raise BadInput(f"tensor {name} must be F32, not {part.get_dtype()}")
-                found[name] = tuple(part.get_shape())
-            return found
-    except SafetensorError as error:
-        raise BadInput(f"not a safetensors state: {error}") from None
-
-
-class StateFile:
-    """Reads a state file tensor by tensor. The file must have passed `shapes_of`.
-
-    It reads, where safetensors would map: pages of a map stay resident, and a round's fold would come to hold every
-    client's update. It keeps no file open: a round may have more clients than a process may have files.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        self._data = 8 + length
-        self._tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-
-    @property
-    def names(self) -> list[str]:
-        return sorted(self._tensors)
-
-    def tensor(self, name: str) -> NDArray[np.float32]:
-        """One tensor's values, little-endian fp32 as safetensors lays them out."""
-        entry = self._tensors[name]
-        begin, end = entry["data_offsets"]
-        with self._path.open("rb") as file:
-            file.seek(self._data + begin)
-            return np.frombuffer(file.read(end - begin), dtype="<f4").reshape(entry["shape"])
+def check_names(names: Iterable[str]) -> None:
+    """Raises BadInput for a name that the file's format or the wire's dtypes keep for themselves."""
+    for name in names:
+        if name == "__metadata__" or name.endswith(SCALE_SUFFIX):
+            raise BadInput(f"no tensor of a state may be called {shown(name)}")
 
 
 def check_shapes(found: Shapes, expected: Shapes) -> None:
     """Raises BadInput naming the first tensor that is missing, unknown or of another shape."""
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
-            raise BadInput(f"tensor {name} is missing")
+            raise BadInput(f"tensor {shown(name)} is missing")
         if name not in expected:
-            raise BadInput(f"tensor {name} is not part of this state")
+            raise BadInput(f"tensor {shown(name)} is not part of this state")
         if tuple(found[name]) != tuple(expected[name]):
-            raise BadInput(f"tensor {name} must have shape {list(expected[name])}, not {list(found[name])}")
+            raise BadInput(f"tensor {shown(name)} must have shape {list(expected[name])}, not {list(found[name])}")
 
 
 def digest_of(blob: bytes) -> str:

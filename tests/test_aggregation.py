@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from coordinator.aggregation import Update, average
+from coordinator.aggregation import Update, fold
 from coordinator.ledger import Ledger
-from federa.state import pack, unpack
+from federa.codec import SLICE, WIRES, Encoded, encode
+from federa.errors import BadInput
+from federa.state import digest_of, pack, unpack
 
 MEGABYTE = 1 << 20
 fp32 = st.floats(-1e6, 1e6, width=32)
@@ -32,6 +34,19 @@ def write(folder, states, examples):
         path.write_bytes(pack(state))
         updates.append(Update(path=path, examples=count))
     return updates
+
+
+def unasked(name):
+    raise AssertionError(f"fp32 needs no base of {name}")
+
+
+def average(updates):
+    """The blob that fp32 updates fold into."""
+    target = updates[0].path.parent / "folded"
+    digest = fold(updates, unasked, target)
+    blob = target.read_bytes()
+    assert digest == digest_of(blob)
+    return blob
 
 
 @st.composite
@@ -125,20 +140,86 @@ def test_the_order_of_arrival_does_not_matter(tmp_path_factory, order):
     assert average([updates[row["client"]] for row in rows]) == average(updates)
 
 
-def peak_bytes(updates):
+def differences(folder, states, examples, wire, reference):
+    updates = []
+    for index, (state, count) in enumerate(zip(states, examples, strict=True)):
+        path = folder / f"{index}.{wire}"
+        path.write_bytes(encode(state, wire, reference=reference, reference_sha256="ab" * 32, seed=index))
+        updates.append(Update(path=path, examples=count))
+    return updates
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_it_is_the_sum_that_numpy_finds(tmp_path, wire):
+    # A slice and a bit of it, so that what comes after the first slice is looked at too.
+    rng = np.random.default_rng(3)
+    shapes = {"big": (2, SLICE // 2 + 133), "small": (7,), "scalar": (), "empty": (0, 3)}
+    reference = {name: np.asarray(rng.standard_normal(shape), np.float32) for name, shape in shapes.items()}
+    states = [
+        {name: np.asarray(value + 0.01 * rng.standard_normal(value.shape), np.float32)
+         for name, value in reference.items()} for _ in range(3)
+    ]  # fmt: skip
+    examples = [3, 11, 5]
+    updates = differences(tmp_path, states, examples, wire, reference)
+    digest = fold(updates, reference.__getitem__, tmp_path / "folded")
+    blob = (tmp_path / "folded").read_bytes()
+    assert digest == digest_of(blob)
+    files = [Encoded(update.path) for update in updates]
+    expected = {}
+    for name, base in reference.items():
+        weighted = [file.values(name).astype(np.float64) * count for file, count in zip(files, examples, strict=True)]
+        mean = (weighted[0] + weighted[1] + weighted[2]) / 19.0
+        expected[name] = np.asarray(mean if wire == "fp32" else mean + base, np.float32)
+    assert blob == pack(expected)
+    for name, value in unpack(blob).items():
+        mean = np.average([state[name] for state in states], axis=0, weights=examples)
+        np.testing.assert_allclose(value, mean, rtol=0, atol={"fp32": 1e-6}.get(wire, 5e-4))
+
+
+def test_the_base_is_added_in_float64(tmp_path):
+    # In fp32 each small difference would vanish beside the base.
+    base = {"x": np.array([1.0], np.float32)}
+    for index, difference in enumerate((2**-25, 2**-25 + 2**-30)):
+        blob = encode({"x": np.array([difference], np.float32)}, "bf16", reference={"x": np.zeros(1, np.float32)})
+        (tmp_path / str(index)).write_bytes(blob)
+    updates = [Update(path=tmp_path / str(index), examples=1) for index in range(2)]
+    fold([updates[0], updates[1]], lambda name: base[name] + np.float32(2**-23), tmp_path / "folded")
+    mean = np.mean([Encoded(update.path).values("x").astype(np.float64) for update in updates], axis=0)
+    expected = np.float32(1 + 2**-23 + mean[0])
+    assert unpack((tmp_path / "folded").read_bytes())["x"][0] == expected
+
+
+def test_the_sign_of_zero_stays(tmp_path):
+    found = unpack(average(write(tmp_path, [{"x": np.array([-0.0], np.float32)}] * 2, [1, 2])))["x"]
+    assert np.signbit(found[0])
+
+
+def test_updates_that_do_not_belong_together_are_refused(tmp_path):
+    state = {"x": np.ones(3, np.float32)}
+    reference = {"x": np.zeros(3, np.float32)}
+    updates = [differences(tmp_path, [state], [1], wire, reference)[0] for wire in ("fp32", "int8")]
+    other = write(tmp_path, [{"y": np.ones(3, np.float32)}], [1])
+    for pair in (updates, [updates[0], *other]):
+        with pytest.raises(BadInput, match=r"^the updates of a round differ in wire, reference or shapes$"):
+            fold(pair, reference.__getitem__, tmp_path / "folded")
+
+
+def peak_bytes(updates, base=unasked):
     tracemalloc.start()
     try:
-        average(updates)
+        fold(updates, base, updates[0].path.parent / "folded")
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
-def test_memory_does_not_grow_with_the_number_of_clients(tmp_path):
-    # Eight tensors of a megabyte. The same two files stand for fifty clients: what is mapped is not what is held.
-    states = [{f"t{index}": np.full(MEGABYTE // 4, index + one, np.float32) for index in range(8)} for one in (0, 1)]
-    two = write(tmp_path, states, [1, 2])
-    few, many = peak_bytes(two), peak_bytes(two * 25)
+@pytest.mark.parametrize("wire", WIRES)
+def test_memory_grows_with_neither_clients_nor_tensors(tmp_path, wire):
+    # Sixteen tensors of two megabytes. The same two files stand for fifty clients.
+    reference = {f"t{index:02}": np.full(MEGABYTE // 2, index, np.float32) for index in range(16)}
+    states = [{name: value + np.float32(one) for name, value in reference.items()} for one in (0, 1)]
+    two = differences(tmp_path, states, [1, 2], wire, reference)
+    few, many = (peak_bytes(updates, lambda name: reference[name].copy()) for updates in (two, two * 25))
     assert many < few + MEGABYTE
-    # The result, its bytes and the blob that these become, and a tensor in float64 with its temporaries.
-    assert many < 4 * 8 * MEGABYTE
+    # Two tensors on their way, the reference's, and the slices: two in float64, those read and decoded.
+    assert many < 3 * 2 * MEGABYTE + 4 * 8 * SLICE

@@ -23,11 +23,11 @@ def _experiment(folder: Path, **federation: int) -> Path:
 
 def _coordinator(folder: Path, env: Mapping[str, str], *arguments: str) -> Process:
     out = ["--out", str(folder / "out")]
-    return Process([NOOP, "coordinator", "--listen", "127.0.0.1:0", *out, *arguments], folder, env)
+    return Process([*NOOP, "coordinator", "--listen", "127.0.0.1:0", *out, *arguments], folder, env)
 
 
 def _worker(folder: Path, address: str, name: str, env: Mapping[str, str], *arguments: str) -> Process:
-    return Process([NOOP, "worker", "--coordinator", address, "--name", name, *arguments], folder, env)
+    return Process([*NOOP, "worker", "--coordinator", address, "--name", name, *arguments], folder, env)
 
 
 def _run(

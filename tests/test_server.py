@@ -9,8 +9,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from noop import NoopLearner, trained_state
 
+from benchmarks.noop import NoopLearner, trained_state
 from coordinator import crew as coordinator_crew
 from coordinator import main as coordinator_main
 from coordinator.server import Coordinator

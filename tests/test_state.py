@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from federa.errors import BadInput
-from federa.state import check_shapes, digest_of, pack, shapes_of, unpack
+from federa.state import check_shapes, digest_of, pack, unpack, write_state
 
 STATES = st.dictionaries(
     st.text(alphabet=st.characters(codec="utf-8"), min_size=1, max_size=20).filter(lambda name: name != "__metadata__"),
@@ -74,12 +75,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_bytes_that_are_no_state_are_refused(tmp_path: Path, kind: str) -> None:
+def test_bytes_that_are_no_state_are_refused(kind: str) -> None:
     with pytest.raises(BadInput, match=r"^not a safetensors state: "):
         unpack(HOSTILE[kind])
-    (tmp_path / "state").write_bytes(HOSTILE[kind])
-    with pytest.raises(BadInput, match=r"^not a safetensors state: "):
-        shapes_of(tmp_path / "state")
 
 
 @given(blob=st.binary(max_size=64))
@@ -91,19 +89,55 @@ def test_arbitrary_bytes_are_refused(blob: bytes) -> None:
 @pytest.mark.parametrize(
     ("dtype", "size"), [("F16", 2), ("BF16", 2), ("F64", 8), ("I8", 1), ("F8_E4M3", 1), ("BOOL", 1)]
 )
-def test_another_dtype_than_fp32_is_refused(tmp_path: Path, dtype: str, size: int) -> None:
+def test_another_dtype_than_fp32_is_refused(dtype: str, size: int) -> None:
     blob = _blob(_tensor(dtype, (4,), (0, 4 * size)), b"\0" * 4 * size)
-    (tmp_path / "state").write_bytes(blob)
-    with pytest.raises(BadInput, match=f"^tensor x must be F32, not {dtype}$"):
-        shapes_of(tmp_path / "state")
     with pytest.raises(BadInput):
         unpack(blob)
 
 
-def test_shapes_are_read_from_a_file(tmp_path: Path) -> None:
-    state = {"b": np.zeros((2, 3), np.float32), "a": np.zeros(5, np.float32), "scalar": np.array(1, np.float32)}
-    (tmp_path / "state").write_bytes(pack(state))
-    assert shapes_of(tmp_path / "state") == {"a": (5,), "b": (2, 3), "scalar": ()}
+@given(state=STATES)
+def test_a_state_written_tensor_by_tensor_has_the_same_bytes(tmp_path_factory, state: dict[str, np.ndarray]) -> None:
+    path = tmp_path_factory.mktemp("state") / "state"
+    digest = write_state(path, {name: value.shape for name, value in state.items()}, state.__getitem__)
+    assert path.read_bytes() == pack(state)
+    assert digest == digest_of(pack(state))
+
+
+def test_a_written_view_is_what_it_shows(tmp_path: Path) -> None:
+    matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
+    write_state(tmp_path / "state", {"x": (4, 3)}, lambda name: matrix.T)
+    assert (tmp_path / "state").read_bytes() == pack({"x": matrix.T})
+
+
+def test_a_written_tensor_must_have_the_announced_shape(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^tensor x must have shape \[3\], not \[2\]$"):
+        write_state(tmp_path / "state", {"x": (3,)}, lambda name: np.zeros(2, np.float32))
+
+
+def test_an_error_of_writing_is_not_lost() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        write_state(Path("/dev/full"), {"x": (1 << 20,)}, lambda name: np.zeros(1 << 20, np.float32))
+
+
+def test_writing_holds_two_tensors(tmp_path: Path) -> None:
+    count, size = 20, 1 << 18
+    tracemalloc.start()
+    try:
+        shapes = {f"t{index}": (size,) for index in range(count)}
+        write_state(tmp_path / "state", shapes, lambda name: np.ones(size, np.float32))
+        # And the one that is being made.
+        assert tracemalloc.get_traced_memory()[1] < 3.5 * 4 * size
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["__metadata__", "x::scale", "::scale"])
+def test_names_that_the_format_needs_are_refused(tmp_path: Path, name: str) -> None:
+    state = {name: np.zeros(2, np.float32)}
+    with pytest.raises(BadInput, match=f"^no tensor of a state may be called {name}$"):
+        pack(state)
+    with pytest.raises(BadInput, match=f"^no tensor of a state may be called {name}$"):
+        write_state(tmp_path / "state", {name: (2,)}, state.__getitem__)
 
 
 def test_check_shapes_names_the_first_difference() -> None:
@@ -114,6 +148,7 @@ def test_check_shapes_names_the_first_difference() -> None:
         ({}, "tensor a is missing"),
         ({**expected, "c": (1,)}, "tensor c is not part of this state"),
         ({**expected, "a": (3, 2)}, r"tensor a must have shape \[2, 3\], not \[3, 2\]"),
+        ({**expected, "a\nb": (1,)}, r"tensor 'a\\nb' is not part of this state"),
         ({**expected, "b": (4, 1)}, r"tensor b must have shape \[4\], not \[4, 1\]"),
     ):
         with pytest.raises(BadInput, match=f"^{message}$"):

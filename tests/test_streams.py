@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from protos import streams
 from protos.federation_pb2 import Chunk, UpdateHeader
-from protos.streams import CHUNK_BYTES, Assembler, StreamError, header_chunk, split
+from protos.streams import (
+    CHUNK_BYTES,
+    Assembler,
+    StreamError,
+    data_chunks,
+    data_wire_size,
+    header_chunk,
+    header_of,
+    wire_size,
+)
 
 SMALL_CHUNK_BYTES = 8
 LIMIT_BYTES = 1 << 12
@@ -29,6 +38,11 @@ def small_chunks(request, monkeypatch):
 @pytest.fixture
 def full_size():
     """The chunks as they are in use."""
+
+
+def split(blob, update=None, offset=0):
+    """The whole stream of a blob, or the one that goes on from a byte."""
+    return [header_of(blob, update), *data_chunks(blob, offset)]
 
 
 def assemble(chunks, *, size_limit=LIMIT_BYTES):
@@ -53,7 +67,7 @@ def test_a_blob_arrives_as_it_was_sent(blob):
 def test_sizes_around_a_chunk_boundary(chunks, beside):
     size = max(0, chunks * SMALL_CHUNK_BYTES + beside)
     blob = bytes(range(size))
-    parts = list(split(blob))
+    parts = split(blob)
     assert [len(part.data) for part in parts[1:-1]] == [SMALL_CHUNK_BYTES] * max(0, len(parts) - 2)
     assert all(0 < len(part.data) <= SMALL_CHUNK_BYTES for part in parts[1:])
     assert assemble(parts)[0] == blob
@@ -76,7 +90,7 @@ blobs_of_chunks = st.binary(min_size=3 * SMALL_CHUNK_BYTES, max_size=6 * SMALL_C
 
 @given(blob=blobs_of_chunks, data=st.data())
 def test_a_flipped_bit_is_noticed(blob, data):
-    chunks = list(split(blob))
+    chunks = split(blob)
     index = data.draw(st.integers(1, len(chunks) - 1))
     position = data.draw(st.integers(0, len(chunks[index].data) - 1))
     changed = bytearray(chunks[index].data)
@@ -88,7 +102,7 @@ def test_a_flipped_bit_is_noticed(blob, data):
 
 @given(blob=blobs_of_chunks, data=st.data())
 def test_a_dropped_chunk_is_noticed(blob, data):
-    chunks = list(split(blob))
+    chunks = split(blob)
     del chunks[data.draw(st.integers(0, len(chunks) - 1))]
     with pytest.raises(StreamError):
         assemble(chunks)
@@ -96,7 +110,7 @@ def test_a_dropped_chunk_is_noticed(blob, data):
 
 @given(blob=blobs_of_chunks, data=st.data())
 def test_a_chunk_that_comes_twice_is_noticed(blob, data):
-    chunks = list(split(blob))
+    chunks = split(blob)
     index = data.draw(st.integers(0, len(chunks) - 1))
     chunks.insert(index, chunks[index])
     with pytest.raises(StreamError):
@@ -105,7 +119,7 @@ def test_a_chunk_that_comes_twice_is_noticed(blob, data):
 
 @given(order=st.permutations(range(1, 5)))
 def test_chunks_in_another_order_are_noticed(order):
-    chunks = list(split(bytes(range(4 * SMALL_CHUNK_BYTES))))
+    chunks = split(bytes(range(4 * SMALL_CHUNK_BYTES)))
     shuffled = [chunks[0], *(chunks[index] for index in order)]
     if shuffled == chunks:
         assert assemble(shuffled)[0] == bytes(range(4 * SMALL_CHUNK_BYTES))
@@ -234,5 +248,119 @@ def test_no_more_than_a_few_chunks_are_held(full_size):
 @pytest.mark.parametrize("size", [1_000_000, CHUNK_BYTES + 1, 5_000_000])
 def test_the_wire_carries_at_most_two_percent_more_than_the_state(full_size, size):
     update = UpdateHeader(run_id="a" * 40, round=1, client=1, worker="w" * 100, examples=1, step_ms=[1.0] * 100)
-    messages = list(split(bytes(size), update))
+    messages = split(bytes(size), update)
     assert sum(message.ByteSize() + GRPC_FRAME_BYTES for message in messages) < 1.02 * size
+
+
+# ---------------------------------------------------------------- going on after a break
+
+
+@given(blob=st.binary(max_size=5 * SMALL_CHUNK_BYTES), data=st.data())
+def test_a_stream_goes_on_from_any_byte(blob, data):
+    offset = data.draw(st.integers(0, len(blob)))
+    first, *rest = split(blob, offset=offset)
+    assert sum(len(chunk.data) for chunk in rest) == len(blob) - offset
+    received = bytearray(blob[:offset])
+    assembler = Assembler(received.extend, size_limit=LIMIT_BYTES)
+    assembler.feed(first)
+    assembler.restore(blob[:offset])
+    for chunk in rest:
+        assembler.feed(chunk)
+    assert assembler.finish().size == assembler.received == len(received)
+    assert received == blob
+    # What was there already has not come over the wire.
+    assert assembler.wire_bytes == sum(chunk.ByteSize() for chunk in (first, *rest))
+
+
+@given(blob=st.binary(min_size=1, max_size=5 * SMALL_CHUNK_BYTES), breaks=st.lists(st.integers(0, 5), max_size=4))
+def test_a_blob_arrives_over_as_many_streams_as_it_takes(blob, breaks):
+    received = bytearray()
+    assembler = Assembler(received.extend, size_limit=LIMIT_BYTES)
+    fed = []
+    for chunks in [*breaks, None]:
+        assembler.again()
+        for chunk in split(blob, offset=assembler.received)[:chunks]:
+            assembler.feed(chunk)
+            fed.append(chunk)
+    assembler.finish()
+    assert received == blob
+    assert assembler.wire_bytes == sum(chunk.ByteSize() for chunk in fed)
+
+
+def test_a_beginning_that_was_tampered_with_is_noticed():
+    blob = bytes(range(3 * SMALL_CHUNK_BYTES))
+    first, *rest = split(blob, offset=10)
+    assembler = Assembler(bytearray().extend, size_limit=LIMIT_BYTES)
+    assembler.feed(first)
+    assembler.restore(bytes(10))
+    for chunk in rest:
+        assembler.feed(chunk)
+    with pytest.raises(StreamError, match="SHA-256"):
+        assembler.finish()
+
+
+def test_a_beginning_longer_than_the_blob_is_refused():
+    assembler = Assembler(pytest.fail, size_limit=LIMIT_BYTES)
+    assembler.feed(header_of(b"abc"))
+    with pytest.raises(StreamError, match="more than the 3 bytes"):
+        assembler.restore(b"abcd")
+
+
+def test_a_beginning_comes_between_the_header_and_the_data():
+    first, *rest = split(bytes(20))
+    early, late = (Assembler(len, size_limit=LIMIT_BYTES) for _ in range(2))
+    with pytest.raises(StreamError, match="between the header and the first data"):
+        early.restore(b"x")
+    late.feed(first)
+    late.feed(rest[0])
+    with pytest.raises(StreamError, match="between the header and the first data"):
+        late.restore(b"x")
+
+
+@pytest.mark.parametrize(
+    "other", [split(bytes(20))[0], split(b"x" * 19)[0], split(b"x" * 20, UpdateHeader(round=2))[0]]
+)
+def test_a_stream_that_goes_on_must_be_the_same(other):
+    first, *rest = split(b"x" * 20)
+    assembler = Assembler(len, size_limit=LIMIT_BYTES)
+    assembler.feed(first)
+    assembler.feed(rest[0])
+    assembler.again()
+    with pytest.raises(StreamError, match="another header than the one that broke off"):
+        assembler.feed(other)
+
+
+def test_a_stream_that_goes_on_begins_with_its_header():
+    first, *rest = split(bytes(20))
+    assembler = Assembler(len, size_limit=LIMIT_BYTES)
+    for chunk in (first, rest[0]):
+        assembler.feed(chunk)
+    assembler.again()
+    with pytest.raises(StreamError, match="first chunk must be a header"):
+        assembler.feed(rest[1])
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_blob_may_be_any_kind_of_bytes(kind):
+    assert assemble(split(kind(b"abcdefghijk")))[0] == b"abcdefghijk"
+
+
+def test_sending_copies_no_more_than_a_chunk(full_size):
+    blob = bytes(16 * CHUNK_BYTES)
+    tracemalloc.start()
+    try:
+        header_of(memoryview(blob))
+        for _ in data_chunks(blob):
+            pass
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * CHUNK_BYTES
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 16_383, 16_384, CHUNK_BYTES, (1 << 21) - 1, 1 << 21])
+def test_a_chunks_size_is_known_without_serialising_it(length):
+    chunk = Chunk(data=bytes(length))
+    assert data_wire_size(length) == wire_size(chunk) == len(chunk.SerializeToString())
+    header = header_chunk(length, bytes(32), UpdateHeader(run_id="r"))
+    assert wire_size(header) == len(header.SerializeToString())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tracemalloc
 
 import pytest
 
 from edge import transfer
-from edge.transfer import Link, download, upload
+from edge.transfer import Download, Link, Spoiled, Upload, wanted_from
 from protos.channel import ADMITTED
 from protos.federation_pb2 import Chunk, DownloadRequest, UpdateHeader, UploadReply
-from protos.streams import CHUNK_BYTES, Assembler, StreamError, split
+from protos.streams import CHUNK_BYTES, Assembler, StreamError, data_chunks, header_of
 
 BLOB = hashlib.shake_128(b"state").digest(CHUNK_BYTES + 10)
 DIGEST = hashlib.sha256(BLOB).digest()
@@ -92,49 +93,127 @@ def test_the_link_as_it_is_never_sleeps(clock):
 
 
 class FakeCoordinator:
-    """As much of a FederationStub as transfers call."""
+    """As much of a FederationStub as transfers call. `streams` has the chunks of each download in turn."""
 
-    def __init__(self, chunks=()):
-        self.chunks = chunks
+    def __init__(self, *streams, offset="0"):
+        self.streams = list(streams)
+        self.requests = []
         self.received = []
+        self.offset = offset
 
-    async def Download(self, request):
-        for chunk in self.chunks:
+    def Download(self, request):
+        self.requests.append(request.offset)
+        return FakeDownload(self.streams.pop(0))
+
+    def Upload(self):
+        return FakeUpload(self)
+
+
+class FakeDownload:
+    """The call: its chunks, and then what breaks it where the last of them is an exception."""
+
+    def __init__(self, chunks):
+        self._chunks = chunks
+
+    async def __aiter__(self):
+        for chunk in self._chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
             yield chunk
 
-    def Upload(self, chunks):
-        return FakeUpload(self, chunks)
+    def cancel(self):
+        return False
 
 
 class FakeUpload:
     """The call: it admits the upload once its header is there."""
 
-    def __init__(self, coordinator, chunks):
+    def __init__(self, coordinator):
         self._coordinator = coordinator
-        self._chunks = chunks
-        self._header = asyncio.Event()
+        self._coordinator.received = []
+        self._done = asyncio.Event()
+
+    async def write(self, chunk):
+        self._coordinator.received.append(chunk)
 
     async def initial_metadata(self):
-        await self._header.wait()
-        return (ADMITTED,)
+        assert len(self._coordinator.received) == 1, "data before the coordinator wants it"
+        return (("other", "7"), (ADMITTED, self._coordinator.offset))
+
+    async def done_writing(self):
+        self._done.set()
+
+    def cancel(self):
+        return False
 
     def __await__(self):
-        return self._receive().__await__()
+        return self._answer().__await__()
 
-    async def _receive(self):
-        self._coordinator.received = []
-        async for chunk in self._chunks:
-            self._coordinator.received.append(chunk)
-            self._header.set()
+    async def _answer(self):
+        await self._done.wait()
         return UploadReply(already_accepted=True)
 
 
-def fetch(chunks, link=None, sha256=DIGEST):
-    return asyncio.run(download(FakeCoordinator(chunks), DownloadRequest(sha256=sha256), link or Link(None)))
+class Broke(Exception):
+    """A stream's end before its last chunk."""
+
+
+def split(blob, update=None, offset=0):
+    return [header_of(blob, update), *data_chunks(blob, offset)]
+
+
+def fetch(*streams, link=None, sha256=DIGEST):
+    """The blob of the last stream's attempt; those before must break."""
+
+    async def scenario():
+        download = Download(coordinator, DownloadRequest(sha256=sha256), link or Link(None))
+        for _ in streams[:-1]:
+            with pytest.raises((Broke, Spoiled)):
+                await download.attempt()
+        return await download.attempt()
+
+    coordinator = FakeCoordinator(*streams)
+    return asyncio.run(scenario()), coordinator.requests
+
+
+def send(blob, update, link=None, **options):
+    coordinator = FakeCoordinator(**options)
+    reply = asyncio.run(Upload(coordinator, blob, update, link or Link(None)).attempt())
+    assert reply.already_accepted
+    return coordinator.received
 
 
 def test_a_state_comes_down_whole():
-    assert fetch(split(BLOB)) == BLOB
+    assert fetch(split(BLOB)) == (BLOB, [0])
+
+
+def test_a_state_comes_down_over_as_many_streams_as_it_takes():
+    header, first, second = split(BLOB)
+    assert (len(first.data), len(second.data)) == (CHUNK_BYTES, 10)
+    blob, offsets = fetch([Broke()], [header, Broke()], [header, first, Broke()], [header, second, Broke()], [header])
+    assert blob == BLOB
+    assert offsets == [0, 0, 0, CHUNK_BYTES, len(BLOB)]
+
+
+def test_what_was_put_together_wrongly_is_thrown_away_and_fetched_anew():
+    header, first, second = split(BLOB)
+    wrong = Chunk(data=bytes(10))
+    blob, offsets = fetch([header, first, Broke()], [header, wrong], split(BLOB))
+    assert blob == BLOB
+    assert offsets == [0, CHUNK_BYTES, 0]
+
+
+def test_a_stream_that_goes_on_with_another_state_is_thrown_away():
+    header, first, _ = split(BLOB)
+    blob, offsets = fetch([header, first, Broke()], split(bytes(20)), split(BLOB))
+    assert blob == BLOB
+    assert offsets == [0, CHUNK_BYTES, 0]
+
+
+def test_a_state_that_is_wrong_from_its_first_byte_is_refused():
+    # Another attempt would bring the same.
+    with pytest.raises(StreamError, match="SHA-256"):
+        fetch([split(BLOB)[0], *split(bytes(len(BLOB)))[1:]])
 
 
 def test_another_state_than_asked_for_is_refused():
@@ -142,23 +221,55 @@ def test_another_state_than_asked_for_is_refused():
         fetch(split(BLOB), sha256=bytes(32))
 
 
-@pytest.mark.parametrize("chunks", [[], list(split(BLOB))[:-1], [Chunk(data=BLOB)]])
+@pytest.mark.parametrize("chunks", [[], split(BLOB)[:-1], [Chunk(data=BLOB)]])
 def test_a_broken_download_is_refused(chunks):
     with pytest.raises(StreamError):
         fetch(chunks)
 
 
+def test_a_download_holds_the_state_once():
+    blob = bytes(16 * CHUNK_BYTES)
+    sha256 = hashlib.sha256(blob).digest()
+
+    def chunks():
+        yield header_of(blob)
+        for _ in range(16):
+            yield Chunk(data=bytes(CHUNK_BYTES))
+
+    tracemalloc.start()
+    try:
+        fetched, _ = fetch(chunks(), sha256=sha256)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(fetched) == len(blob)
+    # Growing may take an eighth more.
+    assert peak < 1.5 * len(blob)
+
+
 def test_an_update_goes_up_with_its_header():
-    coordinator = FakeCoordinator()
-    header = UpdateHeader(run_id="r", round=2, client=3, worker="ada", examples=5, step_ms=[1.0])
-    reply = asyncio.run(upload(coordinator, BLOB, header, Link(None)))
-    assert reply.already_accepted
+    header = UpdateHeader(run_id="r", round=2, client=3, worker="ada", key="k", examples=5, step_ms=[1.0])
     received = bytearray()
     assembler = Assembler(received.extend, size_limit=len(BLOB))
-    for chunk in coordinator.received:
+    for chunk in send(BLOB, header):
         assembler.feed(chunk)
     assert assembler.finish().update == header
     assert received == BLOB
+
+
+@pytest.mark.parametrize("offset", [0, 1, CHUNK_BYTES, len(BLOB) - 1, len(BLOB)])
+def test_an_update_goes_up_from_the_byte_that_is_wanted(offset):
+    header, *rest = send(BLOB, UpdateHeader(run_id="r"), offset=str(offset))
+    assert header.header.size == len(BLOB)
+    assert b"".join(chunk.data for chunk in rest) == BLOB[offset:]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "offset"),
+    [((), None), (None, None), ((("other", "1"),), None), (((ADMITTED, "0"),), 0), (((ADMITTED, "17"),), 17)],
+)
+def test_the_coordinator_says_from_where_it_wants_the_rest(metadata, offset):
+    assert wanted_from(metadata) == offset
 
 
 def test_transfers_are_paced_by_what_goes_over_the_wire(clock, monkeypatch):
@@ -169,8 +280,8 @@ def test_transfers_are_paced_by_what_goes_over_the_wire(clock, monkeypatch):
     monkeypatch.setattr(transfer.asyncio, "to_thread", at_once)
     header = UpdateHeader(run_id="r")
     for chunks, run in (
-        (list(split(BLOB)), lambda: fetch(split(BLOB), Link(8.0))),
-        (list(split(BLOB, header)), lambda: asyncio.run(upload(FakeCoordinator(), BLOB, header, Link(8.0)))),
+        (split(BLOB), lambda: fetch(split(BLOB), link=Link(8.0))),
+        (split(BLOB, header), lambda: send(BLOB, header, Link(8.0))),
     ):
         before = clock.now
         run()

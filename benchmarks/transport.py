@@ -1,0 +1,252 @@
+"""What a round costs when nobody trains: real coordinator and worker processes on loopback, beside the same bytes
+through a gRPC echo (bare, and one that hashes, writes and fsyncs) and a plain TCP stream, in the same run.
+
+    python -m benchmarks.transport [--states small,medium,large] [--workers 2,4,8] [--turns 2] [--rounds N] [--check]
+
+Every worker hosts one client, all are drawn in every round, all updates are waited for. In each turn a federation runs
+its rounds, then every echo as many passes; a figure is the median over the turns. The federation's first round is left
+out, because in it workers also get ready, and so is its evaluation, which is the model's affair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.child import Child
+from benchmarks.display import human_bytes
+from benchmarks.echo import KINDS, Echo, Kind
+from benchmarks.machine import machine
+from benchmarks.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
+from federa.errors import BadInput, FederaError
+
+ROUND_WAIT_S = 180.0
+"""For one round of the largest state: far above what any machine needs."""
+
+MOST_TO_DURABLE = 1.5
+MOST_SMALL_ROUND_S = 0.2
+MOST_MEMORY_STATES, MOST_MEMORY_SLACK_BYTES = 3, 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """A state's layout: so many fp32 tensors of so many values each, and how many rounds a turn measures with it."""
+
+    name: str
+    tensors: int
+    values: int
+    rounds: int
+
+
+STATES = (
+    State(name="small", tensors=48, values=6_250, rounds=10),  # 1.2 MB: LoRA on a small model
+    State(name="medium", tensors=144, values=36_458, rounds=5),  # 21 MB
+    State(name="large", tensors=197, values=629_441, rounds=2),  # 496 MB: full fine-tuning of a BERT
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What one federation said: a round's seconds after the first, seconds from one round's first training to the
+    next's (evaluation and bookkeeping included), and the coordinator's anonymous memory, listening and at its peak."""
+
+    state_bytes: int
+    rounds_s: list[float]
+    periods_s: list[float]
+    start_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A configuration's figures: medians over all turns, of the memory the highest."""
+
+    state: str
+    tensors: int
+    state_bytes: int
+    workers: int
+    round_s: float
+    period_s: float
+    echo_s: Mapping[str, float]
+    memory_bytes: int
+    """The coordinator's peak, beyond what it had when it listened."""
+
+    def ratio(self, kind: Kind) -> float:
+        """How many times what the same bytes take through that echo."""
+        return self.round_s / self.echo_s[kind]
+
+    @property
+    def memory_states(self) -> float:
+        return self.memory_bytes / self.state_bytes
+
+    def broken(self) -> list[str]:
+        """The README's figures that this row does not hold, each in words."""
+        found = []
+        where = f"{self.state}, {self.workers} workers"
+        if self.state == "large" and self.ratio("durable") > MOST_TO_DURABLE:
+            found.append(f"{where}: {self.ratio('durable'):.2f} x the durable echo, at most {MOST_TO_DURABLE:g}")
+        if self.state == "small" and self.workers == 2 and self.round_s >= MOST_SMALL_ROUND_S:
+            found.append(f"{where}: {self.round_s:.3f} s a round, under {MOST_SMALL_ROUND_S:g} s")
+        most = MOST_MEMORY_STATES * self.state_bytes + MOST_MEMORY_SLACK_BYTES
+        if self.memory_bytes > most:
+            found.append(f"{where}: {human_bytes(self.memory_bytes)} of memory, at most {human_bytes(most)}")
+        return found
+
+
+def row(state: State, workers: int, turns: Sequence[Turn], echo_s: Mapping[Kind, Sequence[float]]) -> Row:
+    """The figures of a configuration's turns."""
+    return Row(
+        state=state.name,
+        tensors=state.tensors,
+        state_bytes=turns[0].state_bytes,
+        workers=workers,
+        round_s=statistics.median(seconds for turn in turns for seconds in turn.rounds_s),
+        period_s=statistics.median(seconds for turn in turns for seconds in turn.periods_s),
+        echo_s={kind: statistics.median(seconds) for kind, seconds in echo_s.items()},
+        memory_bytes=max(turn.peak_bytes - turn.start_bytes for turn in turns),
+    )
+
+
+def federation(state: State, workers: int, rounds: int, folder: Path) -> Turn:
+    """A federation of so many rounds after its first. Raises FederaError when it fails or moves other bytes."""
+    crew = {"devices": workers, "clients": workers, "clients_per_round": workers, "rounds": rounds + 1}
+    env = {"NOOP_TENSORS": str(state.tensors), "NOOP_TENSOR_VALUES": str(state.values)}
+    # One tensor moves, or every round would have the state of the one before, which is stored and sent already.
+    stamps = folder / "stamps"
+    worker_env = {"NOOP_MOVED": "1", "NOOP_STAMPS": str(stamps)}
+    with NoopCoordinator(folder, {"federation": crew}, env) as coordinator:
+        with _workers(coordinator.address, workers, folder, worker_env) as beside:
+            run = coordinator.finish(ROUND_WAIT_S * (rounds + 1), beside)
+        footprint = coordinator.footprint
+    check_bytes(run, workers)
+    return Turn(
+        state_bytes=run["state_bytes"],
+        rounds_s=round_seconds(run),
+        periods_s=periods(stamps.read_text()),
+        start_bytes=footprint.start_bytes,
+        peak_bytes=footprint.peak_bytes,
+    )
+
+
+@contextlib.contextmanager
+def _workers(address: str, count: int, folder: Path, env: Mapping[str, str]) -> Iterator[list[Child]]:
+    started: list[Child] = []
+    try:
+        for number in range(count):
+            command = ["benchmarks.noop", "worker", "--coordinator", address, "--name", f"worker-{number}"]
+            limits = ["--state", str(folder / "keys"), "--give-up-after", "60"]
+            started.append(Child([*command, *limits], folder / f"worker-{number}.log", env))
+        yield started
+    finally:
+        for worker in started:
+            worker.end()
+
+
+def periods(stamps: str) -> list[float]:
+    """Seconds between the first trainings of consecutive rounds, from round 2 on."""
+    began: dict[int, float] = {}
+    for line in stamps.splitlines():
+        round_, _, at = line.split()
+        began[int(round_)] = min(float(at), began.get(int(round_), float("inf")))
+    return [began[later] - began[earlier] for earlier, later in itertools.pairwise(sorted(began)) if earlier > 1]
+
+
+def measure(state: State, workers: int, turns: int, rounds: int, folder: Path) -> Row:
+    """All turns of a configuration; what they leave in `folder` is removed."""
+    done: list[Turn] = []
+    echo_s: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(turns):
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            done.append(federation(state, workers, rounds, Path(name, "federation")))
+        for kind in KINDS:
+            size = done[0].state_bytes
+            with (
+                tempfile.TemporaryDirectory(dir=folder) as name,
+                Echo(kind, clients=workers, size=size, folder=Path(name)) as echo,
+            ):
+                echo.once()  # like the federation's first round
+                echo_s[kind] += [echo.once() for _ in range(rounds)]
+    return row(state, workers, done, echo_s)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """A line a configuration. The times are of a round or a pass, the ratios are the round's to the pass's."""
+    shown = Table(title="A round in which nobody trains", title_justify="left")
+    columns = ("state", "workers", "round", "round to round", *(f"{kind} echo" for kind in KINDS[:2]), "tcp", "memory")
+    for column in columns:
+        shown.add_column(column, justify="left" if column == "state" else "right")
+    for line in rows:
+        shown.add_row(
+            f"{line.tensors} tensors, {human_bytes(line.state_bytes)}",
+            str(line.workers),
+            f"{line.round_s:.3f} s",
+            f"{line.period_s:.3f} s",
+            *(f"{line.echo_s[kind]:.3f} s: {line.ratio(kind):.2f} x" for kind in KINDS),
+            f"{human_bytes(line.memory_bytes)}: {line.memory_states:.2f} x",
+        )
+    return shown
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parse = argparse.ArgumentParser(prog="python -m benchmarks.transport", description=(__doc__ or "").split(":")[0])
+    names = ",".join(state.name for state in STATES)
+    parse.add_argument("--states", default=names, help="which of them (default: %(default)s)")
+    parse.add_argument("--workers", default="2,4,8", help="how many (default: %(default)s)")
+    parse.add_argument("--turns", type=int, default=2, help="federations of each (default: %(default)s)")
+    parse.add_argument("--rounds", type=int, help="that a turn measures, from 2 (default: 10, 5, 2 by state)")
+    parse.add_argument("--out", type=Path, default=Path.cwd(), help="where a folder is made and removed: a real disk")
+    parse.add_argument("--json", type=Path, metavar="FILE", help="the figures, for programs")
+    parse.add_argument("--check", action="store_true", help="end with 1 when a figure of the README is not held")
+    options = parse.parse_args(arguments)
+    known = {state.name: state for state in STATES}
+    unknown = [name for name in options.states.split(",") if name not in known]
+    if unknown:
+        raise BadInput(f"--states: must be some of {names}, not {unknown[0]!r}")
+    options.states = [known[name] for name in options.states.split(",")]
+    try:
+        options.workers = [int(word) for word in options.workers.split(",")]
+    except ValueError:
+        raise BadInput(f"--workers: must be numbers by a comma, not {options.workers!r}") from None
+    if min(options.workers) < 1 or options.turns < 1 or (options.rounds is not None and options.rounds < 2):
+        raise BadInput("--workers and --turns: must be at least 1, --rounds at least 2")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; returns the exit code."""
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    try:
+        options = _arguments(arguments)
+        rows = []
+        with tempfile.TemporaryDirectory(prefix="transport-", dir=options.out) as folder:
+            for state, workers in itertools.product(options.states, options.workers):
+                rows.append(measure(state, workers, options.turns, options.rounds or state.rounds, Path(folder)))
+                console.print(f"{state.name}, {workers} workers: {rows[-1].round_s:.3f} s a round", highlight=False)
+    except FederaError as error:
+        print(f"benchmarks.transport: {error}", file=sys.stderr)
+        return error.exit_code
+    console.print(table(rows))
+    console.print(machine(), highlight=False)
+    if options.json:
+        lines = [{**dataclasses.asdict(line), "ratio": {kind: line.ratio(kind) for kind in KINDS}} for line in rows]
+        options.json.write_text(json.dumps({"machine": machine(), "rows": lines}, indent=2) + "\n")
+    broken = [words for line in rows for words in line.broken()]
+    for words in broken:
+        print(f"not held: {words}", file=sys.stderr)
+    return 1 if broken and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""Carries out what the state machine decides: draws are recorded, workers told, rounds timed, closed and evaluated."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from coordinator.aggregation import Update, fold
+from coordinator.broadcast import Broadcast, make_broadcast
+from coordinator.crew import Crew
+from coordinator.evaluation import Evaluation
+from coordinator.events import (
+    Accepted,
+    Announce,
+    Close,
+    Deadline,
+    Decision,
+    Evaluated,
+    Event,
+    Failed,
+    Finish,
+    Pause,
+    Refused,
+    Select,
+    Unable,
+)
+from coordinator.intake import Intake
+from coordinator.ledger import Ledger, Setback
+from coordinator.pace import Pace
+from coordinator.progress import ProgressBoard
+from coordinator.recovery import Recovered
+from coordinator.result import run_result
+from coordinator.rounds import Rounds
+from coordinator.run_folder import RunFolder
+from federa.config import Experiment
+from federa.memory import return_freed
+
+
+class Conductor:
+    """Of one run. `state` is the digest of what the run has learned so far, `start` of what it began with."""
+
+    def __init__(
+        self,
+        *,
+        config: Experiment,
+        rounds: Rounds,
+        folder: RunFolder,
+        ledger: Ledger,
+        crew: Crew,
+        intake: Intake,
+        evaluation: Evaluation,
+        board: ProgressBoard,
+        start: str,
+        post: Callable[[Event], None],
+    ) -> None:
+        self.rounds = rounds
+        self.start = self.state = start
+        self.broadcast: Broadcast | None = None
+        self._config = config
+        self._folder = folder
+        self._ledger = ledger
+        self._crew = crew
+        self._intake = intake
+        self._evaluation = evaluation
+        self._board = board
+        self._post = post
+        self._began = 0.0
+        self._timed = (0, 0)  # round and attempt that the timer runs for
+        self._timer: asyncio.TimerHandle | None = None
+        self._pace = Pace(ledger.paces())
+        self._last_failure = ""
+        self._all_s = 0.0  # of all folded rounds
+
+    def elapsed_s(self) -> float:
+        """Seconds since the round was announced, downtime apart."""
+        return time.monotonic() - self._began
+
+    def stop(self) -> None:
+        """Let no deadline fall any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def resume(self, past: Recovered) -> list[Decision]:
+        """Take over from an earlier process; what is to be done at once."""
+        self.state = past.state
+        board = self._board.run
+        for point in run_result(self._ledger)["curve"]:
+            self._board.reached(point["value"], point["elapsed_s"], point["bytes_down"] + point["bytes_up"])
+        self._all_s = sum(row["seconds"] for row in self._ledger.rounds())
+        decisions = self.rounds.recover(past.past)
+        if past.last is None:
+            return decisions
+        board.round, board.updates = self.rounds.round, len(past.past.accepted)
+        if past.folded:
+            self.rounds.closed()
+            value = past.last["value"]
+            return self.rounds.apply(Evaluated(self.rounds.round, await self._evaluate() if value is None else value))
+        self.broadcast = Broadcast(self._folder, past.last["broadcast_sha256"], self.start)
+        self._began = time.monotonic() - past.spent_s
+        board.expected = self.rounds.plan.clients_per_round
+        self._board.stage("training", "going on after a restart")
+        return decisions
+
+    async def apply(self, event: Event) -> Finish | None:
+        """Take in an event and do what follows from it."""
+        self._record(event)
+        finish = await self.carry_out(self.rounds.apply(event))
+        self._show()
+        return finish
+
+    async def carry_out(self, decisions: Sequence[Decision]) -> Finish | None:
+        for decision in decisions:
+            match decision:
+                case Select():
+                    await self._select(decision)
+                case Announce():
+                    self._announce(decision)
+                case Close():
+                    await self._close(decision)
+                case Pause():
+                    self._pause(decision)
+                case Finish():
+                    return decision
+        return None
+
+    # ---- what is decided
+
+    async def _select(self, draw: Select) -> None:
+        if draw.attempt == 1:
+            self.broadcast = await asyncio.to_thread(
+                make_broadcast,
+                self._folder,
+                wire=self._config.wire,
+                round_=draw.round,
+                state=self.state,
+                start=self.start,
+                seed=self._config.seed,
+            )
+        assert self.broadcast is not None
+        self._ledger.selected(draw.round, draw.attempt, draw.clients, self.broadcast.sha256)
+        board = self._board.run
+        if draw.attempt == 1:
+            self._began = time.monotonic()
+            board.round, board.updates, board.expected = draw.round, 0, self.rounds.plan.clients_per_round
+            self._board.stage("training")
+        elif draw.clients:
+            self._board.stage("training", f"attempt {draw.attempt}: {_clients(draw.clients)} in place of others")
+
+    def _announce(self, order: Announce) -> None:
+        assert self.broadcast is not None
+        if self._crew.announce(order, self.broadcast.sha256):
+            self._time()
+
+    async def _close(self, order: Close) -> None:
+        assert self.broadcast is not None
+        self.stop()
+        await self._intake.settled()
+        # Every update that was acknowledged counts, also one that was being recorded as the round was closed.
+        rows = self._ledger.contributions(order.round)
+        missing = sorted(set(order.missing) - {row["client"] for row in rows})
+        if missing:
+            reason = f"the round was closed with {len(rows)} updates after {self.elapsed_s():.1f} s"
+            for client in missing:
+                self._set_back("missing", order.round, client, reason)
+            self._crew.abandon(order.round, missing, reason)
+        updates = [
+            Update(path=self._folder.update(order.round, row["client"], row["sha256"]), examples=row["examples"])
+            for row in rows
+        ]
+        self._board.stage("averaging")
+        self.state = await asyncio.to_thread(self._fold, updates, self.broadcast)
+        seconds = self.elapsed_s()
+        self._ledger.folded(order.round, seconds, self.state)
+        self._all_s += seconds
+        self._intake.forget(order.round)
+        # The start state stays: a worker that joins late forms W_res from it.
+        await asyncio.to_thread(self._folder.tidy, states={self.start, self.state}, updates=set(), round_=order.round)
+        self._post(Evaluated(order.round, await self._evaluate()))
+
+    def _fold(self, updates: Sequence[Update], broadcast: Broadcast) -> str:
+        fresh = self._folder.fresh_state()
+        digest = fold(updates, broadcast.base, fresh)
+        self._folder.name_state(fresh, digest)
+        return_freed()
+        return digest
+
+    async def _evaluate(self) -> float:
+        self._board.stage("evaluating")
+        value = await self._evaluation.of(self.state, "validation")
+        self._ledger.evaluated(self.rounds.round, value)
+        self._board.reached(value, self._all_s, self._ledger.bytes_down + self._ledger.bytes_up)
+        return value
+
+    def _pause(self, pause: Pause) -> None:
+        self.stop()
+        plan = self.rounds.plan
+        waits = ", ".join(self.rounds.absent) or "a worker that joins or comes back"
+        why = f"; last failure: {self._last_failure}" if self._last_failure else ""
+        self._board.stage(
+            "paused",
+            f"round {pause.round} has {pause.accepted} of the {plan.quorum} updates it needs after "
+            f"{self.rounds.attempt} attempts; waiting for {waits}{why}",
+        )
+
+    # ---- deadlines
+
+    def _time(self) -> None:
+        """Start the attempt's timer, once, where its deadline is known."""
+        attempt = (self.rounds.round, self.rounds.attempt)
+        wanted = self._config.federation.deadline_s
+        if wanted is None or self._timed == attempt:
+            return
+        deadline_s = self._pace.deadline_s(self._work()) if wanted == "auto" else wanted
+        if deadline_s is None:
+            return
+        self.stop()
+        self._timed = attempt
+        self._timer = asyncio.get_running_loop().call_later(deadline_s, self._post, Deadline(*attempt))
+
+    def _work(self) -> dict[str, int]:
+        work: dict[str, int] = defaultdict(int)
+        for client in self.rounds.awaited:
+            work[self.rounds.hosts[client]] += self._crew.examples.get(client, 0)
+        return work
+
+    # ---- what happened
+
+    def _record(self, event: Event) -> None:
+        rounds = self.rounds
+        match event:
+            case Accepted(round_, client) if round_ == rounds.round:
+                self._board.run.updates += 1
+                examples = self._crew.examples.get(client, 0)
+                self._pace.took(rounds.hosts[client], round_, examples, self.elapsed_s())
+                self._time()
+            case Failed(round_, client, reason) if rounds.takes(round_, client):
+                self._set_back("failed", round_, client, reason)
+            case Refused(round_, client, reason) if rounds.takes(round_, client):
+                self._set_back("refused", round_, client, reason)
+            case Unable(worker, reason):
+                for client in rounds.awaited:
+                    if rounds.hosts[client] == worker:
+                        self._set_back("failed", rounds.round, client, f"its worker cannot take part: {reason}")
+
+    def _set_back(self, kind: Setback, round_: int, client: int, reason: str) -> None:
+        device = self.rounds.hosts[client]
+        if kind != "missing":
+            self._last_failure = f"client {client} on {device}: {reason}"
+        self._ledger.setback(
+            kind, round_=round_, attempt=self.rounds.attempt, client=client, device=device, reason=reason
+        )
+
+    def _show(self) -> None:
+        if self._board.run.stage == "training":
+            absent = self.rounds.absent
+            self._board.run.note = f"waiting for {', '.join(absent)}" if absent else ""
+        self._board.touch()
+
+
+def _clients(clients: Sequence[int]) -> str:
+    return f"client{'s' if len(clients) > 1 else ''} {', '.join(map(str, clients))}"

@@ -1,0 +1,142 @@
+"""Where the workers' downloads and uploads are let in: by key, round and client, before a byte of a state moves."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coordinator.events import Accepted
+from coordinator.events import Refused as RefusedUpdate
+from coordinator.intake import Admit, Expected, Late, Refused, distance_limit
+from coordinator.ledger import LedgerFailure
+from coordinator.sessions import Sessions
+from federa.errors import FederaError
+from protos import federation_pb2 as pb
+
+if TYPE_CHECKING:
+    from coordinator.conductor import Conductor
+    from coordinator.run import Run
+
+log = logging.getLogger("federa.coordinator")
+
+_FILE_LIMITS = (errno.EMFILE, errno.ENFILE)
+
+
+class NotYet(FederaError):
+    """The run is being prepared or recovered: the same call succeeds later."""
+
+
+class Stranger(FederaError):
+    """Not the worker that it says it is."""
+
+
+class Desk:
+    """Of one run."""
+
+    def __init__(self, run: Run, sessions: Sessions) -> None:
+        self._run = run
+        self._sessions = sessions
+        self._limits: dict[int, float | None] = {}
+
+    def state(self, request: pb.DownloadRequest) -> Path | None:
+        """The file of the state that a worker asks for, or None when there is no such state now. Raises Stranger."""
+        self._check_key(request.worker, request.key)
+        conductor = self._conductor()
+        digest = request.sha256.hex()
+        broadcast = conductor.broadcast
+        known = {conductor.start, broadcast.sha256 if broadcast else conductor.start}
+        return self._run.folder.state(digest) if digest in known else None
+
+    def sent(self, worker: str, wire_bytes: int, state_bytes: int) -> None:
+        """So much of a state has gone down to a worker; `state_bytes` where it was the whole."""
+        if not self._run.over:
+            round_ = max(1, self._conductor().rounds.round)
+            self._run.ledger.downloaded(round_=round_, device=worker, wire_bytes=wire_bytes, state_bytes=state_bytes)
+            self._run.count_bytes()
+
+    async def upload(self, first: pb.Chunk, rest: AsyncIterator[pb.Chunk], admit: Admit) -> pb.UploadReply:
+        """An update. `admit` is called when its header is in order, to have it sent. Raises Stranger, Late, Refused,
+        NotYet, Broken; what cannot be written ends the run."""
+        update = first.header.update
+        self._check_key(update.worker, update.key)
+        conductor = self._conductor()
+        ledger = self._run.ledger
+        try:
+            hosted = conductor.rounds.hosts.get(update.client) == update.worker
+            if hosted and ledger.has_accepted(update.round, update.client):
+                return pb.UploadReply(already_accepted=True)
+            self._check_header(conductor, update)
+            reply = await self._run.intake.take(first, rest, admit, self._expected(conductor, update))
+        except Late as error:
+            ledger.setback(
+                "late",
+                round_=update.round,
+                attempt=conductor.rounds.attempt,
+                client=update.client,
+                device=update.worker,
+                reason=str(error),
+            )
+            raise
+        except Refused as error:
+            self._run.post(RefusedUpdate(update.round, update.client, str(error)))
+            raise
+        except (OSError, LedgerFailure) as error:
+            if isinstance(error, OSError) and error.errno in _FILE_LIMITS:
+                raise NotYet(f"too many files are open: {error.strerror}") from None
+            raise self._run.cannot_write(error) from None
+        finally:
+            self._run.count_bytes()
+        if not reply.already_accepted:
+            self._run.post(Accepted(update.round, update.client))
+        return reply
+
+    def _conductor(self) -> Conductor:
+        conductor = self._run.conductor
+        if conductor is None:
+            raise NotYet(f"run {self._run.run_id} is being prepared")
+        return conductor
+
+    def _check_key(self, worker: str, key: str) -> None:
+        if not self._sessions.has_key(worker, key):
+            raise Stranger(f"this is not the worker {worker!r} of run {self._run.run_id}: it has another key")
+
+    def _check_header(self, conductor: Conductor, update: pb.UpdateHeader) -> None:
+        rounds = conductor.rounds
+        name = f"update of client {update.client} for round {update.round}"
+        if update.client not in rounds.hosts or rounds.hosts[update.client] != update.worker:
+            raise Late(f"{name}: worker {update.worker} does not host this client")
+        if self._run.over or not rounds.takes(update.round, update.client):
+            raise Late(f"{name} comes too late, or was not asked for: the run is {self._where(conductor)}")
+        announced = self._run.crew.examples.get(update.client)
+        if announced is None:
+            raise NotYet(f"worker {update.worker} has not said how many examples it has")
+        if update.examples != announced:
+            raise Refused(f"{name} must stand for the {announced} examples announced, not for {update.examples}")
+        if not math.isfinite(update.loss):
+            raise Refused(f"{name} has the loss {update.loss}")
+        if not all(0 <= milliseconds < math.inf for milliseconds in update.step_ms):
+            raise Refused(f"{name} has a step time that no clock says")
+
+    def _where(self, conductor: Conductor) -> str:
+        if self._run.over:
+            return "over"
+        return f"in round {conductor.rounds.round}, which waits for {len(conductor.rounds.awaited)} other updates"
+
+    def _expected(self, conductor: Conductor, update: pb.UpdateHeader) -> Expected:
+        round_, client = update.round, update.client
+        if round_ not in self._limits:
+            factor = self._run.config.federation.norm_limit
+            self._limits = {round_: distance_limit(self._run.ledger.distances(before=round_), factor)}
+        assert conductor.broadcast is not None
+        return Expected(
+            wire=self._run.config.wire,
+            broadcast=conductor.broadcast,
+            state_bytes=self._run.state_bytes,
+            distance_limit=self._limits[round_],
+            moment=conductor.elapsed_s,
+            wanted=lambda: conductor.rounds.takes(round_, client),
+        )

@@ -1,0 +1,80 @@
+"""What a run goes on from when an earlier process began it: the ledger's word, and a folder that agrees with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.events import Past
+from coordinator.ledger import Ledger
+from coordinator.run_folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recovered:
+    """`start` and `state` are digests: of the state that the run began with, and of the one it has now. `last` is the
+    newest round's row, None before the first; `spent_s` is how long it has been open."""
+
+    start: str
+    state: str
+    last: dict[str, Any] | None
+    past: Past
+    spent_s: float
+
+    @property
+    def folded(self) -> bool:
+        """Whether the newest round's new state is there."""
+        return self.last is not None and self.last["state_sha256"] is not None
+
+
+def recover(ledger: Ledger, folder: RunFolder) -> Recovered | None:
+    """Read a run back, and clear its folder of what the ledger does not know. None when there is nothing to go on
+    from: its start was not recorded."""
+    start = ledger.facts().get("start_sha256")
+    if start is None:
+        return None
+    last = ledger.last_round()
+    round_ = last["round"] if last else 0
+    rounds = ledger.rounds()
+    state = rounds[-1]["state_sha256"] if rounds else start
+    folded = last is not None and last["state_sha256"] is not None
+    accepted = {} if folded else {row["client"]: row["sha256"] for row in ledger.contributions(round_)}
+    folder.tidy(
+        states={start, state, last["broadcast_sha256"] if last else start},
+        updates={folder.update(round_, client, sha256) for client, sha256 in accepted.items()},
+        round_=round_,
+    )
+    return Recovered(
+        start=start,
+        state=state,
+        last=last,
+        past=_past(ledger, round_, accepted),
+        spent_s=last["spent_s"] if last else 0.0,
+    )
+
+
+def _past(ledger: Ledger, round_: int, accepted: dict[int, str]) -> Past:
+    drawn_in: dict[int, int] = {}
+    attempts = ledger.attempts(round_)
+    for attempt, clients in attempts.items():
+        drawn_in.update(dict.fromkeys(clients, attempt))
+    setbacks = ledger.setbacks()
+    failed = {
+        row["client"]
+        for row in setbacks
+        if row["round"] == round_
+        and row["kind"] in ("failed", "refused")
+        and row["client"] in drawn_in
+        # A client that was drawn again after it failed is waited for.
+        and row["attempt"] >= drawn_in[row["client"]]
+    }
+    return Past(
+        hosts={row["client"]: row["device"] for row in ledger.clients()},
+        round=round_,
+        attempt=max(attempts, default=0),
+        selected=set(drawn_in),
+        accepted=set(accepted),
+        failed=failed,
+        refusals=Counter(row["client"] for row in setbacks if row["kind"] == "refused"),
+    )

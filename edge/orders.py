@@ -1,0 +1,68 @@
+"""What the coordinator ordered and this worker has not begun yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from protos import federation_pb2 as pb
+
+Order = pb.Prepare | pb.Train | pb.Release
+
+
+class Orders:
+    """A queue in the order of arrival. A client of a round gets in once: what is queued, under way or done is left out
+    when the coordinator, after a reconnect, repeats what it still misses. `failed` and `abandon` let it in again.
+    """
+
+    def __init__(self) -> None:
+        self._queue: deque[Order] = deque()
+        self._wake = asyncio.Event()
+        self._taken: set[tuple[str, int, int]] = set()
+
+    def put(self, order: Order) -> None:
+        """Queue an order; of a Train, the clients that are new."""
+        if isinstance(order, pb.Train):
+            keys = {client: (order.run_id, order.round, client) for client in order.clients}
+            fresh = [client for client, key in keys.items() if key not in self._taken]
+            if not fresh:
+                return
+            self._taken.update(keys[client] for client in fresh)
+            order = _with_clients(order, fresh)
+        self._queue.append(order)
+        self._wake.set()
+
+    async def get(self) -> Order:
+        """The next order; waits for one."""
+        while not self._queue:
+            self._wake.clear()
+            await self._wake.wait()
+        return self._queue.popleft()
+
+    def abandon(self, abandoned: pb.Abandon) -> list[int]:
+        """Take clients out of the queue, and let them in again from now on; returns those that were queued."""
+        gone = set(abandoned.clients)
+        dropped: list[int] = []
+        kept: deque[Order] = deque()
+        for order in self._queue:
+            if isinstance(order, pb.Train) and (order.run_id, order.round) == (abandoned.run_id, abandoned.round):
+                dropped += [client for client in order.clients if client in gone]
+                order = _with_clients(order, [client for client in order.clients if client not in gone])
+                if not order.clients:
+                    continue
+            kept.append(order)
+        self._queue = kept
+        self._taken -= {(abandoned.run_id, abandoned.round, client) for client in gone}
+        return dropped
+
+    def failed(self, run_id: str, round_: int, client: int) -> None:
+        """A client came to nothing: a later attempt may order it again."""
+        self._taken.discard((run_id, round_, client))
+
+    def forget(self, run_id: str) -> None:
+        """A run is over here."""
+        self._taken = {key for key in self._taken if key[0] != run_id}
+
+
+def _with_clients(order: pb.Train, clients: list[int]) -> pb.Train:
+    return pb.Train(run_id=order.run_id, round=order.round, state_sha256=order.state_sha256, clients=clients)

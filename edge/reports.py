@@ -1,0 +1,56 @@
+"""What an assignment tells the coordinator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import grpc
+
+from edge.engine import Setup
+from edge.retries import rpc_words
+from federa.errors import BadInput, FederaError, one_line
+from protos import federation_pb2 as pb
+
+log = logging.getLogger("federa.worker")
+
+
+class Reports:
+    """Of one run; `post` sends a message."""
+
+    def __init__(self, run_id: str, post: Callable[[pb.WorkerMessage], None]) -> None:
+        self._run_id = run_id
+        self._post = post
+
+    def prepared(self, setup: Setup) -> None:
+        """It can train."""
+        prepared = pb.Prepared(
+            run_id=self._run_id, device=setup.device, precision=setup.precision, examples=setup.examples
+        )
+        self._post(pb.WorkerMessage(prepared=prepared))
+
+    def phase(self, round_: int, client: int, phase: str, seconds: float) -> None:
+        """A phase is over."""
+        times = pb.PhaseTime(run_id=self._run_id, round=round_, client=client, phase=phase, seconds=seconds)
+        self._post(pb.WorkerMessage(phase_time=times))
+
+    def activity(self, round_: int, client: int, phase: str, progress: float = 0.0) -> None:
+        """What it does now."""
+        now = pb.Activity(run_id=self._run_id, round=round_, client=client, phase=phase, progress=progress)
+        self._post(pb.WorkerMessage(activity=now))
+
+    def trouble(self, round_: int, client: int, error: Exception) -> None:
+        """A client came to nothing, or with round 0 the run's preparation."""
+        if isinstance(error, FederaError):
+            log.error("%s", error)
+            message = str(error)
+        elif isinstance(error, grpc.aio.AioRpcError):
+            message = rpc_words(error)
+            log.error("%s", message)
+        else:
+            log.error("run %s failed here", self._run_id, exc_info=error)
+            message = f"{type(error).__name__}: {one_line(error)}"
+        trouble = pb.Trouble(
+            run_id=self._run_id, round=round_, client=client, message=message, bad_input=isinstance(error, BadInput)
+        )
+        self._post(pb.WorkerMessage(trouble=trouble))

@@ -1,0 +1,95 @@
+"""kill -9 of every process at every step of a round: the run goes on, and ends with the very same state."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from faults import COORDINATORS, WORKERS, Step
+from processes import result_of
+from survivors import Survivors
+
+# Quorum: all of four clients; no deadline. 3 MB a state, so that an upload has several chunks.
+EXPERIMENT = {
+    "federation": {"devices": 2, "clients": 4, "clients_per_round": 4, "rounds": 3},
+    "target": {"value": 1.0},
+}
+ENV = {"NOOP_ACCURACY": "0", "NOOP_TENSORS": "4", "NOOP_TENSOR_VALUES": "200000"}
+
+# At which call a step is struck, so that it is in the middle of the run: three rounds of four updates, of five chunks.
+_CALLS = {
+    Step.STARTED: 1,
+    Step.HOSTED: 1,
+    Step.ANNOUNCED: 3,
+    Step.HALF_AN_UPLOAD: 23,
+    Step.SPOOLED: 5,
+    Step.MOVED: 12,
+    Step.RECORDED: 6,
+    Step.ACKNOWLEDGED: 5,
+    Step.CHECKPOINTED: 1,
+    Step.FINISHED: 1,
+    Step.PREPARED: 1,
+    Step.INSTALLED: 1,
+    Step.TRAINED: 3,
+    Step.SENT_A_CHUNK: 13,
+    Step.UPLOADED: 3,
+    Step.RELEASED: 1,
+}
+
+
+def _fault(when: str, step: Step) -> str:
+    return f"{when}_{step.name.lower()}:{_CALLS.get(step, 2)}"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The final state of a run that nothing happens to."""
+    with Survivors(tmp_path_factory.mktemp("undisturbed"), EXPERIMENT, ENV) as federation:
+        assert federation.finish() == 3, federation.words()
+        return federation.final_state()
+
+
+def _check(federation: Survivors, undisturbed: bytes, rounds: int = 3) -> None:
+    assert federation.final_state() == undisturbed
+    (run,) = result_of(federation.folder / "out")["runs"]
+    assert run["state"] == "finished" and run["rounds"] == rounds and run["setbacks"] == []
+    assert list((federation.folder / "out" / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("step", COORDINATORS, ids=lambda step: step.name.lower())
+def test_a_coordinator_killed_before_and_after_a_step(tmp_path: Path, undisturbed: bytes, step: Step) -> None:
+    faults = {"coordinator": [_fault("before", step), _fault("after", step)]}
+    if _CALLS.get(step, 2) > 1:
+        # Again where the run is by then: its first call of that step.
+        faults["coordinator"] = [_fault("before", step), f"after_{step.name.lower()}:1", f"before_{step.name.lower()}:2"]
+    with Survivors(tmp_path, EXPERIMENT, ENV, faults=faults) as federation:
+        assert federation.finish() == 3, federation.words()
+        _check(federation, undisturbed)
+        assert federation.kills >= 2
+
+
+@pytest.mark.parametrize("step", WORKERS, ids=lambda step: step.name.lower())
+def test_a_worker_killed_before_and_after_a_step(tmp_path: Path, undisturbed: bytes, step: Step) -> None:
+    faults = {"a": [_fault("before", step), _fault("after", step)]}
+    if step is Step.RELEASED:
+        # The run is over by then and does not wait for a worker that is gone.
+        faults = {"a": [_fault("before", step)], "b": [_fault("after", step)]}
+    with Survivors(tmp_path, EXPERIMENT, ENV, faults=faults) as federation:
+        assert federation.finish() == 3, federation.words()
+        _check(federation, undisturbed)
+
+
+def test_coordinator_and_workers_killed_at_random_moments(tmp_path: Path, undisturbed: bytes) -> None:
+    # Slowed down, so that there are moments to strike in. `make soak` does the same for longer.
+    draw = random.Random(7)
+    with Survivors(tmp_path, EXPERIMENT, {**ENV, "NOOP_TRAIN_S": "0.4", "NOOP_EVALUATE_S": "0.3"}) as federation:
+        for _ in range(8):
+            time.sleep(draw.uniform(0.3, 1.5))
+            victim = draw.choice(["coordinator", "coordinator", "a", "b"])
+            if federation.processes[victim].popen.poll() is None:
+                federation.kill(victim)
+            federation.revive()
+        assert federation.finish() == 3, federation.words()
+        _check(federation, undisturbed)
