@@ -23,11 +23,17 @@ DEADLINE_S = 120.0
 class Process:
     """A command of ours. `out` and `err` hold what it has printed so far."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self._files = [folder / f"{time.monotonic_ns()}.{kind}" for kind in ("out", "err")]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
             self.popen = subprocess.Popen(
-                [sys.executable, *arguments],
+                [*prefix, sys.executable, *arguments],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
                 stdin=subprocess.DEVNULL,

@@ -51,7 +51,14 @@ class Survivors:
         env = {**self._env, "FAULT": waiting.pop(0) if waiting else ""}
         if name == "coordinator":
             out = ["--out", str(self.folder / "out")]
-            words = ["coordinator", "--experiment", str(self.folder / "experiment.yaml"), *out, "--listen", self._address]
+            words = [
+                "coordinator",
+                "--experiment",
+                str(self.folder / "experiment.yaml"),
+                *out,
+                "--listen",
+                self._address,
+            ]
         else:
             words = ["worker", "--coordinator", self._address, "--name", name, "--state", str(self.folder / "keys")]
             words += ["--give-up-after", "60", *self._arguments]

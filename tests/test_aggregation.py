@@ -132,7 +132,7 @@ def test_the_order_of_arrival_does_not_matter(tmp_path_factory, order):
     for client in order:
         ledger.accepted(
             round_=1, client=client, device="d", examples=client + 1, loss=0.0, sha256=str(client), step_ms=[],
-            wire_bytes=0, state_bytes=0,
+            distance=0.0, after_s=0.0, wire_bytes=0, state_bytes=0,
         )  # fmt: skip
     rows = ledger.contributions(1)
     ledger.close()

@@ -63,7 +63,11 @@ def test_a_coordinator_killed_before_and_after_a_step(tmp_path: Path, undisturbe
     faults = {"coordinator": [_fault("before", step), _fault("after", step)]}
     if _CALLS.get(step, 2) > 1:
         # Again where the run is by then: its first call of that step.
-        faults["coordinator"] = [_fault("before", step), f"after_{step.name.lower()}:1", f"before_{step.name.lower()}:2"]
+        faults["coordinator"] = [
+            _fault("before", step),
+            f"after_{step.name.lower()}:1",
+            f"before_{step.name.lower()}:2",
+        ]
     with Survivors(tmp_path, EXPERIMENT, ENV, faults=faults) as federation:
         assert federation.finish() == 3, federation.words()
         _check(federation, undisturbed)

@@ -16,13 +16,8 @@ def queued(orders):
     """All that is queued, as (round, clients)."""
 
     async def take():
-        found = []
-        while True:
-            try:
-                order = await asyncio.wait_for(orders.get(), 0.01)
-            except asyncio.TimeoutError:
-                return found
-            found.append((order.round, list(order.clients)) if isinstance(order, pb.Train) else order)
+        found = [await orders.get() for _ in range(len(orders))]
+        return [(order.round, list(order.clients)) if isinstance(order, pb.Train) else order for order in found]
 
     return asyncio.run(take())
 
