@@ -10,11 +10,12 @@ import sqlite3
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from federa.errors import BadInput, FederaError
+from federa.errors import BadInput, FederaError, one_line
 
 SCHEMA_VERSION = 2
 
@@ -79,6 +80,16 @@ class LedgerFailure(FederaError):
     """The ledger cannot be written or read any more."""
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What is made of a ledger's content inside raises LedgerFailure where that is damaged: bits can flip where SQLite
+    does not see it."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+        raise LedgerFailure(f"the ledger {path} is damaged: {type(error).__name__}: {one_line(error)}") from error
+
+
 class Ledger:
     """Thread-safe. Every method that writes is one transaction, durable when it returns; only `later` ones wait for
     the next transaction or `flush`. `bytes_down` and `bytes_up` are all wire bytes so far."""
@@ -103,7 +114,8 @@ class Ledger:
             # Reports read a lot: no acknowledgement waits for them.
             self._reader = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             totals = {row["direction"]: int(row["total"]) for row in self._totals()}
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
+            # Not sqlite3.Error alone: of a damaged schema its text may be no UTF-8, of damaged rows the sum no number.
             raise BadInput(f"{path} cannot be used as a ledger: {error}; name another --out") from None
         self.bytes_down, self.bytes_up = totals.get("down", 0), totals.get("up", 0)
 
@@ -288,7 +300,7 @@ class Ledger:
                 while self._later:
                     self._db.execute(*self._later.popleft())
             return changed
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise LedgerFailure(f"the ledger {self.path} cannot be written: {error}") from None
 
     def _read(self, query: str, *values: object) -> Rows:
@@ -297,5 +309,5 @@ class Ledger:
                 cursor = self._reader.execute(query, values)
                 names = [column[0] for column in cursor.description]
                 return [dict(zip(names, row, strict=True)) for row in cursor]
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise LedgerFailure(f"the ledger {self.path} cannot be read: {error}") from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.events import Past
-from coordinator.ledger import Ledger
+from coordinator.ledger import Ledger, reading
 from coordinator.run_folder import RunFolder
 
 
@@ -31,6 +31,11 @@ class Recovered:
 def recover(ledger: Ledger, folder: RunFolder) -> Recovered | None:
     """Read a run back, and clear its folder of what the ledger does not know. None when there is nothing to go on
     from: its start was not recorded."""
+    with reading(ledger.path):
+        return _recover(ledger, folder)
+
+
+def _recover(ledger: Ledger, folder: RunFolder) -> Recovered | None:
     start = ledger.facts().get("start_sha256")
     if start is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from coordinator.ledger import Ledger
+from coordinator.ledger import Ledger, reading
 from coordinator.run_folder import RESULT, write_json
 from federa.versions import versions
 
@@ -31,6 +31,11 @@ def write_results(folder: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def run_result(ledger: Ledger) -> dict[str, Any]:
     """A run's entry. What was not reached or not measured is null."""
+    with reading(ledger.path):
+        return _run_result(ledger)
+
+
+def _run_result(ledger: Ledger) -> dict[str, Any]:
     facts = ledger.facts()
     config = facts["config"]
     (method,) = config["methods"]
