@@ -170,3 +170,16 @@ def test_write_replaces_whole_file(tmp_path: Path) -> None:
     write_report(FINISHED, target)
     assert target.read_text(encoding="utf-8") == render_report(FINISHED)
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_what_was_not_taken_is_named_with_its_reason_and_a_restart_is_told():
+    run = make_run()
+    refused = {"round": 3, "attempt": 1, "client": 7, "device": "d", "kind": "refused", "reason": f"tensor {HOSTILE}"}
+    run["setbacks"] = [refused, {**refused, "kind": "late", "reason": "round 3 is closed"}]
+    run["restarts"], run["downtime_s"] = 2, 31.0
+    page = Page(render_report(make_result(run)))
+    assert "Updates that were not taken" in page.words
+    assert "update refused tensor </script>" in page.words
+    assert "update came too late round 3 is closed" in page.words
+    assert "taken up again 2 times, after 31.0 s of downtime" in page.words
+    assert "not taken" not in Page(render_report(make_result(make_run()))).words

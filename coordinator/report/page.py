@@ -35,6 +35,7 @@ from coordinator.report.tables import (
     curve_figure,
     device_figures,
     environment_table,
+    setback_table,
 )
 from coordinator.run_folder import write_durably
 
@@ -162,6 +163,7 @@ def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
     scale = "The runs share one scale." if _shared(runs, "seconds") else "Each run has a scale of its own."
     scale = scale if len(runs) > 1 else ""
     recorded = f'<ul class="key">{key}</ul>{devices}' if devices else '<p class="note">No device was recorded.</p>'
+    setbacks = setback_table(runs, labels)
     circle = "A ring marks the round that reached the target. Press a name to hide it."
     return "".join(
         (
@@ -169,6 +171,7 @@ def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
             _section("Comparison", "", comparison_table(runs, labels)),
             _section("The way to the target", circle, _filters(runs) + "".join(curves)),
             _section("Where the devices' time went", scale, recorded),
+            _section("Updates that were not taken", "", setbacks) if setbacks else "",
             _section(
                 "What was not measured", "", f'<ul class="gaps">{gaps}</ul>' if gaps else "<p>Nothing is missing.</p>"
             ),

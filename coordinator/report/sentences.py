@@ -124,8 +124,19 @@ def run_sentence(run: Record, label: str) -> str:
     later = {"failed": " It failed later.", "stopped": " It was stopped later.", "running": " It is still running."}
     words += "." + (f" On the test part: {score(test)}." if test is not None else "")
     words += later.get(str(state), "") if run.get("reached") else ""
+    words += _interruption(run)
     failure = f" Reason: {escaped(run['failure'])}" if run.get("failure") else ""
     return f"<li>{method_dot(run)}<span><strong>{escaped(label)}</strong> {words}{failure}</span></li>"
+
+
+def _interruption(run: Record) -> str:
+    """What a run says of the times that its coordinator was started again, as HTML."""
+    restarts, away_s = number_in(run.get("restarts")), number_in(run.get("downtime_s"))
+    if not restarts:
+        return ""
+    times = "once" if restarts == 1 else f"{restarts:g} times"
+    away = f", after {show_seconds(away_s)} of downtime that no time here includes" if away_s is not None else ""
+    return f" It was taken up again {times}{away}."
 
 
 def gap_sentences(runs: Sequence[Record], labels: Sequence[str]) -> list[str]:

@@ -182,6 +182,32 @@ def device_figures(run: Record, index: int, label: str, is_open: bool) -> str:
     return f'<details class="run"{mark}><summary>{escaped(label)}</summary>{figures}{steps}</details>'
 
 
+SETBACKS = {
+    "failed": "training failed",
+    "refused": "update refused",
+    "late": "update came too late",
+    "missing": "no update in time",
+}
+
+
+def setback_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
+    """Updates that are in no state: whose, and why. Empty where there are none."""
+    rows = [
+        [
+            escaped(label),
+            _cell(entry.get("round"), "{:g}".format),
+            _cell(entry.get("client"), "{:g}".format),
+            _plain(entry.get("device")),
+            _plain(SETBACKS.get(in_words(entry.get("kind")), entry.get("kind"))),
+            _plain(entry.get("reason")),
+        ]
+        for run, label in zip(runs, labels, strict=True)
+        for entry in run.get("setbacks") or []
+    ]
+    heads = ["Run", "Round", "Client", "Device", "What happened", "Why"]
+    return _table("Updates that were not taken", heads, rows, box="tall", table="setbacks") if rows else ""
+
+
 def _flat(tree: object, prefix: str = "") -> dict[str, str]:
     """A tree of plain values as dotted keys and words. Lists of mappings count from 0."""
     if isinstance(tree, list) and any(isinstance(entry, Mapping) for entry in tree):
