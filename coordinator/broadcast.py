@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,11 @@ class Broadcast:
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return self._start.shapes
+
+    @property
+    def reference(self) -> Encoded | Callable[[str], NDArray[np.float32]]:
+        """What updates are measured from: the file itself where it has it in fp32, to be read in slices."""
+        return self._sent if self._sent.wire == "fp32" else self.base
 
     def base(self, name: str) -> NDArray[np.float32]:
         """A tensor as the workers start from it."""

@@ -205,7 +205,7 @@ def _inspect(path: Path, expected: Expected) -> float:
     encoded = Encoded(path)
     broadcast = expected.broadcast
     check(encoded, wire=expected.wire, shapes=broadcast.shapes, reference_sha256=broadcast.sha256)
-    return distance(encoded, broadcast.base)
+    return distance(encoded, broadcast.reference)
 
 
 async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:

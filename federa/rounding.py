@@ -55,10 +55,12 @@ def _to_float(
 def _to_int8(difference: NDArray[np.float32], generator: np.random.Generator) -> tuple[NDArray, NDArray]:
     blocks = np.zeros((blocks_of(difference.size), BLOCK), np.float32)
     blocks.reshape(-1)[: difference.size] = difference
-    largest = np.abs(blocks).max(axis=1).astype(np.float64)
-    scale = (largest / 127).astype(np.float32)
+    largest = np.abs(blocks).max(axis=1)
+    scale = (largest.astype(np.float64) / 127).astype(np.float32)
+    with np.errstate(over="ignore"):
+        short = scale * np.float32(127) < largest
     # Rounded up, or the largest value would be cut down to 127 steps; for the smallest fp32 values, to none.
-    scale = np.where(scale.astype(np.float64) * 127 < largest, np.nextafter(scale, np.float32(np.inf)), scale)
+    scale = np.where(short, np.nextafter(scale, np.float32(np.inf)), scale)
     scale = np.minimum(scale, _LARGEST_SCALE)[:, None]
     steps = np.divide(blocks, np.where(scale > 0, scale, np.float32(1)), dtype=np.float64)
     nearest = np.rint(steps)

@@ -1,64 +1,21 @@
-"""From an upload's first byte to its acknowledgement: accepted means durable, refused means nothing stays."""
+"""From an upload's first byte to its acknowledgement: what is whole is kept once, what broke off is gone on with."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
-import struct
-from pathlib import Path
+import threading
+from array import array
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from safetensors.numpy import save
+from office import GOOD, OTHER, START, Office, int8, state
 
-from coordinator.intake import HEADER_SLACK_BYTES, Intake, Refused
-from coordinator.ledger import Ledger
-from coordinator.run_folder import RunFolder
+from coordinator import intake
+from coordinator.intake import Broken, Late, Refused, distance_limit
+from coordinator.ledger import LedgerFailure
 from federa.state import digest_of, pack
-from protos.federation_pb2 import Chunk, UpdateHeader
-from protos.streams import header_chunk, split
-
-SHAPES = {"a": (2, 3), "b": (4,)}
-
-
-def state(**changes):
-    tensors = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()} | changes
-    return {name: value for name, value in tensors.items() if value is not None}
-
-
-GOOD = pack(state())
-OTHER = pack(state(b=np.ones(4, np.float32)))
-
-
-async def admit():
-    """The coordinator's word that the rest may come; nobody waits for it here."""
-
-
-class Office:
-    """An intake with its folder and ledger."""
-
-    def __init__(self, path):
-        self.folder = RunFolder(path)
-        self.ledger = Ledger(self.folder.ledger)
-        self.intake = Intake(self.folder, self.ledger, SHAPES, len(GOOD))
-
-    def take(self, blob=GOOD, chunks=None, round_=1, client=2):
-        update = UpdateHeader(run_id="r", round=round_, client=client, worker="ada", examples=5, loss=0.5)
-        first, *rest = split(blob, update) if chunks is None else chunks(update)
-
-        async def arriving():
-            for chunk in rest:
-                yield chunk
-
-        return asyncio.run(self.intake.take(first, arriving(), admit))
-
-    @property
-    def spool(self):
-        return sorted((self.folder.path / "spool").iterdir())
+from protos.federation_pb2 import Chunk
+from protos.streams import data_chunks, header_of
 
 
 @pytest.fixture
@@ -75,65 +32,9 @@ def test_an_update_is_kept_and_recorded(office):
     assert path.read_bytes() == GOOD
     (row,) = office.ledger.contributions(1)
     assert (row["client"], row["device"], row["examples"], row["sha256"]) == (2, "ada", 5, digest_of(GOOD))
-    wire_bytes = office.ledger.bytes_moved()[1]
-    assert len(GOOD) < wire_bytes < len(GOOD) + 200
-
-
-def test_the_disk_has_it_before_the_ledger_and_the_ledger_before_the_worker_hears(office, monkeypatch):
-    calls = []
-    fsync, replace, accepted = os.fsync, os.replace, Ledger.accepted
-
-    def recorded_fsync(descriptor):
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        # Nothing of it waits in a buffer of ours, or the disk would not have it.
-        assert path.is_dir() or path.read_bytes() == GOOD
-        fsync(descriptor)
-        calls.append(("fsync", path))
-
-    def recorded_replace(source, target):
-        replace(source, target)
-        calls.append(("replace", Path(source), Path(target)))
-
-    def recorded_accepted(ledger, **update):
-        calls.append(("ledger",))
-        fresh = accepted(ledger, **update)
-        calls.append(("recorded",))
-        return fresh
-
-    monkeypatch.setattr(os, "fsync", recorded_fsync)
-    monkeypatch.setattr(os, "replace", recorded_replace)
-    monkeypatch.setattr(Ledger, "accepted", recorded_accepted)
-    office.take()
-    calls.append(("reply",))
-    kept = office.folder.update(1, 2, digest_of(GOOD))
-    incoming = calls[0][1]
-    assert incoming.parent == kept.parent
-    assert calls == [
-        ("fsync", incoming),
-        ("replace", incoming, kept),
-        ("fsync", kept.parent),
-        ("ledger",),
-        ("recorded",),
-        ("reply",),
-    ]
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace", "ledger"])
-def test_a_failing_disk_is_never_acknowledged(office, monkeypatch, step):
-    def broken(*arguments, **named):
-        raise OSError(5, "Input/output error")
-
-    if step == "ledger":
-        monkeypatch.setattr(Ledger, "accepted", broken)
-    else:
-        monkeypatch.setattr(os, step, broken)
-    with pytest.raises(OSError, match="Input/output"):
-        office.take()
-    monkeypatch.undo()
-    assert office.ledger.contributions(1) == []
-    assert not [path for path in office.spool if path.name.startswith("incoming")]
-    # The worker tries again when the disk is well.
-    assert office.take().already_accepted is False
+    assert (row["loss"], row["after_s"], array("f", row["step_ms"]).tolist()) == (0.5, 0.25, [1.5])
+    assert row["distance"] == pytest.approx(10**0.5)  # ten values, each moved by 1
+    assert len(GOOD) < office.ledger.bytes_up < len(GOOD) + 200
 
 
 def test_the_same_update_again_is_acknowledged_again(office):
@@ -158,7 +59,7 @@ def test_another_update_of_the_same_client_leaves_the_first_untouched(office):
 def test_a_second_update_that_comes_after_its_round_was_folded_leaves_nothing(office, late):
     # A retry over a bad link can arrive so late. Nobody would empty the spool of that round again.
     office.take(GOOD)
-    office.folder.drop_updates(1)
+    office.folder.tidy(states={office.start}, updates=set(), round_=1)
     assert office.take(late).already_accepted is True
     assert office.spool == []
 
@@ -169,110 +70,280 @@ def test_other_clients_and_rounds_stand_beside_it(office):
     assert len(office.spool) == 3
 
 
-def with_header(text, size=24):
-    """A safetensors file of this header and so many zero bytes."""
-    header = text if isinstance(text, bytes) else json.dumps(text).encode()
-    return struct.pack("<Q", len(header)) + header + bytes(size)
+# ---------------------------------------------------------------- broken off
 
 
-NAN, INFINITE = np.zeros(4, np.float32), np.zeros((2, 3), np.float32)
-NAN[3], INFINITE[1, 2] = np.nan, -np.inf
-
-
-@pytest.mark.parametrize(
-    ("blob", "words"),
-    [
-        (pack(state(b=NAN)), "tensor b holds values that are not finite"),
-        (pack(state(a=INFINITE)), "tensor a holds values that are not finite"),
-        (pack(state(b=np.zeros(5, np.float32))), r"tensor b must have shape \[4\], not \[5\]"),
-        (pack(state(a=np.zeros((3, 2), np.float32))), r"tensor a must have shape \[2, 3\], not \[3, 2\]"),
-        (pack(state(b=None)), "tensor b is missing"),
-        (pack(state(c=np.zeros(1, np.float32))), "tensor c is not part of this state"),
-        (save(state(b=np.zeros(4, np.float16))), "tensor b must be F32, not F16"),
-        (save(state(b=np.zeros(4, np.float64))), "tensor b must be F32, not F64"),
-        (save(state(a=np.zeros((2, 3), np.int32))), "tensor a must be F32, not I32"),
-        (b"", "not a safetensors state"),
-        (b"\0", "not a safetensors state"),
-        (b"garbage that is no tensor file", "not a safetensors state"),
-        (GOOD[:-1], "not a safetensors state"),
-        (GOOD + b"\0", "not a safetensors state"),
-        (struct.pack("<Q", 2**63) + GOOD[8:], "not a safetensors state"),
-        (with_header(b"[]"), "not a safetensors state"),
-        (with_header(b'{"a": \xff}'), "not a safetensors state"),
-        (with_header({"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 9**12]}}), "not a safetensors state"),
-        (with_header({"a": {"dtype": "F32", "shape": [2**62, 8], "data_offsets": [0, 24]}}), "not a safetensors state"),
-        (with_header({"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [24, 0]}}), "not a safetensors state"),
-    ],
-)
-def test_what_is_not_this_state_is_refused_by_name_and_leaves_nothing(office, blob, words):
-    with pytest.raises(Refused, match=rf"update of client 2 for round 1: {words}") as caught:
-        office.take(blob)
-    assert "\n" not in str(caught.value)
-    assert office.spool == []
-    assert office.ledger.contributions(1) == []
+def test_an_upload_that_broke_off_goes_on_where_it_was(office):
+    with pytest.raises(Broken, match="the upload of client 2 for round 1 broke off: ends after 100 of"):
+        office.take(most=100)
+    assert [path.stat().st_size for path in office.spool] == [100]
     assert office.take().already_accepted is False
+    assert office.offsets == [0, 100]
+    assert office.folder.update(1, 2, digest_of(GOOD)).read_bytes() == GOOD
+    assert len(office.spool) == 1
+    # The bytes of both streams are counted: two headers, and the update's once.
+    assert len(GOOD) + 100 < office.ledger.bytes_up < len(GOOD) + 300
 
 
-def test_an_oversized_update_is_refused_at_its_header(office):
-    limit = len(GOOD) + HEADER_SLACK_BYTES
-
-    def chunks(update):
-        return [header_chunk(limit + 1, bytes(32), update), Chunk(data=b"x")]
-
-    with pytest.raises(Refused, match=f"announces {limit + 1} bytes, the limit is {limit}"):
-        office.take(chunks=chunks)
-    assert office.spool == []
-
-
-@pytest.mark.parametrize(
-    ("chunks", "words"),
-    [
-        (lambda update: list(split(GOOD, update))[:-1], "ends after 0 of"),
-        (lambda update: [*split(GOOD, update), Chunk(data=b"more")], "sends more than"),
-        (lambda update: [header_chunk(len(GOOD), bytes(32), update), Chunk(data=GOOD)], "SHA-256"),
-        (lambda update: [header_chunk(len(GOOD), b"", update), Chunk(data=GOOD)], "SHA-256 of 32 bytes"),
-        (lambda update: [*split(GOOD, update), *split(GOOD, update)], "must carry data"),
-    ],
-)
-def test_a_broken_stream_is_refused_and_leaves_nothing(office, chunks, words):
-    with pytest.raises(Refused, match=words):
-        office.take(chunks=chunks)
-    assert office.spool == []
-    assert office.ledger.contributions(1) == []
-
-
-def test_a_connection_that_breaks_leaves_nothing(office):
-    first, second = split(GOOD, UpdateHeader(round=1, client=2))
-
-    async def breaking():
-        yield Chunk(data=second.data[:10])
+def test_a_connection_that_dies_leaves_its_beginning(office):
+    async def dying():
+        yield header_of(GOOD, office.update())
+        yield Chunk(data=GOOD[:40])
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(office.intake.take(first, breaking(), admit))
+        asyncio.run(office.taking(dying()))
+    assert [path.read_bytes() for path in office.spool] == [GOOD[:40]]
+    assert office.take().already_accepted is False
+    assert office.offsets == [0, 40]
+
+
+def test_another_process_goes_on_with_what_an_earlier_one_left(office):
+    with pytest.raises(Broken):
+        office.take(most=100)
+    again = Office(office.folder.path)
+    assert again.take().already_accepted is False
+    assert again.offsets == [100]
+    again.ledger.close()
+
+
+def test_a_whole_file_that_was_not_recorded_is_not_sent_again(office):
+    # A coordinator that is killed between the last byte and the ledger leaves this.
+    office.folder.partial(1, 2, digest_of(GOOD)).write_bytes(GOOD)
+    assert office.take().already_accepted is False
+    assert office.offsets == [len(GOOD)]
+    assert office.ledger.bytes_up < 200
+
+
+@pytest.mark.parametrize("beginning", [b"\0" * 100, GOOD[:99] + b"\0", b"\0" * len(GOOD)])
+def test_a_beginning_that_is_another_one_s_is_thrown_away_and_the_upload_starts_anew(office, beginning):
+    # After a power cut a file may have its length and not its bytes.
+    office.folder.partial(1, 2, digest_of(GOOD)).write_bytes(beginning)
+    with pytest.raises(Broken, match="must be sent anew: the bytes do not have the SHA-256"):
+        office.take()
     assert office.spool == []
+    assert office.take().already_accepted is False
+    assert office.offsets == [len(beginning), 0]
 
 
-def test_a_file_can_be_laid_out_otherwise(office):
-    # Another program may order the tensors otherwise and add a description of itself.
-    blob = save(state(), metadata={"made": "elsewhere"})
-    assert len(blob) > len(GOOD)
-    assert office.take(blob).already_accepted is False
+def test_a_beginning_that_is_longer_than_the_update_is_thrown_away(office):
+    office.folder.partial(1, 2, digest_of(GOOD)).write_bytes(GOOD + b"more")
+    assert office.take().already_accepted is False
+    assert office.offsets == [0]
 
 
-@settings(max_examples=80)
-@given(position=st.integers(0, len(GOOD) - 1), value=st.integers(0, 255), length=st.integers(0, len(GOOD)))
-def test_damage_before_hashing_is_refused_or_is_a_state(tmp_path_factory, position, value, length):
-    # A worker with bad memory hashes what it damaged: then the digest is right and the tensors must be looked at.
-    damaged = bytearray(GOOD)
-    damaged[position] = value
-    blob = bytes(damaged[:length] if length % 3 == 0 else damaged)
-    office = Office(tmp_path_factory.mktemp("office"))
-    try:
-        office.take(blob)
-    except Refused:
-        assert office.spool == []
-    else:
-        assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in office.spool] == [digest_of(blob)]
-    finally:
-        office.ledger.close()
+def test_the_beginning_of_another_update_of_that_client_is_thrown_away(office):
+    # A worker that was restarted trained again, and on a GPU came to other bytes.
+    with pytest.raises(Broken):
+        office.take(OTHER, most=100)
+    assert office.take(GOOD).already_accepted is False
+    assert office.offsets == [0, 0]
+    assert office.spool == [office.folder.update(1, 2, digest_of(GOOD))]
+
+
+def test_a_second_stream_takes_over_from_a_dead_one(office):
+    async def scenario():
+        silent = asyncio.Event()
+
+        async def dead():
+            yield header_of(GOOD, office.update())
+            yield Chunk(data=GOOD[:100])
+            silent.set()
+            await asyncio.Event().wait()
+
+        first = asyncio.ensure_future(office.taking(dead()))
+        await silent.wait()
+        reply = await asyncio.wait_for(office.sending(), 5)
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return reply
+
+    assert asyncio.run(scenario()).already_accepted is False
+    assert office.offsets == [0, 100]
+    assert len(office.ledger.contributions(1)) == 1
+
+
+def test_an_upload_that_brings_nothing_is_ended_and_its_beginning_stays(office, monkeypatch):
+    monkeypatch.setattr(intake, "IDLE_LIMIT_S", 0.05)
+
+    async def idle():
+        yield header_of(GOOD, office.update())
+        yield Chunk(data=GOOD[:60])
+        await asyncio.Event().wait()
+
+    with pytest.raises(Broken, match=r"brought nothing for 0\.05 s"):
+        asyncio.run(office.taking(idle()))
+    assert [path.stat().st_size for path in office.spool] == [60]
+
+
+def test_two_streams_of_one_update_count_once(office):
+    async def both():
+        return await asyncio.gather(office.sending(), office.sending(), return_exceptions=True)
+
+    replies = asyncio.run(both())
+    # The second took over from the first, or found it done.
+    assert False in [reply.already_accepted for reply in replies if not isinstance(reply, asyncio.CancelledError)]
+    assert len(office.ledger.contributions(1)) == len(office.spool) == 1
+
+
+# ---------------------------------------------------------------- a round that is closed meanwhile
+
+
+def test_an_update_whose_round_was_closed_while_it_came_is_late_and_leaves_nothing(office):
+    office.wanted = False
+    with pytest.raises(Late, match="update of client 2: round 1 was closed while it came"):
+        office.take()
+    assert office.spool == []
+    assert office.ledger.contributions(1) == []
+
+
+def test_what_broke_off_goes_with_its_round(office):
+    for which in ({"client": 1}, {"client": 2}, {"round_": 2}):
+        with pytest.raises(Broken):
+            office.take(most=50, **which)
+    office.intake.forget(1)
+    assert office.spool == [office.folder.partial(2, 2, digest_of(GOOD))]
+
+
+class Gate:
+    """Holds a call up in its thread until `open`, the first time."""
+
+    def __init__(self, monkeypatch, owner, name):
+        self.reached, self.opened = threading.Event(), threading.Event()
+        original = getattr(owner, name)
+
+        def held(*arguments, **named):
+            if not self.reached.is_set():
+                self.reached.set()
+                assert self.opened.wait(10)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, held)
+
+    async def until_reached(self):
+        assert await asyncio.to_thread(self.reached.wait, 10)
+
+    def open(self):
+        self.opened.set()
+
+
+def test_a_round_that_closes_waits_for_what_is_being_recorded(office, monkeypatch):
+    gate = Gate(monkeypatch, office.ledger, "accepted")
+
+    async def scenario():
+        taking = asyncio.ensure_future(office.sending())
+        await gate.until_reached()
+        office.wanted = False  # the round is closed at this very moment
+        settled = asyncio.ensure_future(office.intake.settled())
+        _, waiting = await asyncio.wait({settled}, timeout=0.05)
+        assert waiting and office.ledger.contributions(1) == []
+        gate.open()
+        await settled
+        rows = office.ledger.contributions(1)
+        return rows, await taking
+
+    rows, reply = asyncio.run(scenario())
+    # It is acknowledged, so it had to be among those that the round folds.
+    assert reply.already_accepted is False
+    assert [row["client"] for row in rows] == [2]
+
+
+@pytest.mark.parametrize("step", ["replace", "accepted"])
+def test_an_update_whose_connection_dies_while_it_is_recorded_is_recorded_once(office, monkeypatch, step):
+    gate = Gate(monkeypatch, os if step == "replace" else office.ledger, step)
+
+    async def scenario():
+        first = asyncio.ensure_future(office.sending())
+        await gate.until_reached()
+        first.cancel()
+        await asyncio.sleep(0.01)
+        second = asyncio.ensure_future(office.sending())  # the worker is back at once
+        await asyncio.sleep(0.05)
+        gate.open()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await second
+
+    assert asyncio.run(scenario()).already_accepted is True
+    assert office.spool == [office.folder.update(1, 2, digest_of(GOOD))]
+    assert len(office.ledger.contributions(1)) == 1
+    # Its bytes are counted once. The second stream had to bring its header at most.
+    assert office.ledger.bytes_up < 2 * len(GOOD)
+
+
+# ---------------------------------------------------------------- what cannot be written
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "ledger"])
+def test_a_failing_disk_is_never_acknowledged(office, monkeypatch, step):
+    error = LedgerFailure("disk I/O error") if step == "ledger" else OSError(5, "Input/output error")
+
+    def broken(*arguments, **named):
+        raise error
+
+    monkeypatch.setattr(office.ledger if step == "ledger" else os, "accepted" if step == "ledger" else step, broken)
+    with pytest.raises(type(error), match="error"):
+        office.take()
+    monkeypatch.undo()
+    assert office.ledger.contributions(1) == []
+    # The worker tries again when the disk is well.
+    assert office.take().already_accepted is False
+    assert office.folder.update(1, 2, digest_of(GOOD)).read_bytes() == GOOD
+
+
+# ---------------------------------------------------------------- how far an update may be
+
+
+@pytest.mark.parametrize(
+    ("distances", "factor", "limit"),
+    [
+        ([], 10.0, None),  # of the first round nothing is known
+        ([1.0, 3.0, 100.0], 10.0, 30.0),
+        ([1.0, 3.0], 2.0, 4.0),
+        ([0.0, 0.0, 5.0], 10.0, None),  # nobody moved: everything would be too far
+        ([1.0, 3.0, 100.0], None, None),
+    ],
+)
+def test_the_limit_is_a_multiple_of_the_median_of_earlier_rounds(distances, factor, limit):
+    assert distance_limit(distances, factor) == limit
+
+
+@pytest.mark.parametrize(("factor", "farthest"), [(3.0, 2.9), (10.0, 9.9), (None, 1e30)])
+def test_an_update_beyond_the_norm_limit_is_refused(tmp_path, factor, farthest):
+    office = Office(tmp_path, norm_limit=factor)
+    # In the first round everybody may go as far as he likes; all values move by 1 in the median.
+    for client, value in enumerate((1.0, 1.0, 1e6)):
+        assert office.take(pack(state(value)), client=client).already_accepted is False
+    if factor is not None:
+        words = rf"it is [\d.e+]+ from the broadcast \(2-norm\), at most {factor * 10**0.5:.3g} is taken \("
+        with pytest.raises(Refused, match=words):
+            office.take(pack(state(factor + 0.1)), round_=2)
+        assert len(office.spool) == 3
+    assert office.take(pack(state(farthest)), round_=2).already_accepted is False
+    office.ledger.close()
+
+
+def test_an_update_in_differences_is_measured_by_its_differences(tmp_path):
+    office = Office(tmp_path, wire="int8", norm_limit=2.0)
+    for round_, value, taken in ((1, 1.0, True), (2, 1.9, True), (3, 9.0, False)):
+        blob = int8(state(value), office.start)
+        if taken:
+            assert office.take(blob, round_=round_).already_accepted is False
+        else:
+            with pytest.raises(Refused, match="norm_limit"):
+                office.take(blob, round_=round_)
+    assert office.ledger.distances(before=2) == [pytest.approx(10**0.5)]
+    office.ledger.close()
+
+
+def test_an_update_that_moved_nothing_is_one(office):
+    assert office.take(START).already_accepted is False
+    assert office.ledger.distances(before=2) == [0.0]
+
+
+def test_the_chunks_may_be_of_any_size(office):
+    def chunks(update):
+        return [header_of(GOOD, update), *(Chunk(data=GOOD[at : at + 7]) for at in range(0, len(GOOD), 7))]
+
+    assert office.take(chunks=chunks).already_accepted is False
+    assert sum(1 for _ in data_chunks(GOOD)) == 1
