@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.cluster import _die_with_parent
+from benchmarks.cluster import die_with_parent
 from federa.errors import FederaError
 
 
@@ -26,7 +26,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self.pid = self._process.pid
 

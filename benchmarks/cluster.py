@@ -91,12 +91,13 @@ class LocalCluster:
                 stderr=log,
                 # Ctrl-C is for the benchmark alone: it ends the run in order and then these.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self._processes[name] = process
         return process
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In a process of ours that was just forked: let it end with the one that started it."""
     # Even when the benchmark is killed, nothing of it goes on in the background.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

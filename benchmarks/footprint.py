@@ -62,10 +62,9 @@ class Footprint:
         """Anonymous memory when it was first looked at."""
         return self.samples[0].anonymous_bytes
 
-    @property
-    def peak_bytes(self) -> int:
-        """The most anonymous memory that was seen."""
-        return max(seen.anonymous_bytes for seen in self.samples)
+    def peak_bytes(self, since: float = 0.0) -> int:
+        """The most anonymous memory that was seen, from a time of time.monotonic() on."""
+        return max((seen.anonymous_bytes for seen in self.samples if seen.at >= since), default=0)
 
     def cpu_s(self, begin: float, end: float) -> float:
         """Processor seconds between two times of time.monotonic(), interpolated."""

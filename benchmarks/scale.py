@@ -105,7 +105,7 @@ def federation(workers: int, clients: int, rounds: int, processes: int, folder: 
         cores=cpu_s / (orders[-1] - orders[0]),
         start_bytes=footprint.start_bytes,
         connected_bytes=connected_bytes,
-        peak_bytes=footprint.peak_bytes,
+        peak_bytes=footprint.peak_bytes(),
         round_trip_s={name: float(np.percentile(round_trips_s, q)) for name, q in QUANTILES.items()},
     )
 

@@ -60,13 +60,15 @@ STATES = (
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
     """What one federation said: a round's seconds after the first, seconds from one round's first training to the
-    next's (evaluation and bookkeeping included), and the coordinator's anonymous memory, listening and at its peak."""
+    next's (evaluation and bookkeeping included), and the coordinator's anonymous memory: listening, at its peak, and at
+    its peak while rounds ran, without what the start takes."""
 
     state_bytes: int
     rounds_s: list[float]
     periods_s: list[float]
     start_bytes: int
     peak_bytes: int
+    rounds_peak_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,14 +84,12 @@ class Row:
     echo_s: Mapping[str, float]
     memory_bytes: int
     """The coordinator's peak, beyond what it had when it listened."""
+    rounds_memory_bytes: int
+    """The same while rounds ran."""
 
     def ratio(self, kind: Kind) -> float:
         """How many times what the same bytes take through that echo."""
         return self.round_s / self.echo_s[kind]
-
-    @property
-    def memory_states(self) -> float:
-        return self.memory_bytes / self.state_bytes
 
     def broken(self) -> list[str]:
         """The README's figures that this row does not hold, each in words."""
@@ -116,6 +116,7 @@ def row(state: State, workers: int, turns: Sequence[Turn], echo_s: Mapping[Kind,
         period_s=statistics.median(seconds for turn in turns for seconds in turn.periods_s),
         echo_s={kind: statistics.median(seconds) for kind, seconds in echo_s.items()},
         memory_bytes=max(turn.peak_bytes - turn.start_bytes for turn in turns),
+        rounds_memory_bytes=max(turn.rounds_peak_bytes - turn.start_bytes for turn in turns),
     )
 
 
@@ -131,12 +132,14 @@ def federation(state: State, workers: int, rounds: int, folder: Path) -> Turn:
             run = coordinator.finish(ROUND_WAIT_S * (rounds + 1), beside)
         footprint = coordinator.footprint
     check_bytes(run, workers)
+    began = first_trainings(stamps.read_text())
     return Turn(
         state_bytes=run["state_bytes"],
         rounds_s=round_seconds(run),
-        periods_s=periods(stamps.read_text()),
+        periods_s=periods(began),
         start_bytes=footprint.start_bytes,
-        peak_bytes=footprint.peak_bytes,
+        peak_bytes=footprint.peak_bytes(),
+        rounds_peak_bytes=footprint.peak_bytes(since=began[0]),
     )
 
 
@@ -154,13 +157,18 @@ def _workers(address: str, count: int, folder: Path, env: Mapping[str, str]) -> 
             worker.end()
 
 
-def periods(stamps: str) -> list[float]:
-    """Seconds between the first trainings of consecutive rounds, from round 2 on."""
+def first_trainings(stamps: str) -> list[float]:
+    """When each round's first training began, in the order of rounds, by the workers' stamps."""
     began: dict[int, float] = {}
     for line in stamps.splitlines():
         round_, _, at = line.split()
         began[int(round_)] = min(float(at), began.get(int(round_), float("inf")))
-    return [began[later] - began[earlier] for earlier, later in itertools.pairwise(sorted(began)) if earlier > 1]
+    return [began[round_] for round_ in sorted(began)]
+
+
+def periods(began: Sequence[float]) -> list[float]:
+    """Seconds from one round to the next, from round 2 on."""
+    return [after - before for before, after in itertools.pairwise(began[1:])]
 
 
 def measure(state: State, workers: int, turns: int, rounds: int, folder: Path) -> Row:
@@ -184,8 +192,8 @@ def measure(state: State, workers: int, turns: int, rounds: int, folder: Path) -
 def table(rows: Sequence[Row]) -> Table:
     """A line a configuration. The times are of a round or a pass, the ratios are the round's to the pass's."""
     shown = Table(title="A round in which nobody trains", title_justify="left")
-    columns = ("state", "workers", "round", "round to round", *(f"{kind} echo" for kind in KINDS[:2]), "tcp", "memory")
-    for column in columns:
+    columns = ("state", "workers", "round", "round to round", "bare echo", "durable echo", "tcp")
+    for column in (*columns, "memory, in rounds"):
         shown.add_column(column, justify="left" if column == "state" else "right")
     for line in rows:
         shown.add_row(
@@ -194,7 +202,7 @@ def table(rows: Sequence[Row]) -> Table:
             f"{line.round_s:.3f} s",
             f"{line.period_s:.3f} s",
             *(f"{line.echo_s[kind]:.3f} s: {line.ratio(kind):.2f} x" for kind in KINDS),
-            f"{human_bytes(line.memory_bytes)}: {line.memory_states:.2f} x",
+            f"{line.memory_bytes / line.state_bytes:.2f} x, {line.rounds_memory_bytes / line.state_bytes:.2f} x",
         )
     return shown
 

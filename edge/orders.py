@@ -20,6 +20,10 @@ class Orders:
         self._wake = asyncio.Event()
         self._taken: set[tuple[str, int, int]] = set()
 
+    def __len__(self) -> int:
+        """Orders that wait."""
+        return len(self._queue)
+
     def put(self, order: Order) -> None:
         """Queue an order; of a Train, the clients that are new."""
         if isinstance(order, pb.Train):

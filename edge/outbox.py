@@ -56,9 +56,9 @@ class Outbox:
             while self._unconfirmed.popleft().heartbeat.sequence != sequence:
                 pass
 
-    async def stream(self) -> AsyncIterator[pb.WorkerMessage]:
+    def stream(self) -> AsyncIterator[pb.WorkerMessage]:
         """What goes out on a new stream, for as long as it lives; an earlier one's ends."""
-        mine = self._stream = object()
+        self._stream = object()
         self._waiting.extendleft(
             message for message in reversed(self._unconfirmed) if not message.HasField("heartbeat")
         )
@@ -66,7 +66,10 @@ class Outbox:
         self._heartbeat = None
         self._activity_is_new = self._activity is not None
         self._wake.set()
-        while self._stream is mine:
+        return self._messages(self._stream)
+
+    async def _messages(self, stream: object) -> AsyncIterator[pb.WorkerMessage]:
+        while self._stream is stream:
             if self._heartbeat is not None:
                 message, self._heartbeat = self._heartbeat, None
                 self._unconfirmed.append(message)

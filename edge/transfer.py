@@ -114,6 +114,11 @@ class Download:
             if self._request.offset > 0:
                 raise Spoiled(f"a download that was continued: {error}") from None
             raise
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.OUT_OF_RANGE and self._request.offset > 0:
+                self._start_over()
+                raise Spoiled(f"a download that was continued: {error.details()}") from None
+            raise
         return self._buffer.getvalue()
 
     def _start_over(self) -> None:
@@ -138,26 +143,25 @@ class Upload:
         what broke the stream, and Stalled."""
         if self._header is None:
             self._header = await asyncio.to_thread(header_of, self._blob, self._update)
+        # Before the call begins: the coordinator does not wait long for its first chunk.
+        await self._link.carry(wire_size(self._header))
         call = self._stub.Upload()
         with Watch(call, stall_s) as watch:
             try:
-                await self._send(call, self._header, watch)
+                await call.write(self._header)
                 offset = wanted_from(await call.initial_metadata())
                 if offset is not None:
                     for chunk in data_chunks(self._blob, offset):
-                        await self._send(call, chunk, watch)
+                        watch.pause()
+                        await self._link.carry(wire_size(chunk))
+                        watch.moved()
+                        await call.write(chunk)
                     await call.done_writing()
             except asyncio.InvalidStateError:
                 pass  # it is over already: its status, below, says why
             watch.moved(ANSWER_S)
             reply: UploadReply = await call
             return reply
-
-    async def _send(self, call: Any, chunk: Chunk, watch: Watch) -> None:
-        watch.pause()
-        await self._link.carry(wire_size(chunk))
-        watch.moved()
-        await call.write(chunk)
 
 
 def wanted_from(metadata: Any) -> int | None:

@@ -215,7 +215,8 @@ def distance(encoded: Encoded, base: Callable[[str], NDArray[np.float32]] | Enco
             with np.errstate(invalid="ignore"):
                 np.subtract(values, reference, out=difference, dtype=np.float64)
                 # In float64 no square of finite fp32 values overflows: the sum is finite exactly where all values are.
-                square = float(np.dot(difference, difference))
+                # Not np.dot: BLAS would start a thread a core for every slice, and two updates at once then fight.
+                square = float(np.einsum("i,i->", difference, difference))
             if not np.isfinite(square):
                 raise BadInput(f"tensor {shown(name)} holds values that are not finite")
             total += square

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import sqlite3
 import threading
 
-import grpc
 import numpy as np
 import pytest
 from house import Status, experiment, key_of, refused, serving
@@ -112,16 +113,29 @@ def test_another_worker_s_client_is_not_one_s_own(tmp_path):
 
 
 def test_before_the_examples_are_announced_an_update_is_to_come_later(tmp_path):
-    async def scenario(house):
-        ada, bob = await house.worker("ada", clients=[0, 1]), await house.worker("bob", clients=[2])
-        await ada.get_ready()
-        prepare = await bob.hear("prepare")
-        bob.train, bob.state = pb.Train(run_id=prepare.run_id, round=1), ada.state
-        async with refused(Status.UNAVAILABLE, "worker bob has not said how many examples it has"):
-            await bob.upload(2)
-        unchanged(house)
+    async def first(house):
+        worker = await house.training()
+        await worker.upload(0)
+        orders.append((worker.train, worker.state))
 
-    serving(tmp_path, scenario, experiment=experiment(devices=2, min_devices=1, quorum=1))
+    async def again(house):
+        worker = await house.worker()
+        worker.train, worker.state = orders[0]
+        prepare = await worker.hear("prepare")
+        async with refused(Status.UNAVAILABLE, "worker ada has not said how many examples it has"):
+            await worker.upload(1)
+        examples = {shard.client: len(shard.indices) for shard in prepare.shards}
+        await worker.say(prepared=pb.Prepared(run_id=prepare.run_id, examples=examples))
+        await worker.hear("train")
+        assert (await worker.upload(1)).already_accepted is False
+
+    orders = []
+    serving(tmp_path, first, experiment=experiment())
+    (ledger,) = tmp_path.glob("*/ledger.sqlite")
+    with sqlite3.connect(ledger) as database:
+        # What an announcement waits for is the next transaction, which a coordinator that is killed never makes.
+        database.execute("UPDATE host SET examples = NULL")
+    serving(tmp_path, again)
 
 
 def test_while_the_run_is_being_prepared_calls_are_to_come_later(tmp_path):
@@ -140,20 +154,17 @@ def test_while_the_run_is_being_prepared_calls_are_to_come_later(tmp_path):
     async def again(house):
         worker = await house.worker()
         worker.train, worker.state = orders[0]
+        (house.experiment_id,) = house.coordinator.campaigns
         await house.until(lambda snapshot: snapshot.run.stage == "preparing")
-        # Its key is bound only once the run is.
-        for _ in range(100):
-            if house.run is not None:
-                break
-            await asyncio.sleep(0.01)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
+        # A worker that is refused for good drops what it has trained.
+        async with refused(Status.UNAVAILABLE, "is being prepared"):
             await worker.upload(1)
-        code = caught.value.code()
+        async with refused(Status.UNAVAILABLE, "is being prepared"):
+            await worker.download(worker.train.state_sha256)
         prepared.set()
         await worker.prepared()
         assert list((await worker.hear("train")).clients) == [1, 2]
         assert (await worker.upload(1)).already_accepted is False
-        assert code is Status.UNAVAILABLE, caught.value.details()
 
     orders = []
     prepared.set()
@@ -237,7 +248,7 @@ def test_a_second_stream_takes_over_from_one_that_hangs(tmp_path):
         hangs, _ = await worker.begin(0)
         await hangs.write(pb.Chunk(data=blob[:100]))
         assert (await asyncio.wait_for(worker.upload(0), 5)).already_accepted is False
-        assert await asyncio.wait_for(hangs.code(), 5) is not Status.OK
+        assert await asyncio.wait_for(hangs.code(), 3) is Status.ABORTED
 
     serving(tmp_path, scenario, experiment=experiment())
 
@@ -270,7 +281,7 @@ def test_an_update_that_was_recorded_for_a_connection_that_died_is_one_of_the_ro
         await worker.upload(1)
         await worker.upload(2)
         # The round knows of all three, and the run ends.
-        await asyncio.wait_for(worker.released(), 5)
+        await asyncio.wait_for(worker.released(), 3)
 
     serving(tmp_path, scenario, experiment=experiment())
 
@@ -294,16 +305,14 @@ def test_a_refused_update_is_asked_for_again_and_stands_in_the_ledger(tmp_path):
         await worker.upload(1)
         await worker.released()
         assert (await house.end()).outcome.exit_code == 0
-        setbacks = unpack_setbacks(await house.fetch("result.json"))
+        setbacks = setbacks_in(await house.fetch("result.json"))
         assert [(row["kind"], row["client"], row["device"]) for row in setbacks] == [("refused", 1, "ada")]
         assert "not finite" in setbacks[0]["reason"]
 
     serving(tmp_path, scenario, experiment=experiment())
 
 
-def unpack_setbacks(blob):
-    import json
-
+def setbacks_in(blob):
     (run,) = json.loads(blob)["runs"]
     return run["setbacks"]
 
@@ -331,7 +340,7 @@ def test_three_refusals_put_a_client_aside_and_the_run_goes_on_with_others(tmp_p
         assert {round_ for round_, _ in asked} == {1, 2, 3}
         assert all(1 not in clients for _, clients in asked[3:])
         assert (await house.end()).outcome.exit_code == 3
-        setbacks = unpack_setbacks(await house.fetch("result.json"))
+        setbacks = setbacks_in(await house.fetch("result.json"))
         assert [(row["kind"], row["client"]) for row in setbacks] == [("refused", 1)] * 3
 
     serving(tmp_path, scenario, experiment=experiment(target=1.0, rounds=3, quorum=2), make_learner=never)

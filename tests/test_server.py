@@ -1,165 +1,34 @@
-"""The coordinator's calls, over a real connection in one process: a worker and an operator that are driven by hand."""
+"""The workers' calls, over a real connection in one process: control streams, orders, transfers."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from pathlib import Path
 
 import grpc
 import pytest
+from house import Status, experiment, hello, iter_async, key_of, refused, serving
 
-from benchmarks.noop import NoopLearner, trained_state
-from coordinator import crew as coordinator_crew
+from benchmarks.noop import NoopLearner
+from coordinator import crew
 from coordinator import main as coordinator_main
 from coordinator.server import Coordinator
-from federa.config import Experiment, Federation, Target
+from edge.transfer import Download, Link
 from federa.errors import BadInput
-from federa.state import digest_of, pack, shapes_of, unpack
+from federa.state import digest_of, unpack
 from protos import federation_pb2 as pb
-from protos.channel import PROTOCOL, client_options
-from protos.federation_pb2_grpc import FederationStub, OperationStub
-from protos.streams import Assembler, split
-
-PATIENCE_S = 20.0
-EXPERIMENT = Experiment(
-    federation=Federation(devices=1, clients=3, clients_per_round=3, rounds=1), target=Target(value=0.9)
-)
-Status = grpc.StatusCode
-
-
-def serving(tmp_path, scenario, *, experiment=None, make_learner=NoopLearner):
-    """Run `scenario(house)` against a coordinator that serves, and works on `experiment` if there is one."""
-
-    async def run():
-        coordinator = Coordinator(tmp_path, make_learner)
-        server, address = await coordinator.serve("127.0.0.1:0")
-        working = asyncio.ensure_future(coordinator.work())
-        async with grpc.aio.insecure_channel(address, options=client_options()) as channel:
-            house = House(coordinator, address, channel)
-            if experiment is not None:
-                house.campaign = coordinator.queue(experiment)
-            try:
-                playing = asyncio.ensure_future(asyncio.wait_for(scenario(house), PATIENCE_S))
-                done, _ = await asyncio.wait({playing, working}, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-                assert playing in done, "the coordinator stopped working"
-            finally:
-                playing.cancel()
-                # A run under way writes its result before its folder goes.
-                if coordinator.stop():
-                    await asyncio.wait([working], timeout=5)
-                working.cancel()
-                coordinator.sessions.close()
-                await server.stop(grace=0)
-
-    asyncio.run(run())
+from protos.channel import PROTOCOL
+from protos.streams import Assembler, header_of
 
 
 @pytest.fixture(autouse=True)
 def short_farewell(monkeypatch):
     # A worker that is driven by hand does not always say that it released the run.
-    monkeypatch.setattr(coordinator_crew, "RELEASE_WAIT_S", 0.2)
-
-
-class House:
-    """What a scenario works with."""
-
-    def __init__(self, coordinator, address, channel):
-        self.coordinator = coordinator
-        self.address = address
-        self.federation = FederationStub(channel)
-        self.operation = OperationStub(channel)
-        self.campaign = None
-
-    async def worker(self, name="ada", instance="1", **hello):
-        """A worker that has said hello and was welcomed."""
-        worker = Worker(self, name)
-        await worker.say(hello=pb.Hello(protocol=PROTOCOL, name=name, instance=instance, **hello))
-        await worker.hear("welcome")
-        return worker
-
-    async def training(self):
-        """A worker with its orders of the first round."""
-        worker = await self.worker()
-        worker.prepare = await worker.hear("prepare")
-        await worker.say(prepared=pb.Prepared(run_id=worker.prepare.run_id, device="hand", precision="fp32"))
-        worker.train = await worker.hear("train")
-        worker.state = await self.download(worker.train.run_id, worker.train.state_sha256)
-        return worker
-
-    async def download(self, run_id, sha256, worker="ada"):
-        blob = bytearray()
-        assembler = Assembler(blob.extend, size_limit=1 << 20)
-        async for chunk in self.federation.Download(pb.DownloadRequest(run_id=run_id, sha256=sha256, worker=worker)):
-            assembler.feed(chunk)
-        assert assembler.finish().sha256 == sha256
-        return bytes(blob)
-
-    async def fetch(self, path, experiment_id=None):
-        blob = bytearray()
-        assembler = Assembler(blob.extend, size_limit=64 << 20)
-        request = pb.FetchRequest(experiment_id=experiment_id or self.campaign.experiment_id, path=path)
-        async for chunk in self.operation.Fetch(request):
-            assembler.feed(chunk)
-        assembler.finish()
-        return bytes(blob)
-
-
-class Worker:
-    """One control stream, a message at a time."""
-
-    def __init__(self, house, name):
-        self.house = house
-        self.name = name
-        self.call = house.federation.Control()
-
-    async def say(self, **message):
-        await self.call.write(pb.WorkerMessage(**message))
-
-    async def hear(self, kind):
-        """The next message, which must be of that kind. A worker that joins while a run gets ready may be told to
-        prepare by both, so a second Prepare is passed over, as the real worker does."""
-        while True:
-            message = await self.call.read()
-            assert message is not grpc.aio.EOF, f"the stream ended before {kind}: {await self.call.details()}"
-            if kind == "prepare" or message.WhichOneof("message") != "prepare":
-                break
-        assert message.WhichOneof("message") == kind, message
-        return getattr(message, kind)
-
-    async def upload(self, client, blob=None, **changes):
-        """Send an update of this round."""
-        header = {"run_id": self.train.run_id, "round": self.train.round, "worker": self.name, "examples": client + 1}
-        if blob is None:
-            blob = pack(trained_state(unpack(self.state), self.train.round, client))
-        update = pb.UpdateHeader(client=client, **{**header, **changes})
-        return await self.house.federation.Upload(iter_async(split(blob, update)))
-
-
-async def iter_async(things):
-    for thing in things:
-        yield thing
-
-
-@contextlib.asynccontextmanager
-async def refused(status, *words):
-    """The block must be answered with that status, in one line that has these words."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        yield
-    assert caught.value.code() is status, caught.value
-    for word in words:
-        assert word in caught.value.details()
-    assert "\n" not in caught.value.details()
+    monkeypatch.setattr(crew, "RELEASE_WAIT_S", 0.2)
 
 
 # ---------------------------------------------------------------- hello
-
-
-def hello(**changes):
-    return pb.WorkerMessage(hello=pb.Hello(**{"protocol": PROTOCOL, "name": "ada", "instance": "1", **changes}))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +37,12 @@ def hello(**changes):
         ([], Status.INVALID_ARGUMENT, ["must begin with a hello"]),
         ([pb.WorkerMessage(heartbeat=pb.Heartbeat())], Status.INVALID_ARGUMENT, ["hello"]),
         ([pb.WorkerMessage()], Status.INVALID_ARGUMENT, ["hello"]),
-        ([hello(name="")], Status.INVALID_ARGUMENT, ["a name"]),
+        ([hello(name="")], Status.INVALID_ARGUMENT, ["a name of 1 to 100 printable characters"]),
+        ([hello(name="x" * 101)], Status.INVALID_ARGUMENT, ["a name"]),
+        ([hello(name="a\nb")], Status.INVALID_ARGUMENT, ["a name"]),
+        ([hello(key="")], Status.INVALID_ARGUMENT, ["the worker's key, 32 hex digits"]),
+        ([hello(key="x" * 32)], Status.INVALID_ARGUMENT, ["the worker's key"]),
+        ([hello(key="0" * 33)], Status.INVALID_ARGUMENT, ["the worker's key"]),
         (
             [hello(protocol=PROTOCOL + 1, versions={"federa": "9.9"})],
             Status.FAILED_PRECONDITION,
@@ -198,20 +72,54 @@ def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeyp
     serving(tmp_path, scenario)
 
 
+def test_only_so_many_calls_may_wait_for_their_first_message(tmp_path, monkeypatch):
+    monkeypatch.setattr("coordinator.server.MOST_SILENT", 2)
+
+    async def scenario(house):
+        silent = [house.federation.Control(), house.federation.Upload()]
+        for call in silent:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(call.code(), 0.1)
+        async with refused(Status.RESOURCE_EXHAUSTED, "too many calls wait for their first message"):
+            await house.worker()
+        silent[0].cancel()
+        await asyncio.sleep(0.1)
+        await house.worker()  # there is room again
+        silent[1].cancel()
+
+    serving(tmp_path, scenario)
+
+
 def test_a_taken_name_is_refused_while_its_owner_is_here(tmp_path):
     async def scenario(house):
         first = await house.worker()
-        async with refused(Status.ALREADY_EXISTS, "'ada'", "--name"):
-            async for _ in house.federation.Control(iter_async([hello(instance="2")])):
+        async with refused(Status.ALREADY_EXISTS, "'ada'", "connected already", "--name"):
+            async for _ in house.federation.Control(iter_async([hello(key=key_of("another"))])):
                 pytest.fail("was welcomed")
         # The one who was here is not disturbed.
         await first.say(heartbeat=pb.Heartbeat(sequence=7))
         assert (await first.hear("heartbeat")).sequence == 7
         await first.call.done_writing()
         assert await first.call.read() is grpc.aio.EOF
-        await house.worker(instance="2")
+        await house.worker(key=key_of("another"))
 
     serving(tmp_path, scenario)
+
+
+def test_a_name_of_the_run_under_way_is_its_key_s_even_while_the_worker_is_away(tmp_path):
+    async def scenario(house):
+        worker = await house.training()
+        changed = asyncio.ensure_future(house.coordinator.sessions.change())
+        await asyncio.sleep(0)
+        worker.call.cancel()
+        await changed
+        async with refused(Status.ALREADY_EXISTS, "belongs to another worker of the run under way", "--state"):
+            async for _ in house.federation.Control(iter_async([hello(key=key_of("another"))])):
+                pytest.fail("was welcomed")
+        back = await house.training()
+        assert back.train == worker.train
+
+    serving(tmp_path, scenario, experiment=experiment())
 
 
 def test_a_reconnecting_worker_fences_its_own_old_stream(tmp_path):
@@ -239,6 +147,17 @@ def test_a_worker_that_hangs_up_is_gone(tmp_path):
     serving(tmp_path, scenario)
 
 
+def test_a_worker_that_falls_silent_is_taken_for_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr("coordinator.server.SILENCE_S", 0.2)
+
+    async def scenario(house):
+        worker = await house.worker()
+        assert await worker.call.read() is grpc.aio.EOF
+        assert house.coordinator.sessions.names == []
+
+    serving(tmp_path, scenario)
+
+
 # ---------------------------------------------------------------- a run
 
 
@@ -255,11 +174,8 @@ def test_a_run_by_hand_from_hello_to_result(tmp_path):
         assert (worker.train.round, list(worker.train.clients)) == (1, [0, 1, 2])
         for client in (2, 0, 1):
             assert (await worker.upload(client)).already_accepted is False
-        assert (await worker.hear("release")).run_id == worker.train.run_id
-        await worker.say(released=pb.Released(run_id=worker.train.run_id))
-        request = pb.WatchRequest(experiment_id=house.campaign.experiment_id)
-        last = [snapshot async for snapshot in house.operation.Watch(request)][-1]
-        assert last.over
+        assert (await worker.released()).run_id == worker.train.run_id
+        last = await house.end()
         assert (last.outcome.exit_code, last.outcome.message) == (0, "")
         assert list(last.files) == ["final/state.safetensors", "report.html", "result.json"]
         final = unpack(await house.fetch("final/state.safetensors"))
@@ -270,69 +186,44 @@ def test_a_run_by_hand_from_hello_to_result(tmp_path):
         async with refused(Status.FAILED_PRECONDITION, f"run {worker.train.run_id} is not under way"):
             await worker.upload(0)
 
-    serving(tmp_path, scenario, experiment=EXPERIMENT)
+    serving(tmp_path, scenario, experiment=experiment())
 
 
 def test_a_returning_worker_is_told_only_what_is_missing(tmp_path):
     async def scenario(house):
         worker = await house.training()
         await worker.upload(1)
-        again = await house.worker()
-        prepare = await again.hear("prepare")
-        assert prepare == worker.prepare
-        await again.say(prepared=pb.Prepared(run_id=prepare.run_id))
-        train = await again.hear("train")
-        assert (train.round, train.state_sha256) == (1, worker.train.state_sha256)
-        assert list(train.clients) == [0, 2]
+        again = await house.training()
+        assert again.prepare == worker.prepare
+        assert (again.train.round, again.train.state_sha256) == (1, worker.train.state_sha256)
+        assert list(again.train.clients) == [0, 2]
 
-    serving(tmp_path, scenario, experiment=EXPERIMENT)
+    serving(tmp_path, scenario, experiment=experiment())
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("examples", "words"),
     [
-        ({"run_id": "another"}, ["run another is not under way"]),
-        ({"round": 0}, ["is for round 0", "the run is in round 1"]),
-        ({"round": 2}, ["is for round 2", "the run is in round 1"]),
-        ({"client": 3}, ["client 3 of worker ada has no part in round 1"]),
-        ({"worker": "bob"}, ["client 0 of worker bob has no part"]),
-        ({"worker": ""}, ["has no part"]),
-        ({"examples": 0}, ["client 0", "example"]),
-        # Beyond what SQLite counts to, and beyond what float64 weighs exactly.
-        ({"examples": 2**64 - 1}, ["client 0", "example"]),
-        ({"blob": b"no state"}, ["client 0", "not a safetensors state"]),
+        ({0: 1, 1: 2}, "it has 0 examples of client 2"),
+        ({0: 1, 1: 2, 2: 0}, "it has 0 examples of client 2"),
+        ({0: 1, 1: 2, 2: 4}, "it has 4 examples of client 2, must be the 3 that were dealt to it"),
+        ({0: 1, 1: 2, 2: 2**64 - 1}, "must be the 3 that were dealt to it"),
     ],
 )
-def test_an_upload_that_does_not_belong_here_is_refused_and_not_kept(tmp_path, changes, words):
+def test_a_worker_that_announces_other_examples_than_were_dealt_to_it_takes_no_part(tmp_path, examples, words):
     async def scenario(house):
-        worker = await house.training()
-        run = house.coordinator.run()
-        # A worker shrugs at the first and reports the second, which ends the run: nobody else can bring that update.
-        unusable = changes.keys() & {"examples", "blob"}
-        async with refused(Status.INVALID_ARGUMENT if unusable else Status.FAILED_PRECONDITION, *words):
-            await worker.upload(**{"client": 0, **changes})
-        assert list((run.folder.path / "spool").iterdir()) == []
-        assert run.ledger.contributions(1) == []
-        assert run.ledger.bytes_moved()[1] == 0
-        # The right one is welcome still.
-        assert (await worker.upload(0)).already_accepted is False
+        worker = await house.worker()
+        prepare = await worker.hear("prepare")
+        await worker.say(prepared=pb.Prepared(run_id=prepare.run_id, examples=examples))
+        last = await house.end()
+        # Nobody else could come: the run cannot begin.
+        assert last.outcome.exit_code == 2
+        assert last.outcome.message.startswith("worker ada, preparing: ") and words in last.outcome.message
 
-    serving(tmp_path, scenario, experiment=EXPERIMENT)
+    serving(tmp_path, scenario, experiment=experiment())
 
 
-def test_a_client_that_was_not_selected_has_no_part(tmp_path):
-    federation = Federation(devices=1, clients=3, clients_per_round=1, rounds=1)
-
-    async def scenario(house):
-        worker = await house.training()
-        (chosen,) = worker.train.clients
-        async with refused(Status.FAILED_PRECONDITION, "has no part in round 1"):
-            await worker.upload((chosen + 1) % 3)
-
-    serving(tmp_path, scenario, experiment=EXPERIMENT.model_copy(update={"federation": federation}))
-
-
-@pytest.mark.parametrize("first", [None, pb.Chunk(), pb.Chunk(data=b"x"), next(split(b"x"))])
+@pytest.mark.parametrize("first", [None, pb.Chunk(), pb.Chunk(data=b"x"), header_of(b"x")])
 def test_an_upload_without_a_header_for_an_update_is_refused(tmp_path, first):
     async def scenario(house):
         async with refused(Status.INVALID_ARGUMENT, "must begin with a header for an update"):
@@ -341,227 +232,153 @@ def test_an_upload_without_a_header_for_an_update_is_refused(tmp_path, first):
     serving(tmp_path, scenario)
 
 
-def test_an_update_that_comes_twice_is_acknowledged_twice(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
-        assert (await worker.upload(0)).already_accepted is False
-        assert (await worker.upload(0)).already_accepted is True
-        other = pack(trained_state(unpack(worker.state), 5, 0))
-        assert (await worker.upload(0, other)).already_accepted is True
-        run = house.coordinator.run()
-        (row,) = run.ledger.contributions(1)
-        assert row["sha256"] == digest_of(pack(trained_state(unpack(worker.state), 1, 0)))
-        assert house.campaign.board.snapshot().run.updates == 1
-
-    serving(tmp_path, scenario, experiment=EXPERIMENT)
-
-
 def test_only_the_states_of_the_run_can_be_downloaded(tmp_path):
     async def scenario(house):
         worker = await house.training()
         run_id, start = worker.train.run_id, worker.train.state_sha256
-        for run, digest in ((run_id, bytes(32)), (run_id, b""), ("another", start), ("", start)):
-            async with refused(Status.NOT_FOUND, f"run {run} has no state"):
-                await house.download(run, digest)
-        assert await house.download(run_id, start) == worker.state
+        for digest in (bytes(32), b"", b"../../../../etc/passwd"):
+            async with refused(Status.NOT_FOUND, f"run {run_id} has no state"):
+                await worker.download(digest)
+        for run in ("another", ""):
+            async with refused(Status.FAILED_PRECONDITION, f"run {run} is not under way"):
+                await worker.download(start, run_id=run)
+        assert await worker.download(start) == worker.state
 
-    serving(tmp_path, scenario, experiment=EXPERIMENT)
+    serving(tmp_path, scenario, experiment=experiment())
+
+
+def test_a_download_goes_on_from_any_byte_and_none_behind_the_last(tmp_path):
+    async def scenario(house):
+        worker = await house.training()
+        asked = {"run_id": worker.train.run_id, "sha256": worker.train.state_sha256, "worker": "ada", "key": worker.key}
+        blob = worker.state
+        for offset in (0, 1, len(blob) - 1, len(blob)):
+            rest = bytearray()
+            assembler = Assembler(rest.extend, size_limit=1 << 20)
+            call = house.federation.Download(pb.DownloadRequest(**asked, offset=offset))
+            assembler.feed(await call.read())
+            assembler.restore(blob[:offset])
+            async for chunk in call:
+                assembler.feed(chunk)
+            assembler.finish()
+            assert rest == blob[offset:]
+        async with refused(Status.OUT_OF_RANGE, f"has {len(blob)} bytes"):
+            await worker.download(worker.train.state_sha256, offset=len(blob) + 1)
+        # The worker's own: one attempt that was cut, and the next.
+        download = Download(house.federation, pb.DownloadRequest(**asked), Link(None))
+        assert await download.attempt() == blob
+
+    serving(tmp_path, scenario, experiment=experiment())
 
 
 def test_a_download_is_counted_as_it_went_over_the_wire(tmp_path):
     async def scenario(house):
         worker = await house.training()
-        down, up = house.coordinator.run().ledger.bytes_moved()
-        assert len(worker.state) < down < len(worker.state) + 100
-        assert up == 0
-        assert house.campaign.board.snapshot().run.bytes_down == down
+        ledger = house.run.ledger
+        assert len(worker.state) < ledger.bytes_down < len(worker.state) + 100
+        assert ledger.bytes_up == 0
+        assert house.coordinator.current.board.snapshot().run.bytes_down == ledger.bytes_down
 
-    serving(tmp_path, scenario, experiment=EXPERIMENT)
+    serving(tmp_path, scenario, experiment=experiment())
 
 
-@pytest.mark.parametrize(("bad_input", "code"), [(True, 2), (False, 1)])
-def test_a_workers_trouble_ends_the_run_with_its_words(tmp_path, bad_input, code):
+def test_a_state_on_disk_is_the_state_on_the_wire(tmp_path):
     async def scenario(house):
         worker = await house.training()
-        trouble = pb.Trouble(
-            run_id=worker.train.run_id, round=1, client=2, message="no such file: x.csv", bad_input=bad_input
-        )
-        await worker.say(trouble=trouble)
-        assert (await worker.hear("release")).run_id == worker.train.run_id
-        request = pb.WatchRequest(experiment_id=house.campaign.experiment_id)
-        last = [snapshot async for snapshot in house.operation.Watch(request)][-1]
-        assert last.outcome.exit_code == code
-        assert last.outcome.message == "worker ada, client 2 in round 1: no such file: x.csv"
-        # What there is can be read: a result without a final state.
-        assert list(last.files) == ["report.html", "result.json"]
+        path = Path(house.run.folder.state(digest_of(worker.state)))
+        assert path.read_bytes() == worker.state
+        assert shapes_of_file(path) == {f"layer.{index:03}": (16,) for index in range(4)}
 
-    serving(tmp_path, scenario, experiment=EXPERIMENT)
+    serving(tmp_path, scenario, experiment=experiment())
+
+
+def shapes_of_file(path):
+    return {name: value.shape for name, value in unpack(path.read_bytes()).items()}
 
 
 def test_reports_of_another_run_are_not_this_runs(tmp_path):
     async def scenario(house):
         worker = await house.training()
-        await worker.say(trouble=pb.Trouble(run_id="an earlier one", message="late"))
+        await worker.say(trouble=pb.Trouble(run_id="an earlier one", round=1, message="late"))
         await worker.say(phase_time=pb.PhaseTime(run_id="an earlier one", phase="train", seconds=99.0))
-        await worker.say(phase_time=pb.PhaseTime(run_id=worker.train.run_id, round=1, phase="train", seconds=0.5))
+        for seconds in (0.5, -1.0, float("nan"), float("inf")):  # no clock says the last three
+            report = pb.PhaseTime(run_id=worker.train.run_id, round=1, phase="train", seconds=seconds)
+            await worker.say(phase_time=report)
         await worker.say(heartbeat=pb.Heartbeat(sequence=1))
         await worker.hear("heartbeat")  # all before it was read
-        run = house.coordinator.run()
+        run = house.run
+        run.ledger.flush()
         assert run.ledger.phase_seconds() == {"ada": {"train": 0.5}}
+        assert run.ledger.setbacks() == []
         assert (await worker.upload(0)).already_accepted is False
 
-    serving(tmp_path, scenario, experiment=EXPERIMENT)
+    serving(tmp_path, scenario, experiment=experiment())
 
 
-def test_a_learner_that_cannot_prepare_ends_the_experiment(tmp_path):
-    class Unprepared(NoopLearner):
-        def prepare(self):
-            raise BadInput("model: no such model folder: ./x")
+# ---------------------------------------------------------------- trouble
 
+
+def test_a_client_that_fails_is_recorded_in_its_worker_s_words_and_drawn_again(tmp_path):
     async def scenario(house):
-        request = pb.WatchRequest(experiment_id=house.campaign.experiment_id)
-        last = [snapshot async for snapshot in house.operation.Watch(request)][-1]
-        assert (last.outcome.exit_code, last.outcome.message) == (2, "model: no such model folder: ./x")
-        # The coordinator itself goes on.
-        await house.worker()
+        worker = await house.training()
+        words = "no such file:\n  x.csv"
+        await worker.say(trouble=pb.Trouble(run_id=worker.train.run_id, round=1, client=2, message=words))
+        # Another worker's client, and another round: nobody's business.
+        await worker.say(trouble=pb.Trouble(run_id=worker.train.run_id, round=1, client=7, message="not mine"))
+        await worker.say(trouble=pb.Trouble(run_id=worker.train.run_id, round=9, client=0, message="too early"))
+        for client in (0, 1):
+            await worker.upload(client)
+        again = await worker.hear("train")
+        assert (again.round, list(again.clients)) == (1, [2])
+        (setback,) = house.run.ledger.setbacks()
+        assert {key: setback[key] for key in ("round", "attempt", "client", "device", "kind", "reason")} == {
+            "round": 1, "attempt": 1, "client": 2, "device": "ada", "kind": "failed", "reason": "no such file: x.csv",
+        }  # fmt: skip
+        await worker.upload(2)
+        await worker.released()
+        assert (await house.end()).outcome.exit_code == 0
 
-    serving(tmp_path, scenario, experiment=EXPERIMENT, make_learner=Unprepared)
+    serving(tmp_path, scenario, experiment=experiment())
 
 
-def test_results_that_cannot_be_written_end_the_experiment_and_not_the_coordinator(tmp_path, monkeypatch):
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("coordinator.campaign.write_report", full)
-
+def test_a_round_below_its_quorum_pauses_and_says_why_and_goes_on_when_a_worker_comes(tmp_path):
     async def scenario(house):
-        for _ in range(2):
-            experiment_id = await submit(house)
-            async for snapshot in house.operation.Watch(pb.WatchRequest(experiment_id=experiment_id)):
-                if snapshot.run.stage == "waiting":
-                    await house.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
-            assert snapshot.over
-            assert snapshot.outcome.exit_code == 1
-            assert "cannot write the results" in snapshot.outcome.message
-            assert "No space left on device" in snapshot.outcome.message
+        worker = await house.training()
+        for attempt in (1, 2):
+            for client in worker.train.clients:
+                trouble = pb.Trouble(run_id=worker.train.run_id, round=1, client=client, message="the GPU is on fire")
+                await worker.say(trouble=trouble)
+            if attempt == 1:
+                worker.train = await worker.hear("train")
+        paused = (await house.until(lambda snapshot: snapshot.run.stage == "paused")).run.note
+        for words in ("round 1 has 0 of the 3 updates it needs after 2 attempts", "waiting for", "the GPU is on fire"):
+            assert words in paused
+        assert "client 2 on ada" in paused
+        # It is mended, and comes back.
+        mended = await house.training()
+        assert list(mended.train.clients) == [0, 1, 2]
+        for client in range(3):
+            await mended.upload(client)
+        await mended.released()
+        assert (await house.end()).outcome.exit_code == 0
 
-    serving(tmp_path, scenario)
+    serving(tmp_path, scenario, experiment=experiment(attempts=2))
 
 
-# ---------------------------------------------------------------- operation
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", ["json"]),
-        ("{", ["json"]),
-        ("[]", ["experiment"]),
-        ('{"sead": 1}', ["sead is not a known field"]),
-        ('{"federation": {"rounds": 0}}', ["federation.rounds"]),
-        ('{"methods": [{"name": "magic"}]}', ["magic", "federa"]),
-    ],
-)
-def test_a_bad_experiment_is_refused_in_one_line_that_names_the_field(tmp_path, text, words):
+@pytest.mark.parametrize(("bad_input", "code"), [(True, 2), (False, 1)])
+def test_a_worker_that_cannot_prepare_ends_a_run_that_has_nobody_else(tmp_path, bad_input, code):
     async def scenario(house):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await house.operation.Submit(pb.SubmitRequest(experiment_json=text, protocol=PROTOCOL))
-        assert caught.value.code() is Status.INVALID_ARGUMENT
-        details = caught.value.details()
-        assert "\n" not in details
-        for word in words:
-            assert word in details.lower()
-        assert house.coordinator.campaigns == {}
+        worker = await house.worker()
+        prepare = await worker.hear("prepare")
+        await worker.say(trouble=pb.Trouble(run_id=prepare.run_id, message="no such file: x.csv", bad_input=bad_input))
+        assert (await worker.hear("release")).run_id == prepare.run_id
+        last = await house.end()
+        assert last.outcome.exit_code == code
+        assert last.outcome.message == "worker ada, preparing: no such file: x.csv"
+        # What there is can be read: a result without a final state.
+        assert list(last.files) == ["report.html", "result.json"]
 
-    serving(tmp_path, scenario)
-
-
-def test_an_operator_of_another_protocol_is_refused(tmp_path):
-    async def scenario(house):
-        request = pb.SubmitRequest(experiment_json=EXPERIMENT.model_dump_json(), protocol=PROTOCOL + 1)
-        async with refused(Status.FAILED_PRECONDITION, f"speaks protocol {PROTOCOL + 1}", "install the same federa"):
-            await house.operation.Submit(request)
-        assert house.coordinator.campaigns == {}
-
-    serving(tmp_path, scenario)
-
-
-async def submit(house):
-    request = pb.SubmitRequest(experiment_json=EXPERIMENT.model_dump_json(), protocol=PROTOCOL)
-    return (await house.operation.Submit(request)).experiment_id
-
-
-def test_a_watcher_sees_a_cancelled_experiment_end(tmp_path):
-    async def scenario(house):
-        experiment_id = await submit(house)
-        snapshots = []
-        async for snapshot in house.operation.Watch(pb.WatchRequest(experiment_id=experiment_id)):
-            snapshots.append(snapshot)
-            if snapshot.run.stage == "waiting":  # for a device: nobody is here
-                await house.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
-        assert [snapshot.over for snapshot in snapshots] == [False] * (len(snapshots) - 1) + [True]
-        last = snapshots[-1]
-        assert (last.outcome.exit_code, last.outcome.message) == (130, "ended early by the user")
-        assert "0 of 1 devices" in snapshots[-2].run.note or last.run.stage == "stopped"
-        assert "result.json" in last.files
-        # Watching what is over ends at once.
-        again = [snapshot async for snapshot in house.operation.Watch(pb.WatchRequest(experiment_id=experiment_id))]
-        assert again == [last]
-
-    serving(tmp_path, scenario)
-
-
-def test_an_experiment_that_is_cancelled_in_the_queue_never_begins(tmp_path):
-    async def scenario(house):
-        first, second = await submit(house), await submit(house)
-        await house.operation.Cancel(pb.CancelRequest(experiment_id=second))
-        request = pb.WatchRequest(experiment_id=second)
-        (last,) = [snapshot async for snapshot in house.operation.Watch(request)]
-        assert (last.over, last.outcome.exit_code, list(last.files)) == (True, 130, [])
-        await house.operation.Cancel(pb.CancelRequest(experiment_id=first))
-        # The queue goes on past it.
-        third = await submit(house)
-        async for snapshot in house.operation.Watch(pb.WatchRequest(experiment_id=third)):
-            if snapshot.run.stage == "waiting":
-                break
-        assert not (house.coordinator.path / second).exists()
-
-    serving(tmp_path, scenario)
-
-
-@pytest.mark.parametrize("call", ["Watch", "Cancel", "Fetch"])
-def test_an_unknown_experiment_is_not_found(tmp_path, call):
-    async def scenario(house):
-        async with refused(Status.NOT_FOUND, "no experiment 'x' here"):
-            if call == "Cancel":
-                await house.operation.Cancel(pb.CancelRequest(experiment_id="x"))
-            elif call == "Watch":
-                await house.operation.Watch(pb.WatchRequest(experiment_id="x")).read()
-            else:
-                await house.fetch("result.json", "x")
-
-    serving(tmp_path, scenario)
-
-
-def test_only_files_of_the_result_can_be_fetched(tmp_path):
-    (tmp_path / "secret").write_text("secret")
-
-    async def scenario(house):
-        experiment_id = await submit(house)
-        async with refused(Status.NOT_FOUND, "result.json"):  # not before it is over
-            await house.fetch("result.json", experiment_id)
-        async for snapshot in house.operation.Watch(pb.WatchRequest(experiment_id=experiment_id)):
-            if snapshot.run.stage == "waiting":
-                await house.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
-        assert (await house.fetch("result.json", experiment_id)).startswith(b"{")
-        folder = house.coordinator.path / experiment_id
-        bad = ("../secret", str(tmp_path / "secret"), "/etc/passwd", "./result.json", "ledger.sqlite", "", ".", "spool")
-        assert (folder / "../secret").exists() and (folder / "ledger.sqlite").exists()
-        for path in bad:
-            async with refused(Status.NOT_FOUND, repr(path)):
-                await house.fetch(path, experiment_id)
-
-    serving(tmp_path, scenario)
+    serving(tmp_path, scenario, experiment=experiment())
 
 
 # ---------------------------------------------------------------- listening
@@ -604,13 +421,3 @@ def test_the_port_that_was_taken_is_told(tmp_path):
         assert int(port) > 0
 
     serving(tmp_path, scenario)
-
-
-def test_a_state_on_disk_is_the_state_on_the_wire(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
-        path = Path(house.coordinator.run().folder.state(digest_of(worker.state)))
-        assert path.read_bytes() == worker.state
-        assert shapes_of(path) == {f"layer.{index:03}": (16,) for index in range(4)}
-
-    serving(tmp_path, scenario, experiment=EXPERIMENT)

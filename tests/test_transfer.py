@@ -103,10 +103,12 @@ class FakeCoordinator:
 
     def Download(self, request):
         self.requests.append(request.offset)
-        return FakeDownload(self.streams.pop(0))
+        self.call = FakeDownload(self.streams.pop(0))
+        return self.call
 
     def Upload(self):
-        return FakeUpload(self)
+        self.call = FakeUpload(self)
+        return self.call
 
 
 class FakeDownload:
@@ -114,6 +116,7 @@ class FakeDownload:
 
     def __init__(self, chunks):
         self._chunks = chunks
+        self.cancels = 0
 
     async def __aiter__(self):
         for chunk in self._chunks:
@@ -122,7 +125,7 @@ class FakeDownload:
             yield chunk
 
     def cancel(self):
-        return False
+        self.cancels += 1
 
 
 class FakeUpload:
@@ -132,6 +135,7 @@ class FakeUpload:
         self._coordinator = coordinator
         self._coordinator.received = []
         self._done = asyncio.Event()
+        self.cancels = 0
 
     async def write(self, chunk):
         self._coordinator.received.append(chunk)
@@ -144,7 +148,7 @@ class FakeUpload:
         self._done.set()
 
     def cancel(self):
-        return False
+        self.cancels += 1
 
     def __await__(self):
         return self._answer().__await__()
@@ -288,3 +292,52 @@ def test_transfers_are_paced_by_what_goes_over_the_wire(clock, monkeypatch):
         before = clock.now
         run()
         assert clock.now - before == pytest.approx(sum(chunk.ByteSize() for chunk in chunks) * 8 / 8e6)
+
+
+class SlowLink(Link):
+    """Takes half a second for whatever it carries."""
+
+    def __init__(self):
+        super().__init__(None)
+
+    async def carry(self, size):
+        await asyncio.sleep(0.5)
+
+
+@pytest.mark.parametrize("kind", ["download", "upload"])
+def test_an_emulated_link_is_not_taken_for_one_that_stalls(kind):
+    coordinator = FakeCoordinator(split(BLOB))
+    if kind == "download":
+        attempt = Download(coordinator, DownloadRequest(sha256=DIGEST), SlowLink()).attempt
+    else:
+        attempt = Upload(coordinator, BLOB, UpdateHeader(), SlowLink()).attempt
+
+    async def scenario():
+        await attempt(0.2)
+
+    asyncio.run(scenario())
+    # Once, when it was over.
+    assert coordinator.call.cancels == 1
+
+
+def test_an_update_that_is_not_acknowledged_at_once_is_waited_for(monkeypatch):
+    # Its check and the disk take their time, and no byte moves.
+    monkeypatch.setattr(transfer, "ANSWER_S", 5.0)
+    coordinator = FakeCoordinator()
+
+    async def scenario():
+        sending = asyncio.ensure_future(Upload(coordinator, BLOB, UpdateHeader(), Link(None)).attempt(0.1))
+        while not hasattr(coordinator, "call") or not coordinator.call._done.is_set():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.4)
+        assert coordinator.call.cancels == 0
+        await sending
+
+    monkeypatch.setattr(FakeUpload, "_answer", slow_answer)
+    asyncio.run(scenario())
+
+
+async def slow_answer(call):
+    await call._done.wait()
+    await asyncio.sleep(0.5)
+    return UploadReply()
