@@ -178,7 +178,7 @@ class Assignment:
         client = order.clients[0]
         seconds = {"download": 0.0, "load": 0.0}
 
-        async def fetch(sha256: bytes, take: Callable[[bytes], Tensors]) -> Tensors:
+        async def fetch(sha256: bytes, take: Callable[[memoryview], Tensors]) -> Tensors:
             request = pb.DownloadRequest(run_id=self.run_id, sha256=sha256, worker=self._worker, key=self._key)
             began = time.monotonic()
             self._reports.activity(order.round, client, "download")
@@ -205,7 +205,7 @@ class Assignment:
             for phase, spent_s in seconds.items():
                 self._reports.phase(order.round, client, phase, spent_s)
 
-    def _install(self, blob: bytes) -> Tensors:
+    def _install(self, blob: memoryview) -> Tensors:
         start = decode(blob)
         try:
             self._engine.install(start)

@@ -93,9 +93,9 @@ class Download:
         self._link = link
         self._start_over()
 
-    async def attempt(self, stall_s: float = STALL_S) -> bytes:
-        """The state's blob. Raises grpc.aio.AioRpcError, Stalled and Spoiled, after which another attempt may succeed,
-        or StreamError for a whole stream of bytes that are not the ones asked for."""
+    async def attempt(self, stall_s: float = STALL_S) -> memoryview:
+        """The state's blob, which can be written to. Raises grpc.aio.AioRpcError, Stalled and Spoiled, after which
+        another attempt may succeed, or StreamError for a whole stream of bytes that are not the ones asked for."""
         self._assembler.again()
         self._request.offset = self._assembler.received
         try:
@@ -119,11 +119,10 @@ class Download:
                 self._start_over()
                 raise Spoiled(f"a download that was continued: {error.details()}") from None
             raise
-        return self._buffer.getvalue()
+        return self._buffer.getbuffer()
 
     def _start_over(self) -> None:
-        # Grows as bytes come, not to the size that is announced. At the end it hands its bytes over: it has no copy of
-        # them then, as a bytearray would have beside the bytes that are made of it.
+        # Grows as bytes come, not to the size that is announced.
         self._buffer = io.BytesIO()
         self._assembler = Assembler(self._buffer.write, size_limit=STATE_LIMIT_BYTES)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from federa.rounding import BLOCK, blocks_of, difference_of, rounded
 from federa.seeds import derive_seed
 from federa.state import SCALE_SUFFIX, Shapes, Tensors, check_names, check_shapes, pack
 
+Blob = bytes | bytearray | memoryview
 WIRES: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
 SLICE = 1 << 18
 """Values that are worked on at a time: whole blocks, and little enough to stay in a core's cache."""
@@ -86,7 +87,7 @@ class Encoded:
     shapes: dict[str, tuple[int, ...]]
     """Of the decoded tensors, in the order of their names."""
 
-    def __init__(self, source: Path | bytes) -> None:
+    def __init__(self, source: Path | Blob) -> None:
         """Read the header. Raises BadInput for anything but a well-formed blob."""
         self._source = source
         with self._open() as file:
@@ -148,7 +149,16 @@ class Encoded:
                 return stored
 
     def _open(self) -> BinaryIO:
-        return io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source.open("rb", buffering=0)
+        if isinstance(self._source, Path):
+            return self._source.open("rb", buffering=0)
+        return cast(BinaryIO, _Memory(self._source))
+
+    def view(self, name: str) -> NDArray[np.float32]:
+        """One fp32 tensor of a blob that is in memory, without a copy: it can be written to where the blob can."""
+        entry = self._entries[name]
+        assert self.wire == "fp32" and not isinstance(self._source, Path)
+        flat = np.frombuffer(self._source, dtype="<f4", count=entry.values, offset=entry.begin)
+        return flat.reshape(entry.shape)
 
     def _check_metadata(self, metadata: dict[str, str]) -> None:
         expected = {"wire", "reference"} | ({"block"} if self.wire == "int8" else set())
@@ -171,14 +181,14 @@ class Encoded:
             raise BadInput("there are scales of tensors that are missing")
 
 
-def decode(blob: bytes, reference: Tensors | None = None) -> dict[str, NDArray[np.float32]]:
-    """The absolute tensors of a blob. fp32 needs no reference and looks at none.
+def decode(blob: Blob, reference: Tensors | None = None) -> dict[str, NDArray[np.float32]]:
+    """The absolute tensors of a blob. fp32 needs no reference and looks at none; its tensors are views of the blob.
 
     Raises BadInput for a damaged blob, and for a reference that is needed and missing or has other tensors.
     """
     encoded = Encoded(blob)
     if encoded.wire == "fp32":
-        return {name: encoded.values(name) for name in encoded.shapes}
+        return {name: encoded.view(name) for name in encoded.shapes}
     if reference is None:
         raise BadInput(f"{encoded.wire} needs the reference that the differences are taken from")
     check_shapes(encoded.shapes, {name: value.shape for name, value in reference.items()})
@@ -227,6 +237,33 @@ def slices(values: int) -> Iterator[tuple[int, int]]:
     """[begin, end) of each slice of a tensor of so many values."""
     for begin in range(0, values, SLICE):
         yield begin, min(begin + SLICE, values)
+
+
+class _Memory(io.RawIOBase):
+    """A blob as a file. io.BytesIO would copy one that is no bytes."""
+
+    def __init__(self, blob: Blob) -> None:
+        self._view = memoryview(blob).cast("B")
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, len(self._view))[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, room: Any) -> int:
+        piece = self._view[self._at : self._at + len(room)]
+        room[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
 
 
 def _read(file: BinaryIO, entry: Entry, begin: int, end: int) -> NDArray:

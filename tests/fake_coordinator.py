@@ -47,9 +47,11 @@ class FakeCoordinator(FederationServicer):
         self.refuse_downloads = []
         self.break_downloads = []
         self.break_uploads = []
-        self.hang = asyncio.Event()
-        """Cleared by a test that wants transfers to stand still after their header."""
-        self.hang.set()
+        self.downloads_go_on = asyncio.Event()
+        self.uploads_go_on = asyncio.Event()
+        """Both cleared by a test that wants such transfers to stand still after their header."""
+        self.downloads_go_on.set()
+        self.uploads_go_on.set()
         self.answers_heartbeats = True
 
     async def Control(self, requests, context):
@@ -93,7 +95,7 @@ class FakeCoordinator(FederationServicer):
         most = self.break_downloads.pop(0) if self.break_downloads else None
         blob = self.states[request.sha256]
         yield header_chunk(len(blob), request.sha256)
-        await self.hang.wait()
+        await self.downloads_go_on.wait()
         for number, chunk in enumerate(data_chunks(blob, request.offset)):
             if number == most:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the link breaks")
@@ -112,7 +114,7 @@ class FakeCoordinator(FederationServicer):
         assembler.restore(bytes(partial))
         self.offsets.append(len(partial))
         await context.send_initial_metadata(((ADMITTED, str(len(partial))),))
-        await self.hang.wait()
+        await self.uploads_go_on.wait()
         number = 0
         async for chunk in chunks:
             if number == most:

@@ -143,7 +143,7 @@ def test_while_the_run_is_being_prepared_calls_are_to_come_later(tmp_path):
 
     class Slow(NoopLearner):
         def prepare(self, recorded=None):
-            prepared.wait(10)
+            prepared.wait(5)
             return super().prepare(recorded)
 
     async def first(house):

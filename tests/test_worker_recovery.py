@@ -159,13 +159,13 @@ def test_a_transfer_on_which_nothing_moves_is_given_up_and_tried_again(monkeypat
     monkeypatch.setattr(retries, "STALL_S", 0.3)
 
     async def script(hear, say, number, fake):
-        fake.hang.clear()
+        fake.downloads_go_on.clear()
         say(prepare=prepare_order(clients=(0,)))
         await hear("prepared")
         say(train=train_order(clients=(0,)))
         while len(fake.downloads) < 2:
             await asyncio.sleep(0.01)
-        fake.hang.set()
+        fake.downloads_go_on.set()
         while not fake.updates:
             await hear("phase_time")
 
@@ -377,6 +377,9 @@ def test_a_training_under_way_goes_on_over_a_reconnect_and_is_delivered_once():
         began = time.monotonic()
         await hear("prepared")
         heard.append(time.monotonic() - began)
+        if number == 1:
+            await hear("heartbeat")  # answered: that Prepared is not sent again by itself
+            await hear("heartbeat")
         say(train=train_order(clients=(0,)))
         if number == 1:
             while (await hear("activity")).phase != "train":
@@ -385,7 +388,7 @@ def test_a_training_under_way_goes_on_over_a_reconnect_and_is_delivered_once():
         while not fake.updates:
             assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
 
-    fake = work(script, engine=engine)
+    fake = work(script, engine=engine, give_up_after_s=4.0)
     assert fake.streams == 2
     assert engine.trained == updates_of(fake) == [(1, 0)]
     # The second one did not wait for the training's end to hear that the run is prepared.
@@ -413,6 +416,26 @@ def test_reports_survive_a_reconnect():
     assert phases == ["idle", "download", "load", "load", "train", "upload"]
 
 
+def test_reports_that_arrived_are_not_sent_again():
+    rounds = []
+
+    async def script(hear, say, number, fake):
+        say(prepare=prepare_order(clients=(0,)))
+        await hear("prepared")
+        say(train=train_order(round_=number, clients=(0,)))
+        while not rounds or rounds[-1] != (number, "upload"):
+            report = await hear("phase_time")
+            rounds.append((report.round, report.phase))
+        if number == 1:
+            await hear("heartbeat")
+            await hear("heartbeat")
+            raise ConnectionError("the coordinator's stream breaks")
+
+    work(script, give_up_after_s=4.0)
+    assert len(rounds) == len(set(rounds)) + 1  # the first round has two loads
+    assert [report for report in rounds if report[0] == 1][-1] == (1, "upload")
+
+
 def test_a_prepare_of_other_content_is_prepared_anew():
     engine = NoopEngine()
 
@@ -424,6 +447,24 @@ def test_a_prepare_of_other_content_is_prepared_anew():
 
     work(script, engine=engine)
     assert engine.calls == ["prepare", "release", "prepare"]
+
+
+def test_a_run_that_was_released_is_prepared_anew():
+    engine = NoopEngine(train_s=2.0)
+
+    async def script(hear, say, number, fake):
+        say(prepare=prepare_order())
+        await hear("prepared")
+        say(train=train_order())
+        while (await hear("activity")).phase != "train":
+            pass
+        say(release=pb.Release(run_id="r1"))
+        say(prepare=prepare_order())
+        await hear("released")
+        await hear("prepared")
+
+    work(script, engine=engine)
+    assert engine.calls == ["prepare", "install", "train", "release", "prepare"]
 
 
 def test_a_name_taken_while_away_is_tried_for_until_the_worker_gives_up(caplog):
@@ -504,18 +545,16 @@ def test_a_training_ends_at_its_next_step_when_its_client_is_abandoned(caplog):
 
 def test_an_upload_is_cancelled_when_its_client_is_abandoned(caplog):
     async def script(hear, say, number, fake):
+        fake.uploads_go_on.clear()
         say(prepare=prepare_order())
         await hear("prepared")
         say(train=train_order(clients=(0, 1)))
-        while (await hear("activity")).phase != "train":
-            pass
-        fake.hang.clear()
         while not fake.uploads:
             await asyncio.sleep(0.01)
         say(abandon=abandon_order([0]))
         while len(fake.uploads) < 2:
             await asyncio.sleep(0.01)
-        fake.hang.set()
+        fake.uploads_go_on.set()
         while not fake.updates:
             assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
 
@@ -530,7 +569,7 @@ def test_a_download_is_cancelled_when_all_its_clients_are_abandoned(all_of_them)
     engine = NoopEngine()
 
     async def script(hear, say, number, fake):
-        fake.hang.clear()
+        fake.downloads_go_on.clear()
         say(prepare=prepare_order())
         await hear("prepared")
         say(train=train_order(clients=(0, 1)))
@@ -541,7 +580,7 @@ def test_a_download_is_cancelled_when_all_its_clients_are_abandoned(all_of_them)
             say(train=train_order(round_=2, clients=(0,)))
             while len(fake.downloads) < 2:
                 await asyncio.sleep(0.01)
-        fake.hang.set()
+        fake.downloads_go_on.set()
         while not fake.updates:
             await hear("phase_time")
 
@@ -610,12 +649,10 @@ def test_an_abandoned_client_that_fails_is_nobodys_trouble():
 
 def test_a_release_cancels_an_upload():
     async def script(hear, say, number, fake):
+        fake.uploads_go_on.clear()
         say(prepare=prepare_order(clients=(0,)))
         await hear("prepared")
         say(train=train_order(clients=(0,)))
-        while (await hear("activity")).phase != "train":
-            pass
-        fake.hang.clear()
         while not fake.uploads:
             await asyncio.sleep(0.01)
         say(release=pb.Release(run_id="r1"))
