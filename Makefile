@@ -3,6 +3,8 @@
 #   make test  [ARGS="-k wire"]     all tests; the last line is pytest's. make ends with 2 where pytest doesn't with 0
 #   make lint                       ruff, mypy, import-linter
 #   make test-floor                 the fast tests with the oldest versions supported, on Python 3.10
+#   make soak [KILLS=200]           processes killed at random moments, run after run; each must end with the same state
+#   make fuzz [MINUTES=10]          all that reads wire and ledger, by coverage-guided fuzzing; installs atheris
 #   make protos                     the gRPC stubs anew
 #   make clean
 #
@@ -11,6 +13,8 @@
 PYTHON ?= python3
 PYTHON310 ?= python3.10
 ARGS ?=
+KILLS ?= 200
+MINUTES ?= 10
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -23,7 +27,7 @@ PIP := python -m pip --disable-pip-version-check --no-input
 # The oldest supported: what a newer one generates would refuse an older protobuf at run time.
 GRPC_TOOLS := grpcio-tools==1.62.3
 
-.PHONY: help bench test lint test-floor protos clean
+.PHONY: help bench test lint test-floor soak fuzz protos clean
 
 help:
 	@sed -n '/^# Usage/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -43,12 +47,20 @@ lint: $(VENV)/.ready
 test-floor: $(FLOOR)/.ready
 	$(FLOOR)/bin/python -m pytest -m "not slow" $(ARGS)
 
+soak: $(VENV)/.ready
+	SOAK_KILLS=$(KILLS) $(VENV)/bin/python -m pytest -s --timeout 36000 tests/test_kills.py -k test_soak
+
+fuzz: $(VENV)/.ready
+	@$(VENV)/bin/python -c 'import atheris' 2>/dev/null || (set -x; $(VENV)/bin/$(PIP) install --quiet atheris==3.0.0)
+	@mkdir -p .fuzz
+	PYTHONPATH=. $(VENV)/bin/python tests/fuzz.py -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -max_len=8192 .fuzz
+
 protos: $(VENV)/.ready
 	@test -d $(VENV)/protoc || { echo "make protos: needs Python 3.10 to 3.12, $(GRPC_TOOLS) has no wheel for this one"; exit 1; }
 	PYTHONPATH=$(VENV)/protoc $(VENV)/bin/python -m protos.generate
 
 clean:
-	rm -rf $(VENV) $(FLOOR) build dist federa.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) build dist federa.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
 	find federa protos coordinator edge benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # .ready is written last and taken away first: a set-up that was interrupted starts over from an empty directory, one

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -17,6 +20,9 @@ EXPERIMENT = {
     "target": {"value": 1.0},
 }
 ENV = {"NOOP_ACCURACY": "0", "NOOP_TENSORS": "4", "NOOP_TENSOR_VALUES": "200000"}
+
+SOAK_KILLS = int(os.environ.get("SOAK_KILLS", "0"))
+"""Set by `make soak`."""
 
 # At which call a step is struck, so that it is in the middle of the run: three rounds of four updates, of five chunks.
 _CALLS = {
@@ -86,14 +92,37 @@ def test_a_worker_killed_before_and_after_a_step(tmp_path: Path, undisturbed: by
 
 
 def test_coordinator_and_workers_killed_at_random_moments(tmp_path: Path, undisturbed: bytes) -> None:
-    # Slowed down, so that there are moments to strike in. `make soak` does the same for longer.
     draw = random.Random(7)
+    # Slowed down, so that there are moments to strike in.
     with Survivors(tmp_path, EXPERIMENT, {**ENV, "NOOP_TRAIN_S": "0.4", "NOOP_EVALUATE_S": "0.3"}) as federation:
         for _ in range(8):
-            time.sleep(draw.uniform(0.3, 1.5))
-            victim = draw.choice(["coordinator", "coordinator", "a", "b"])
-            if federation.processes[victim].popen.poll() is None:
-                federation.kill(victim)
-            federation.revive()
+            _strike(federation, draw)
         assert federation.finish() == 3, federation.words()
         _check(federation, undisturbed)
+
+
+@pytest.mark.skipif(not SOAK_KILLS, reason="make soak")
+def test_soak(tmp_path: Path, undisturbed: bytes) -> None:
+    """Run after run, until so many processes were killed."""
+    seed = random.randrange(1 << 32)
+    draw = random.Random(seed)
+    kills = runs = 0
+    while kills < SOAK_KILLS:
+        env = {**ENV, "NOOP_TRAIN_S": f"{draw.uniform(0, 0.5):.2f}", "NOOP_EVALUATE_S": f"{draw.uniform(0, 0.3):.2f}"}
+        with Survivors(tmp_path / str(runs), EXPERIMENT, env) as federation:
+            while federation.processes["coordinator"].popen.poll() in (None, -signal.SIGKILL) and federation.kills < 25:
+                _strike(federation, draw)
+            assert federation.finish() == 3, f"seed {seed}\n{federation.words()}"
+            _check(federation, undisturbed)
+            kills, runs = kills + federation.kills, runs + 1
+        shutil.rmtree(tmp_path / str(runs - 1))
+        print(f"{kills} kills, {runs} runs, all with the same final state (seed {seed})", flush=True)
+
+
+def _strike(federation: Survivors, draw: random.Random) -> None:
+    """Let it run for a moment, then kill one of its processes, and start that again."""
+    time.sleep(draw.uniform(0.3, 1.5))
+    victim = draw.choice(["coordinator", "coordinator", "a", "b"])
+    if federation.processes[victim].popen.poll() is None:
+        federation.kill(victim)
+    federation.revive()

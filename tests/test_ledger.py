@@ -458,6 +458,30 @@ READERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "read"),
+    [
+        ("run", "value", Ledger.facts),
+        ("device", "facts", Ledger.devices),
+        ("attempt", "clients", lambda ledger: ledger.attempts(1)),
+        ("contribution", "step_ms", Ledger.step_ms),
+    ],
+)
+@pytest.mark.parametrize("value", ["x'7b'", "x'ff'", "''", "5", "'\u2028'"])
+def test_content_that_cannot_be_read_back_is_named_as_damage(ledger, path, table, column, value, read):
+    # SQLite does not see a bit that flips inside a value.
+    later(ledger)
+    ledger.note(state="running")
+    ledger.selected(1, 1, [0], "b")
+    accept(ledger)
+    with sqlite3.connect(path) as other:
+        other.execute(f"UPDATE {table} SET {column} = {value}")
+    try:
+        read(ledger)
+    except LedgerFailure as error:
+        assert str(error).startswith(f"the ledger {path} ") and "\n" not in str(error)
+
+
 @settings(max_examples=200)
 @given(seed=st.integers(0, 2**32), hits=st.integers(1, 12), cut=st.integers(0, 20))
 def test_a_damaged_ledger_is_refused_or_fails_in_one_line_and_in_no_other_way(tmp_path_factory, whole, seed, hits, cut):

@@ -165,6 +165,7 @@ _JSON = st.recursive(
     byte=st.integers(0, 255),
 )
 @example(tree=GOOD, place=None, byte=0)
+@example(tree={**GOOD, "submitted_at": float("inf")}, place=None, byte=0)
 def test_a_damaged_record_is_read_or_refused_and_nothing_else(tree, place, byte):
     text = bytearray(json.dumps(tree).encode())
     if place is not None:
