@@ -67,7 +67,8 @@ class Conductor:
         self._board = board
         self._post = post
         self._began = 0.0
-        self._timed = (0, 0)  # round and attempt that the timer runs for
+        self._announced = ((0, 0), 0.0)  # round and attempt that a worker has heard of, and since when
+        self._timed = (0, 0)  # those that the timer runs for
         self._timer: asyncio.TimerHandle | None = None
         self._pace = Pace(ledger.paces())
         self._last_failure = ""
@@ -207,9 +208,11 @@ class Conductor:
     # ---- deadlines
 
     def _time(self) -> None:
-        """Start the attempt's timer, once, where its deadline is known."""
+        """Start the attempt's timer, once, where its deadline is known: it counts from the first announcement."""
         attempt = (self.rounds.round, self.rounds.attempt)
         wanted = self._config.federation.deadline_s
+        if self._announced[0] != attempt:
+            self._announced = (attempt, time.monotonic())
         if wanted is None or self._timed == attempt:
             return
         deadline_s = self._pace.deadline_s(self._work()) if wanted == "auto" else wanted
@@ -217,7 +220,8 @@ class Conductor:
             return
         self.stop()
         self._timed = attempt
-        self._timer = asyncio.get_running_loop().call_later(deadline_s, self._post, Deadline(*attempt))
+        left_s = max(0.0, self._announced[1] + deadline_s - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._post, Deadline(*attempt))
 
     def _work(self) -> dict[str, int]:
         work: dict[str, int] = defaultdict(int)
@@ -235,7 +239,7 @@ class Conductor:
                 examples = self._crew.examples.get(client, 0)
                 self._pace.took(rounds.hosts[client], round_, examples, self.elapsed_s())
                 self._time()
-            case Failed(round_, client, reason) if rounds.takes(round_, client):
+            case Failed(round_, client, reason) if rounds.takes(round_, client) and client in rounds.awaited:
                 self._set_back("failed", round_, client, reason)
             case Refused(round_, client, reason) if rounds.takes(round_, client):
                 self._set_back("refused", round_, client, reason)

@@ -41,6 +41,7 @@ class Desk:
         self._run = run
         self._sessions = sessions
         self._limits: dict[int, float | None] = {}
+        self._late: set[tuple[int, int]] = set()
 
     def state(self, request: pb.DownloadRequest) -> Path | None:
         """The file of the state that a worker asks for, or None when there is no such state now. Raises Stranger."""
@@ -72,14 +73,7 @@ class Desk:
             self._check_header(conductor, update)
             reply = await self._run.intake.take(first, rest, admit, self._expected(conductor, update))
         except Late as error:
-            ledger.setback(
-                "late",
-                round_=update.round,
-                attempt=conductor.rounds.attempt,
-                client=update.client,
-                device=update.worker,
-                reason=str(error),
-            )
+            self._note_late(conductor, update, str(error))
             raise
         except Refused as error:
             self._run.post(RefusedUpdate(update.round, update.client, str(error)))
@@ -120,6 +114,22 @@ class Desk:
             raise Refused(f"{name} has the loss {update.loss}")
         if not all(0 <= milliseconds < math.inf for milliseconds in update.step_ms):
             raise Refused(f"{name} has a step time that no clock says")
+
+    def _note_late(self, conductor: Conductor, update: pb.UpdateHeader, reason: str) -> None:
+        """Record it, once for each round and client: what else comes is an echo, or no update of ours."""
+        rounds = conductor.rounds
+        late = (update.round, update.client)
+        hosted = rounds.hosts.get(update.client) == update.worker
+        if hosted and 1 <= update.round <= rounds.round and late not in self._late:
+            self._late.add(late)
+            self._run.ledger.setback(
+                "late",
+                round_=update.round,
+                attempt=rounds.attempt,
+                client=update.client,
+                device=update.worker,
+                reason=reason,
+            )
 
     def _where(self, conductor: Conductor) -> str:
         if self._run.over:

@@ -91,7 +91,9 @@ class Rounds:
     def takes(self, round_: int, client: int) -> bool:
         """Whether an update of that round and client is of use now. One of a client that was given up for this round
         is, as long as the round is open."""
-        return round_ == self.round and client in self._open.selected and not self._open.closing and not self._over
+        if round_ != self.round or self._open.closing or self._over:
+            return False
+        return client in self._open.selected and self._refusals.get(client, 0) < REFUSALS_UNTIL_ASIDE
 
     def recover(self, past: Past) -> list[Decision]:
         """Take over from an earlier process. Call it first, if at all; of the workers nobody is here yet."""
