@@ -21,8 +21,9 @@ from protos.streams import Assembler, StreamError
 
 HEADER_SLACK_BYTES = 1 << 16
 """An update has the state's tensors, but its safetensors header may be laid out otherwise."""
-IDLE_LIMIT_S = 120.0
-"""An upload that brings nothing for so long is ended; what came of it stays, and the worker may go on."""
+IDLE_LIMIT_S = 1200.0
+"""An upload that brings nothing for so long is ended; what came of it stays, and the worker may go on. Longer than any
+worker waits for a chunk to get through: of a dead connection keepalive tells sooner."""
 
 T = TypeVar("T")
 Admit = Callable[[int], Awaitable[None]]

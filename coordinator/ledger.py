@@ -62,7 +62,9 @@ CREATE TABLE transfer (
 );
 CREATE INDEX transfer_round ON transfer (round, direction, wire_bytes);
 CREATE TABLE phase (
-  round INTEGER NOT NULL, device TEXT NOT NULL, client INTEGER, phase TEXT NOT NULL, seconds REAL NOT NULL
+  round INTEGER NOT NULL, device TEXT NOT NULL, client INTEGER, phase TEXT NOT NULL, seconds REAL NOT NULL,
+  -- A worker reports again what a broken stream may have taken along.
+  UNIQUE (round, device, client, phase, seconds)
 );
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
@@ -196,7 +198,7 @@ class Ledger:
         self._later.append(self._transfer(round_, device, "up", client, wire_bytes, 0))
 
     def phase(self, *, round_: int, device: str, client: int | None, phase: str, seconds: float) -> None:
-        self._later.append(("INSERT INTO phase VALUES (?, ?, ?, ?, ?)", (round_, device, client, phase, seconds)))
+        self._later.append(("INSERT OR IGNORE INTO phase VALUES (?, ?, ?, ?, ?)", (round_, device, client, phase, seconds)))
 
     def flush(self) -> None:
         """Write what waits."""

@@ -23,7 +23,7 @@ from federa.config import Experiment, parse_json
 from federa.errors import BadInput, FederaError
 from federa.versions import versions
 from protos import federation_pb2 as pb
-from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, server_options, valid_name
+from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, server_options, valid_key, valid_name
 from protos.federation_pb2_grpc import (
     FederationServicer,
     OperationServicer,
@@ -186,7 +186,7 @@ class FederationService(FederationServicer):
                 "the first message must be a hello with a name of 1 to 100 printable characters",
             )
         hello = first.hello
-        if not re.fullmatch("[0-9a-f]{32}", hello.key):
+        if not valid_key(hello.key):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a hello must carry the worker's key, 32 hex digits")
         if hello.protocol != PROTOCOL:
             ours = versions()["federa"]
@@ -289,8 +289,11 @@ class FederationService(FederationServicer):
         self._silent += 1
         try:
             return await asyncio.wait_for(messages.__anext__(), HELLO_WAIT_S)
-        except (asyncio.TimeoutError, StopAsyncIteration):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, wants)
+        except asyncio.TimeoutError:
+            # Not a refusal: an honest worker's link may have been cut just here, and it tries again.
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"{wants}; nothing came for {HELLO_WAIT_S:g} s")
+        except StopAsyncIteration:
+            await context.abort(grpc.StatusCode.ABORTED, f"{wants}; nothing came")
         finally:
             self._silent -= 1
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 # Before anything reads it: no test goes to the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Nor does a worker of a test leave its key in the user's home.
+_STATE_HOME = tempfile.TemporaryDirectory(prefix="federa-state-")
+os.environ["XDG_STATE_HOME"] = _STATE_HOME.name
 
 import pytest
 import torch

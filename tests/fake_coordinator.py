@@ -122,6 +122,9 @@ class FakeCoordinator(FederationServicer):
             self.bytes_up += len(chunk.data)
             assembler.feed(chunk)
             number += 1
+        if len(partial) < header.size:
+            # A link that breaks ends the chunks just as a client does.
+            await context.abort(grpc.StatusCode.ABORTED, "it broke off")
         if hashlib.sha256(partial).digest() != header.sha256:
             del self.partials[header.sha256]
             await context.abort(grpc.StatusCode.DATA_LOSS, "what was here was not its beginning")

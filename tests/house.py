@@ -7,9 +7,10 @@ import contextlib
 import hashlib
 
 import grpc
+import numpy as np
 import pytest
 
-from benchmarks.noop import NoopLearner, trained_state
+from benchmarks.noop import NoopLearner, equal_shapes, start_state, trained_state
 from coordinator.server import Coordinator
 from edge.transfer import Link, Upload
 from federa.config import Experiment, Federation, Target
@@ -27,6 +28,18 @@ def experiment(target=0.9, wire="fp32", seed=0, **federation):
     """One device that hosts three clients, all of which train in the only round."""
     federation = {"devices": 1, "clients": 3, "clients_per_round": 3, "rounds": 1, **federation}
     return Experiment(federation=Federation(**federation), target=Target(value=target), wire=wire, seed=seed)
+
+
+def averaged(rounds, clients, tensors=4, values=16):
+    """The state that so many rounds of these clients end with: FedAvg, written down once more, in ten lines."""
+    state = start_state(equal_shapes(tensors, values))
+    for round_ in range(1, rounds + 1):
+        trained = {client: trained_state(state, round_, client) for client in clients}
+        examples = {client: client + 1 for client in clients}
+        for name in state:
+            total = sum(trained[client][name].astype(np.float64) * examples[client] for client in clients)
+            state[name] = (total / sum(examples.values())).astype(np.float32)
+    return pack(state)
 
 
 def key_of(name):

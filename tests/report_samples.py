@@ -68,6 +68,10 @@ def make_run(
         "bytes_up": cost * rounds,
         "curve": curve,
         "devices": devices,
+        "downtime_s": 0.0,
+        "restarts": 0,
+        "wire": "fp32",
+        "setbacks": [],
         "config": {"name": "synthetic", "seed": seed, "methods": [method], "data": {"alpha": 0.5, "labels": None}},
     }
 
@@ -90,6 +94,10 @@ def hostile_result() -> dict[str, Any]:
             "failure": HOSTILE,
             "state": "failed",
             "config": {"name": HOSTILE},
+            "wire": HOSTILE,
+            "restarts": HOSTILE,
+            "downtime_s": HOSTILE,
+            "setbacks": [{"round": 1, "client": 0, "device": HOSTILE, "kind": HOSTILE, "reason": HOSTILE, HOSTILE: 1}],
         }
         for device in run["devices"]:
             device |= {"name": HOSTILE, "board": HOSTILE, "power_source": HOSTILE, "scope": HOSTILE}

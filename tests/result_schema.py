@@ -5,6 +5,11 @@ RUN_KEYS = {
     "rounds_to_target", "bytes_to_target", "joules_to_target", "best", "test", "trainable_parameters", "state_bytes",
     "bytes_down", "bytes_up", "curve", "devices", "config",
 }  # fmt: skip
+ADDED_RUN_KEYS = {
+    "run_id", "state", "failure", "setup_s", "start_s", "evaluation_s", "downtime_s", "restarts", "wire", "setbacks",
+    "control_bytes", "shard_sizes",
+}  # fmt: skip
+"""Beside the fixed ones."""
 POINT_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j"}
 DEVICE_KEYS = {
     "name", "board", "power_source", "scope", "idle_w", "peak_w", "energy_j", "coverage", "largest_gap_s", "seconds",

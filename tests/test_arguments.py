@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arguments import experiment_from, parser
+from benchmarks.bench import main
 from federa.config import Experiment, parse_experiment
 from federa.errors import BadInput
 from federa.methods import METHODS
@@ -147,6 +148,12 @@ def test_fewer_clients_than_the_default_a_round_all_take_part() -> None:
         ("training.max_grad_norm=null", "training.max_grad_norm", None),
         ("training.weight_decay=1.0e-2", "training.weight_decay", 0.01),
         ("name=x", "name", "x"),
+        ("wire=int8", "wire", "int8"),
+        ("federation.deadline_s=auto", "federation.deadline_s", "auto"),
+        ("federation.deadline_s=2.5", "federation.deadline_s", 2.5),
+        ("federation.quorum=3", "federation.quorum", 3),
+        ("federation.min_devices=1", "federation.min_devices", 1),
+        ("federation.norm_limit=null", "federation.norm_limit", None),
     ],
 )
 def test_set_reaches_any_field_with_its_type(setting: str, path: str, value: object) -> None:
@@ -170,6 +177,9 @@ def test_set_may_be_repeated_and_the_last_one_counts() -> None:
         ("adapter.rank=5", "adapter.rank is not a known field"),
         ("adapter.r.x=5", "adapter.r"),
         ("adapter=5", "adapter: "),
+        ("wire=fp8", "wire: "),
+        ("federation.deadline_s=0", "federation.deadline_s: must be a number of seconds above 0, auto or null"),
+        ("federation.quorum=6", "federation: quorum must be at most clients_per_round (5)"),
         (".=5", ""),
         ("adapter.r=x", "adapter.r: "),
         ("adapter.r=true", "adapter.r: "),
@@ -239,3 +249,11 @@ def test_the_recorded_experiment_is_the_default_one_with_three_methods():
     recorded = Path(__file__).resolve().parent.parent / "benchmarks" / "experiments" / "bbc_news.yaml"
     experiment = experiment_from(parser().parse_args(["--method", "ft,lora,federa"]))
     assert recorded.read_text() == experiment.to_yaml()
+
+
+def test_what_print_config_prints_is_the_recorded_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = Path(__file__).resolve().parent.parent / "benchmarks" / "experiments" / "bbc_news.yaml"
+    assert main(["--method", "ft,lora,federa", "--print-config"]) == 0
+    assert capsys.readouterr().out.strip() == recorded.read_text().strip()
+    assert main(["--experiment", str(recorded), "--print-config"]) == 0
+    assert capsys.readouterr().out.strip() == recorded.read_text().strip()

@@ -23,6 +23,7 @@ REFUSED: dict[str, list[object]] = {
     "model": [5, None, True],
     "seed": [-1, 2**63, 1.5, "x", None, NAN, INF, True, False, [1], {}],
     "bandwidth_mbps": [0, -1, NAN, INF, -INF, "fast", True, [20]],
+    "wire": ["fp8", "fp64", "FP32", "", None, 8, True, ["fp32"]],
     "methods": [[], "federa", 5, None, {"name": "ft"}, [{"name": "ft"}, {"name": "ft", "learning_rate": 0.1}]],
     "target": [0.9, None, []],
     "target.metric": ["f1", "", None, 1],
@@ -43,6 +44,12 @@ REFUSED: dict[str, list[object]] = {
     "federation.clients": [0, -1, 1.5, "x", None, NAN, True],
     "federation.clients_per_round": [0, -1, 1.5, "x", None, NAN, True],
     "federation.rounds": [0, -1, 1.5, "x", None, NAN, True],
+    "federation.min_devices": [0, -1, 1.5, "x", NAN, True],
+    "federation.over_select": [-1, 1.5, "x", None, NAN, True],
+    "federation.quorum": [0, -1, 1.5, "x", NAN, True],
+    "federation.deadline_s": [0, -1, NAN, INF, -INF, "x", "soon", "", True, [5], {}],
+    "federation.attempts": [0, -1, 1.5, "x", None, NAN, True],
+    "federation.norm_limit": [1, 0, -1, NAN, INF, "x", True],
     "adapter": [5, None],
     "adapter.r": [0, -1, 1.5, "x", None, NAN, True],
     "adapter.alpha": [0, -1, NAN, INF, "x", None, True],
@@ -136,6 +143,12 @@ def test_what_contradicts_itself_is_refused() -> None:
         "federation: clients must be at least the number of devices (2), not 1"
     )
     assert _refusal({"federation": {"clients": 3}}) == "federation: clients_per_round must be at most clients (3)"
+    for field, words in (
+        ("over_select", "over_select must be at most 5, the clients left"),
+        ("quorum", "quorum must be at most clients_per_round (5)"),
+        ("min_devices", "min_devices must be at most devices (2)"),
+    ):
+        assert _refusal({"federation": {field: 6}}) == f"federation: {words}"
     assert _refusal({"data": {"validation": 0.5, "test": 0.5}}) == "data: validation and test together must be below 1"
     assert _refusal({"methods": [{"name": "ft"}] * 2}) == "methods: must name each method once"
 
@@ -155,6 +168,38 @@ def test_the_values_at_the_edges_are_taken() -> None:
             "adapter": {"r": 1, "dropout": 0, "targets": ["query"]},
             "training": {"max_grad_norm": None, "micro_batch_size": None, "weight_decay": 0},
         }
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("deadline_s", "auto"), ("deadline_s", None), ("deadline_s", 0.5), ("deadline_s", 30), ("quorum", None),
+        ("quorum", 5), ("min_devices", None), ("min_devices", 2), ("over_select", 5), ("norm_limit", None),
+        ("norm_limit", 1.01), ("attempts", 1),
+    ],
+)  # fmt: skip
+def test_the_values_that_end_a_round_are_taken_as_they_are(field: str, value: object) -> None:
+    federation = parse_experiment({"federation": {field: value}}).federation
+    assert getattr(federation, field) == value
+
+
+def test_what_is_not_said_of_a_round_means_everybody() -> None:
+    federation = Experiment().federation
+    assert (federation.devices_to_start, federation.updates_to_close) == (2, 5)
+    less = parse_experiment({"federation": {"min_devices": 1, "quorum": 3}}).federation
+    assert (less.devices_to_start, less.updates_to_close) == (1, 3)
+
+
+@pytest.mark.parametrize("wire", ["fp32", "bf16", "fp16", "int8"])
+def test_every_wire_is_named_in_the_refusal_of_another(wire: str) -> None:
+    assert parse_experiment({"wire": wire}).wire == wire
+    assert repr(wire) in _refusal({"wire": "fp8"})
+
+
+def test_a_bad_deadline_is_told_what_it_may_be() -> None:
+    assert _refusal({"federation": {"deadline_s": "soon"}}) == (
+        "federation.deadline_s: must be a number of seconds above 0, auto or null (got 'soon')"
     )
 
 
@@ -217,12 +262,14 @@ def experiments(draw: st.DrawFn) -> Experiment:
     names = draw(st.permutations(list(METHODS)))[: draw(st.integers(1, len(METHODS)))]
     devices = draw(st.integers(1, 20))
     clients = draw(st.integers(devices, 200))
+    per_round = draw(st.integers(1, clients))
     return Experiment.model_validate(
         {
             "name": draw(_TEXT),
             "model": draw(_TEXT),
             "seed": draw(st.integers(0, 2**63 - 1)),
             "bandwidth_mbps": draw(st.none() | _POSITIVE),
+            "wire": draw(st.sampled_from(["fp32", "bf16", "fp16", "int8"])),
             "methods": [{"name": name, "learning_rate": draw(st.none() | _POSITIVE)} for name in names],
             "target": {"value": draw(_finite(0, 1, exclude_min=True))},
             "data": {
@@ -241,8 +288,14 @@ def experiments(draw: st.DrawFn) -> Experiment:
             "federation": {
                 "devices": devices,
                 "clients": clients,
-                "clients_per_round": draw(st.integers(1, clients)),
+                "clients_per_round": per_round,
                 "rounds": draw(_COUNT),
+                "min_devices": draw(st.none() | st.integers(1, devices)),
+                "over_select": draw(st.integers(0, clients - per_round)),
+                "quorum": draw(st.none() | st.integers(1, per_round)),
+                "deadline_s": draw(st.none() | st.just("auto") | _POSITIVE),
+                "attempts": draw(_COUNT),
+                "norm_limit": draw(st.none() | _finite(1, 1e6, exclude_min=True)),
             },
             "adapter": {
                 "r": draw(_COUNT),

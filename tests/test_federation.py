@@ -1,63 +1,82 @@
-"""Whole federations of real processes with a trainer that does nothing: bytes, order, interruption, memory."""
+"""Whole federations of real processes with a trainer that does nothing: bytes, order, workers that fail or come back."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psutil
+import grpc
 import pytest
 import yaml
-from processes import NOOP, Process, bench, ended, listening, result_of, until
+from house import averaged
+from processes import NOOP, Process, ended, listening, result_of, until
+
+from protos import federation_pb2 as pb
+from protos.federation_pb2_grpc import OperationStub
 
 MEGABYTE = 1 << 20
 
 
-def _experiment(folder: Path, **federation: int) -> Path:
+def _coordinator(folder: Path, env: Mapping[str, str], **federation: object) -> Process:
+    """Of one experiment, to its last round: its evaluations say 0."""
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump({"federation": federation, "target": {"value": 1.0}}))
-    return path
+    out = ["--experiment", str(path), "--out", str(folder / "out"), "--listen", "127.0.0.1:0"]
+    return Process([*NOOP, "coordinator", *out], folder, {"NOOP_ACCURACY": "0", **env})
 
 
-def _coordinator(folder: Path, env: Mapping[str, str], *arguments: str) -> Process:
-    out = ["--out", str(folder / "out")]
-    return Process([*NOOP, "coordinator", "--listen", "127.0.0.1:0", *out, *arguments], folder, env)
+def _worker(folder: Path, address: str, name: str, env: Mapping[str, str] | None = None, keys: str = "keys") -> Process:
+    arguments = ["worker", "--coordinator", address, "--name", name, "--state", str(folder / keys)]
+    return Process([*NOOP, *arguments], folder, env)
 
 
-def _worker(folder: Path, address: str, name: str, env: Mapping[str, str], *arguments: str) -> Process:
-    return Process([*NOOP, "worker", "--coordinator", address, "--name", name, *arguments], folder, env)
-
-
-def _run(
-    folder: Path, env: Mapping[str, str], workers: Sequence[str] = ("a", "b"), **federation: int
-) -> tuple[Process, list[Process]]:
-    """A federation to its end, which is the last round: its evaluations say 0."""
-    env = {"NOOP_ACCURACY": "0", **env}
-    coordinator = _coordinator(folder, env, "--experiment", str(_experiment(folder, **federation)))
+@contextmanager
+def _federation(
+    folder: Path, env: Mapping[str, str], workers: Sequence[str] = ("a", "b"), **federation: object
+) -> Iterator[tuple[Process, str, dict[str, Process]]]:
+    """The coordinator, its address, and the workers by name."""
+    coordinator = _coordinator(folder, env, **federation)
     with ended(coordinator):
         address = listening(coordinator)
-        joined = [_worker(folder, address, name, env) for name in workers]
-        with ended(*joined):
-            assert coordinator.wait() == 3, coordinator.err
-            return coordinator, joined
+        joined = {name: _worker(folder, address, name, env) for name in workers}
+        with ended(*joined.values()):
+            yield coordinator, address, joined
+
+
+def _ledger(folder: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"file:{folder}/out/ledger.sqlite?mode=ro", uri=True)) as ledger:
+        return ledger.execute(query).fetchall()
+
+
+def _final(folder: Path) -> bytes:
+    return (folder / "out" / "final" / "state.safetensors").read_bytes()
+
+
+def _setbacks(folder: Path) -> list[tuple[str, int, str, str]]:
+    (run,) = result_of(folder / "out")["runs"]
+    return [(row["kind"], row["client"], row["device"], row["reason"]) for row in run["setbacks"]]
 
 
 def test_bytes_are_transfers_times_the_state_within_2_percent(tmp_path: Path) -> None:
     # 48 tensors of 25 kB: 1.2 MB.
     env = {"NOOP_TENSORS": "48", "NOOP_TENSOR_VALUES": "6250"}
-    _run(tmp_path, env, devices=2, clients=6, clients_per_round=4, rounds=3)
+    with _federation(tmp_path, env, devices=2, clients=6, clients_per_round=4, rounds=3) as (coordinator, _, _):
+        assert coordinator.wait() == 3, coordinator.err
     (run,) = result_of(tmp_path / "out")["runs"]
     assert run["state_bytes"] > 1.2e6
-    ledger = sqlite3.connect(tmp_path / "out" / "ledger.sqlite")
-    hosts = dict(ledger.execute("SELECT DISTINCT client, device FROM contribution"))
-    rounds = ledger.execute("SELECT clients FROM round").fetchall()
-    downs = sum(len({hosts[client] for client in yaml.safe_load(clients)}) for (clients,) in rounds)
+    hosts = dict(_ledger(tmp_path, "SELECT DISTINCT client, device FROM contribution"))
+    rounds = _ledger(tmp_path, "SELECT clients FROM attempt")
+    downs = sum(len({hosts[client] for client in json.loads(str(clients))}) for (clients,) in rounds)
     # A device that first takes part after round 1 needs the start state too, to form W_res from.
-    first = dict(ledger.execute(
-        "SELECT device, min(round) FROM contribution GROUP BY device"))  # fmt: skip
-    downs += sum(1 for round_ in first.values() if round_ > 1)
+    first = dict(_ledger(tmp_path, "SELECT device, min(round) FROM contribution GROUP BY device"))
+    downs += sum(1 for round_ in first.values() if round_ != 1)
     assert downs * run["state_bytes"] <= run["bytes_down"] <= 1.02 * downs * run["state_bytes"]
     ups = 3 * 4
     assert ups * run["state_bytes"] <= run["bytes_up"] <= 1.02 * ups * run["state_bytes"]
@@ -65,130 +84,140 @@ def test_bytes_are_transfers_times_the_state_within_2_percent(tmp_path: Path) ->
 
 
 def test_the_result_does_not_depend_on_the_order_of_arrival(tmp_path: Path) -> None:
-    states = []
-    for number, slow in enumerate(("a", "b")):
-        folder = tmp_path / str(number)
+    for slow in ("a", "b"):
+        folder = tmp_path / slow
         folder.mkdir()
-        env = {"NOOP_ACCURACY": "0", "NOOP_TENSOR_VALUES": "1000"}
-        experiment = _experiment(folder, devices=2, clients=6, clients_per_round=6, rounds=3)
-        coordinator = _coordinator(folder, env, "--experiment", str(experiment))
+        coordinator = _coordinator(folder, {}, devices=2, clients=6, clients_per_round=6, rounds=3)
         with ended(coordinator):
             address = listening(coordinator)
-            workers = [
-                _worker(folder, address, name, {**env, "NOOP_TRAIN_S": "0.2" if name == slow else "0"})
-                for name in ("a", "b")
-            ]
-            with ended(*workers):
+            env = {name: {"NOOP_TRAIN_S": "0.2" if name == slow else "0"} for name in ("a", "b")}
+            with ended(*(_worker(folder, address, name, env[name]) for name in ("a", "b"))):
                 assert coordinator.wait() == 3, coordinator.err
-        order = sqlite3.connect(folder / "out" / "ledger.sqlite").execute(
-            "SELECT device FROM contribution WHERE round = 1 ORDER BY rowid"
-        )
-        assert next(order)[0] != slow, "the slow worker was to be last"
-        states.append((folder / "out" / "final" / "state.safetensors").read_bytes())
-    assert states[0] == states[1]
+        order = _ledger(folder, "SELECT device FROM contribution WHERE round = 1 ORDER BY rowid")
+        assert order[0][0] != slow, "the slow worker was to be last"
+        assert _final(folder) == averaged(3, range(6))
 
 
-def test_workers_stay_for_the_next_experiment_of_a_coordinator_that_serves(tmp_path: Path) -> None:
-    coordinator = _coordinator(tmp_path, {}, "--serve")
-    with ended(coordinator):
-        address = listening(coordinator)
-        workers = [_worker(tmp_path, address, name, {}) for name in ("a", "b")]
-        with ended(*workers):
-            for number in range(2):
-                process = bench(tmp_path / f"run-{number}", "--coordinator", address)
-                assert process.wait() == 0, process.err
-                assert result_of(tmp_path / f"run-{number}")["runs"][0]["reached"]
-            assert all(worker.popen.poll() is None for worker in workers)
-            # The coordinator goes away: the workers wait, here until they are told to end.
-            coordinator.interrupt()
-            assert coordinator.wait() == 130
-            workers[0].interrupt()
-            assert workers[0].wait() == 130
-            assert "Traceback" not in coordinator.err + workers[0].err
+# ---------------------------------------------------------------- workers that come back
 
 
-def test_a_worker_that_is_killed_and_started_again_takes_part_in_the_same_run(tmp_path: Path) -> None:
-    env = {"NOOP_ACCURACY": "0", "NOOP_TRAIN_S": "0.3"}
-    experiment = _experiment(tmp_path, devices=2, clients=4, clients_per_round=4, rounds=4)
-    coordinator = _coordinator(tmp_path, env, "--experiment", str(experiment))
-    with ended(coordinator):
-        address = listening(coordinator)
-        first, other = (_worker(tmp_path, address, name, env) for name in ("a", "b"))
-        with ended(first, other):
-            until(lambda: list((tmp_path / "out" / "spool").glob("round-00002-*")), "the second round")
-            first.popen.kill()
-            first.popen.wait()
-            until(lambda: "worker a left" in coordinator.err, "the coordinator sees it go")
-            again = _worker(tmp_path, address, "a", env)
-            with ended(again):
-                assert coordinator.wait() == 3, coordinator.err
+def test_a_worker_that_is_killed_takes_its_name_back_at_once(tmp_path: Path) -> None:
+    env = {"NOOP_TRAIN_S": "0.3"}
+    federation = {"devices": 2, "clients": 4, "clients_per_round": 4, "rounds": 3}
+    with _federation(tmp_path, env, **federation) as (coordinator, address, workers):
+        until(lambda: list((tmp_path / "out" / "spool").glob("round-00002-*")), "the second round")
+        workers["a"].popen.kill()
+        with ended(_worker(tmp_path, address, "a", env)) as _:
+            assert coordinator.wait(30) == 3, coordinator.err
     (run,) = result_of(tmp_path / "out")["runs"]
-    assert run["rounds"] == 4 and run["state"] == "finished"
+    assert run["rounds"] == 3 and run["state"] == "finished" and run["setbacks"] == []
+    assert _final(tmp_path) == averaged(3, range(4))
 
 
-def test_a_worker_that_fails_ends_the_run_with_its_words(tmp_path: Path) -> None:
-    env = {"NOOP_TROUBLE": "the cat sat on the GPU"}
-    experiment = _experiment(tmp_path, devices=1, clients=2, clients_per_round=2, rounds=4)
-    coordinator = _coordinator(tmp_path, env, "--experiment", str(experiment))
-    with ended(coordinator), ended(_worker(tmp_path, listening(coordinator), "a", env)):
-        assert coordinator.wait() == 1
-    assert "worker a, client" in coordinator.err and "the cat sat on the GPU" in coordinator.err
-    (run,) = result_of(tmp_path / "out")["runs"]
-    assert run["state"] == "failed" and "the cat" in run["failure"]
+def test_a_stranger_is_refused_under_a_live_name_and_under_one_of_the_run(tmp_path: Path) -> None:
+    with _federation(tmp_path, {"NOOP_TRAIN_S": "1"}, ["a"], devices=1, clients=2, clients_per_round=2, rounds=1) as (
+        coordinator, address, workers,
+    ):  # fmt: skip
+        until(lambda: "prepared run" in workers["a"].err, "the run is under way")
+
+        def refused(*words: str) -> None:
+            stranger = _worker(tmp_path, address, "a", keys="other-keys")
+            assert stranger.wait(20) == 2
+            assert stranger.out == ""
+            (line,) = [line for line in stranger.err.splitlines() if line.startswith("federa-worker:")]
+            assert "Traceback" not in stranger.err
+            for word in ("'a'", "--name", *words):
+                assert word in line
+
+        refused("another worker")
+        workers["a"].popen.kill()
+        workers["a"].popen.wait()
+        until(lambda: "worker a left" in coordinator.err, "the coordinator sees it go")
+        refused("belongs to another worker of the run under way", "--state")
+        with ended(_worker(tmp_path, address, "a")):
+            assert coordinator.wait(30) == 3, coordinator.err
+    assert _final(tmp_path) == averaged(1, range(2))
 
 
-def test_ctrl_c_ends_a_coordinator_with_130_and_a_readable_result(tmp_path: Path) -> None:
-    env = {"NOOP_ACCURACY": "0", "NOOP_TRAIN_S": "0.2"}
-    experiment = _experiment(tmp_path, devices=1, clients=2, clients_per_round=2, rounds=1000)
-    coordinator = _coordinator(tmp_path, env, "--experiment", str(experiment))
-    with ended(coordinator), ended(_worker(tmp_path, listening(coordinator), "a", env)):
-        until(lambda: (tmp_path / "out" / "result.json").exists(), "the first round")
+def test_a_frozen_worker_is_not_waited_for_past_the_deadline_and_takes_part_again_when_it_wakes(tmp_path: Path) -> None:
+    deadline_s = 1.5
+    federation = {"devices": 2, "clients": 4, "clients_per_round": 4, "rounds": 1000}
+    with _federation(tmp_path, {"NOOP_TRAIN_S": "0.1"}, **federation, quorum=1, deadline_s=deadline_s) as (
+        coordinator, _, workers,
+    ):  # fmt: skip
+
+        def rounds(who: str) -> list[int]:
+            """Rounds that it has contributed to."""
+            return [int(str(row[0])) for row in _ledger(tmp_path, f"SELECT round FROM contribution WHERE device='{who}'")]
+
+        until(lambda: (tmp_path / "out" / "ledger.sqlite").exists() and 2 in rounds("b"), "the second round")
+        os.kill(workers["b"].popen.pid, signal.SIGSTOP)
+        asleep_from = max(rounds("b"))
+        until(lambda: "missing" in str(_ledger(tmp_path, "SELECT kind FROM setback")), "a round is closed without it")
+        until(lambda: max(rounds("a")) >= asleep_from + 2, "the others go on")
+        os.kill(workers["b"].popen.pid, signal.SIGCONT)
+        woken_in = max(rounds("a"))
+        until(lambda: "the coordinator refused client" in workers["b"].err, "it is told", 20)
+        until(lambda: max(rounds("b")) > woken_in, "it takes part again", 20)
         coordinator.interrupt()
-        assert coordinator.wait(30) == 130, coordinator.err
-    (run,) = result_of(tmp_path / "out")["runs"]
-    assert run["state"] == "stopped" and run["rounds"] >= 1 and run["test"] is None
-    assert (tmp_path / "out" / "final" / "state.safetensors").exists()
-    assert (tmp_path / "out" / "report.html").exists()
-    assert "Traceback" not in coordinator.err
+        assert coordinator.wait(20) == 130
+    missed = {round_ for kind, round_ in _ledger(tmp_path, "SELECT kind, round FROM setback") if kind == "missing"}
+    seconds = dict(_ledger(tmp_path, "SELECT round, seconds FROM round WHERE seconds IS NOT NULL"))
+    for round_ in missed & seconds.keys():
+        assert deadline_s <= float(str(seconds[round_])) < deadline_s + 1
+    refusals = [line for line in workers["b"].err.splitlines() if "the coordinator refused client" in line]
+    assert all(re.search(r"s update for round \d+: the round was closed with [23] updates after 1\.5 s", line) for line in refusals)
 
 
-def test_ctrl_c_ends_a_benchmark_with_130_all_its_processes_and_a_readable_result(tmp_path: Path) -> None:
-    process = bench(tmp_path / "run")
-    with ended(process):
-        until(lambda: len(process.family()) == 4, "coordinator and workers")
-        family = process.family()
-        until(lambda: "preparing" in process.out, "the run is submitted")
-        process.interrupt()
-        assert process.wait(60) == 130, process.err
-        _, alive = psutil.wait_procs(family, timeout=10)
-        assert not alive
-    assert result_of(tmp_path / "run")["runs"][0]["state"] == "stopped"
-    assert "Traceback" not in process.err
+# ---------------------------------------------------------------- clients that fail
 
 
-def test_a_worker_process_that_dies_ends_the_benchmark_with_1_and_says_which(tmp_path: Path) -> None:
-    process = bench(tmp_path / "run")
-    with ended(process):
-        until(lambda: len(process.family()) == 4, "coordinator and workers")
-        until(lambda: "preparing" in process.out, "the run is submitted")
-        victim = next(child for child in process.family() if "worker-1" in child.cmdline())
-        family = process.family()
-        victim.kill()
-        assert process.wait(60) == 1
-        assert "worker-1 ended with -9" in process.err
-        _, alive = psutil.wait_procs(family, timeout=10)
-        assert not alive
+def test_a_client_that_fails_is_named_with_its_words_and_the_others_go_on(tmp_path: Path) -> None:
+    env = {"NOOP_TROUBLE": "3:the cat sat on the GPU"}
+    federation = {"devices": 2, "clients": 4, "clients_per_round": 4, "quorum": 3, "rounds": 2}
+    with _federation(tmp_path, env, **federation) as (coordinator, _, _):
+        assert coordinator.wait(30) == 3, coordinator.err
+    hosts = dict(_ledger(tmp_path, "SELECT client, device FROM host"))
+    assert _setbacks(tmp_path) == [("failed", 3, hosts[3], "the cat sat on the GPU")] * 2
+    assert _final(tmp_path) == averaged(2, range(3))
 
 
-def test_nothing_goes_on_when_the_benchmark_itself_is_killed(tmp_path: Path) -> None:
-    process = bench(tmp_path / "run")
-    with ended(process):
-        until(lambda: len(process.family()) == 4, "coordinator and workers")
-        family = process.family()
-        process.popen.kill()
-        # The coordinator ends its run in order: it may be in the middle of loading the model.
-        _, alive = psutil.wait_procs(family, timeout=90)
-        assert not alive
+def test_over_selection_makes_up_for_a_client_that_fails(tmp_path: Path) -> None:
+    env = {"NOOP_TROUBLE": "3:the cat sat on the GPU"}
+    federation = {"devices": 2, "clients": 4, "clients_per_round": 3, "over_select": 1, "rounds": 2}
+    with _federation(tmp_path, env, **federation) as (coordinator, _, _):
+        assert coordinator.wait(30) == 3, coordinator.err
+    # Closed as soon as the three were there, whether or not the fourth had failed by then.
+    assert _ledger(tmp_path, "SELECT round, count(*) FROM contribution GROUP BY round") == [(1, 3), (2, 3)]
+    assert _ledger(tmp_path, "SELECT max(attempt) FROM attempt") == [(1,)]
+    assert _final(tmp_path) == averaged(2, range(3))
+
+
+def test_below_its_quorum_a_round_pauses_says_what_it_waits_for_and_goes_on_with_a_healthy_worker(
+    tmp_path: Path,
+) -> None:
+    env = {"NOOP_TROUBLE": "the cat sat on the GPU"}
+    with _federation(tmp_path, env, ["a"], devices=1, clients=2, clients_per_round=2, rounds=1, attempts=2) as (
+        coordinator, address, workers,
+    ):  # fmt: skip
+        experiment_id = json.loads((tmp_path / "out" / "experiment.json").read_text())["experiment_id"]
+        with grpc.insecure_channel(address) as channel:
+            for snapshot in OperationStub(channel).Watch(pb.WatchRequest(experiment_id=experiment_id), timeout=20):
+                if snapshot.run.stage == "paused":
+                    break
+        note = snapshot.run.note
+        assert note.startswith("round 1 has 0 of the 2 updates it needs after 2 attempts; waiting for ")
+        assert "last failure: client" in note and "on a: the cat sat on the GPU" in note
+        assert coordinator.popen.poll() is None
+        workers["a"].popen.kill()
+        with ended(_worker(tmp_path, address, "a")):
+            assert coordinator.wait(30) == 3, coordinator.err
+    setbacks = _setbacks(tmp_path)
+    assert sorted(row[:2] for row in setbacks) == [("failed", 0), ("failed", 0), ("failed", 1), ("failed", 1)]
+    assert _final(tmp_path) == averaged(1, range(2))
+
+
+# ---------------------------------------------------------------- memory
 
 
 def _peak_bytes(process: Process) -> int:
@@ -203,18 +232,14 @@ def test_the_coordinator_s_memory_does_not_grow_with_the_number_of_clients(tmp_p
         folder = tmp_path / str(clients)
         folder.mkdir()
         # 20 MB a state; the last evaluation takes long enough to read the peak.
-        env = {"NOOP_TENSORS": "20", "NOOP_TENSOR_VALUES": "250000", "NOOP_ACCURACY": "0", "NOOP_EVALUATE_S": "1.5"}
-        experiment = _experiment(folder, devices=2, clients=clients, clients_per_round=clients, rounds=2)
-        coordinator = _coordinator(folder, env, "--experiment", str(experiment))
-        with ended(coordinator):
-            address = listening(coordinator)
-            workers = [_worker(folder, address, name, env) for name in ("a", "b")]
-            with ended(*workers):
-                while coordinator.popen.poll() is None:
-                    try:
-                        peaks[clients] = _peak_bytes(coordinator)
-                    except (OSError, StopIteration):
-                        break
-                    time.sleep(0.1)
-                assert coordinator.wait() == 3, coordinator.err
+        env = {"NOOP_TENSORS": "20", "NOOP_TENSOR_VALUES": "250000", "NOOP_EVALUATE_S": "1.5"}
+        federation = {"devices": 2, "clients": clients, "clients_per_round": clients, "rounds": 2}
+        with _federation(folder, env, **federation) as (coordinator, _, _):
+            while coordinator.popen.poll() is None:
+                try:
+                    peaks[clients] = _peak_bytes(coordinator)
+                except (OSError, StopIteration):
+                    break
+                time.sleep(0.1)
+            assert coordinator.wait() == 3, coordinator.err
     assert peaks[50] < peaks[2] + 32 * MEGABYTE, {clients: peak / MEGABYTE for clients, peak in peaks.items()}

@@ -90,7 +90,7 @@ class Town:
             async with grpc.aio.insecure_channel(self.address, options=client_options()) as channel:
                 house = House(self.address, channel)
                 house.channel = channel
-                return await asyncio.wait_for(scenario(house), 60)
+                return await asyncio.wait_for(scenario(house), 25)
 
         with self.watched():
             return asyncio.run(run())
@@ -114,6 +114,16 @@ def undisturbed(town):
     return town.play(scenario)
 
 
+@contextlib.asynccontextmanager
+async def submitted(house, federation):
+    """An experiment under way; one that a test leaves in the middle is ended, for the next test's sake."""
+    experiment_id = await house.submit(experiment(target=1.0, **federation))
+    try:
+        yield experiment_id
+    finally:
+        await house.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
+
+
 async def _final(house, experiment_id):
     last = await house.end(experiment_id)
     assert last.outcome.exit_code == 3, last.outcome
@@ -124,10 +134,10 @@ async def _final(house, experiment_id):
 @pytest.mark.parametrize("fault", Outsider, ids=lambda fault: fault.name.lower())
 def test_the_honest_finish_whatever_a_stranger_does(town, undisturbed, fault):
     async def scenario(house):
-        experiment_id = await house.submit(experiment(target=1.0, **HONEST))
-        await house.until(lambda snapshot: snapshot.run.stage == "training", experiment_id)
-        await getattr(hostile, fault.name.lower())(house, town)
-        return await _final(house, experiment_id)
+        async with submitted(house, HONEST) as experiment_id:
+            await house.until(lambda snapshot: snapshot.run.stage == "training", experiment_id)
+            await getattr(hostile, fault.name.lower())(house, town)
+            return await _final(house, experiment_id)
 
     assert town.play(scenario) == undisturbed
     silent = 10_000 if fault is Outsider.CONNECTIONS_THAT_SAY_NOTHING else 0
@@ -139,14 +149,14 @@ def test_the_honest_finish_whatever_a_stranger_does(town, undisturbed, fault):
 def test_the_honest_finish_whatever_a_worker_of_the_run_does(town, undisturbed, fault):
     async def scenario(house):
         mallory = await house.worker("mallory", clients=[4, 5])
-        experiment_id = await house.submit(experiment(target=1.0, **WITH_MALLORY))
-        await mallory.get_ready()
-        await getattr(hostile, fault.name.lower())(mallory, town)
-        giving_up = asyncio.ensure_future(_give_up(mallory))
-        final = await _final(house, experiment_id)
-        await giving_up
-        mallory.call.cancel()
-        return final
+        async with submitted(house, WITH_MALLORY) as experiment_id:
+            await mallory.get_ready()
+            await getattr(hostile, fault.name.lower())(mallory, town)
+            giving_up = asyncio.ensure_future(_give_up(mallory))
+            final = await _final(house, experiment_id)
+            await giving_up
+            mallory.call.cancel()
+            return final
 
     assert town.play(scenario) == undisturbed
     assert town.growth_bytes() < MOST_GROWTH_BYTES, town.growth_bytes() / MEGABYTE

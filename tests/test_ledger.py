@@ -467,7 +467,7 @@ READERS = [
         ("contribution", "step_ms", Ledger.step_ms),
     ],
 )
-@pytest.mark.parametrize("value", ["x'7b'", "x'ff'", "''", "5", "'\u2028'"])
+@pytest.mark.parametrize("value", ["x'7bff'", "''", "5"])
 def test_content_that_cannot_be_read_back_is_named_as_damage(ledger, path, table, column, value, read):
     # SQLite does not see a bit that flips inside a value.
     later(ledger)

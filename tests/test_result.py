@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from result_schema import DEVICE_KEYS, POINT_KEYS, RUN_KEYS
+from result_schema import ADDED_RUN_KEYS, DEVICE_KEYS, POINT_KEYS, RUN_KEYS
 
 from coordinator.ledger import Ledger
 from coordinator.result import SCHEMA, environment, run_result, write_results
@@ -31,11 +31,11 @@ def ledger(tmp_path):
 
 def play_round(ledger, round_, value, *, seconds=2.0):
     """A round of one client on ada: 10 bytes down and 20 up."""
-    ledger.announced(round_, [0])
+    ledger.selected(round_, 1, [0], "broadcast")
     ledger.downloaded(round_=round_, device="ada", wire_bytes=10, state_bytes=9)
     ledger.accepted(
         round_=round_, client=0, device="ada", examples=1, loss=0.1, sha256="s",
-        step_ms=[10.0 * round_, 10.0 * round_ + 1], wire_bytes=20, state_bytes=19,
+        step_ms=[10.0 * round_, 10.0 * round_ + 1], distance=1.0, after_s=seconds, wire_bytes=20, state_bytes=19,
     )  # fmt: skip
     ledger.folded(round_, seconds, "state")
     if value is not None:
@@ -45,10 +45,12 @@ def play_round(ledger, round_, value, *, seconds=2.0):
 def finished(ledger):
     ledger.note(
         state="finished", test=0.625, trainable_parameters=7, state_bytes=100, setup_s=3.0, start_s=1.0,
-        evaluation_s=2.0, control_bytes=55, shard_sizes=[4],
+        evaluation_s=2.0, control_bytes=55, shard_sizes=[4], downtime_s=7.5, restarts=2,
     )  # fmt: skip
-    ledger.device("ada", {"device": "CPU", "board": "Orin"})
-    ledger.device("bob", {"device": "CPU"})
+    ledger.hosted({"ada": "secret", "bob": "secret"}, {0: "ada"})
+    ledger.prepared("ada", {"device": "CPU", "board": "Orin"}, {0: 4})
+    ledger.prepared("bob", {"device": "CPU"}, {})
+    ledger.setback("refused", round_=2, attempt=1, client=0, device="ada", reason="not finite")
     ledger.phase(round_=1, device="ada", client=0, phase="train", seconds=1.5)
     ledger.phase(round_=2, device="ada", client=0, phase="train", seconds=0.5)
     for round_, value in enumerate((0.5, 0.75, 0.875, 0.625), start=1):
@@ -58,7 +60,7 @@ def finished(ledger):
 
 def test_a_finished_run_key_by_key(ledger):
     result = finished(ledger)
-    assert result.keys() >= RUN_KEYS
+    assert result.keys() >= RUN_KEYS | ADDED_RUN_KEYS
     devices, curve = result["devices"], result["curve"]
     assert {key: result[key] for key in RUN_KEYS - {"devices", "curve"}} == {
         "method": "lora",
@@ -105,6 +107,23 @@ def test_a_finished_run_key_by_key(ledger):
     json.dumps(result, allow_nan=False)
 
 
+def test_what_interrupted_a_run_stands_beside_its_figures(ledger):
+    result = finished(ledger)
+    assert (result["downtime_s"], result["restarts"], result["wire"]) == (7.5, 2, "fp32")
+    assert result["time_to_target_s"] == 4.0, "downtime is no part of it"
+    assert result["setbacks"] == [
+        {"round": 2, "attempt": 1, "client": 0, "device": "ada", "kind": "refused", "reason": "not finite"}
+    ]
+    assert (result["setup_s"], result["start_s"], result["evaluation_s"]) == (3.0, 1.0, 2.0)
+    assert (result["control_bytes"], result["shard_sizes"], result["state"]) == (55, [4], "finished")
+    ledger.note(config=CONFIG.model_copy(update={"wire": "int8"}).model_dump(mode="json"))
+    assert run_result(ledger)["wire"] == "int8"
+
+
+def test_no_workers_key_leaves_the_ledger(ledger):
+    assert "secret" not in json.dumps(finished(ledger))
+
+
 def test_what_no_meter_measured_is_null(ledger):
     ada = finished(ledger)["devices"][0]
     unmeasured = ("power_source", "scope", "idle_w", "peak_w", "energy_j", "coverage", "largest_gap_s")
@@ -125,7 +144,8 @@ def test_a_run_that_missed_its_target(ledger):
 def test_a_run_that_never_got_to_a_round(ledger):
     ledger.note(state="failed", failure="no such model")
     result = run_result(ledger)
-    assert result.keys() >= RUN_KEYS
+    assert result.keys() >= RUN_KEYS | ADDED_RUN_KEYS
+    assert (result["downtime_s"], result["restarts"], result["setbacks"]) == (None, None, [])
     assert (result["reached"], result["rounds"], result["curve"], result["devices"]) == (False, 0, [], [])
     assert (result["bytes_down"], result["bytes_up"]) == (0, 0)
     for key in ("best", "test", "trainable_parameters", "state_bytes", "time_to_target_s", "bytes_to_target"):
@@ -143,7 +163,7 @@ def test_the_first_round_can_reach_the_target_in_no_time(ledger):
 def test_a_round_in_the_middle_counts_in_totals_and_not_in_the_curve(ledger):
     play_round(ledger, 1, 0.5)
     play_round(ledger, 2, None)  # folded, and stopped before it was evaluated
-    ledger.announced(3, [0])
+    ledger.selected(3, 1, [0], "broadcast")
     ledger.downloaded(round_=3, device="ada", wire_bytes=1000, state_bytes=999)
     result = run_result(ledger)
     assert [point["round"] for point in result["curve"]] == [1]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from coordinator import run_folder
-from coordinator.run_folder import FINAL_STATE, RESULT, RunFolder, claim_folder, write_durably, write_json
-from federa.errors import BadInput
+from coordinator.run_folder import FINAL_STATE, RESULT, RunFolder, write_durably, write_json
 from federa.state import digest_of
 
 
@@ -43,6 +41,7 @@ def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_return(tm
 
 def test_everything_that_lasts_is_written_in_that_order(tmp_path, disk):
     folder = RunFolder(tmp_path)
+    disk.clear()
     digest = folder.keep_state(b"state")
     folder.publish_final(digest)
     write_json(tmp_path / RESULT, {})
@@ -76,41 +75,53 @@ def test_a_state_lies_under_its_digest(tmp_path):
     assert folder.keep_state(b"state") == digest
 
 
-def test_only_the_states_that_are_needed_stay(tmp_path):
+def test_a_state_that_is_written_in_place_gets_its_name_durably(tmp_path, disk):
     folder = RunFolder(tmp_path)
-    kept, dropped, other = (folder.keep_state(blob) for blob in (b"1", b"2", b"3"))
-    folder.drop_states(but={kept, other})
-    assert folder.state(kept).exists() and folder.state(other).exists()
-    assert not folder.state(dropped).exists()
+    fresh = folder.fresh_state()
+    fresh.write_bytes(b"folded")
+    disk.clear()
+    folder.name_state(fresh, "a" * 64)
+    assert disk == [("replace", fresh, folder.state("a" * 64)), ("fsync", tmp_path / "states")]
+    assert not fresh.exists()
 
 
-def test_updates_of_a_round_and_client_differ_by_digest_and_go_with_their_round(tmp_path):
+def test_the_folders_themselves_are_on_the_disk_before_anything_is_in_them(tmp_path, disk):
+    RunFolder(tmp_path / "run")
+    assert disk == [("fsync", tmp_path / "run"), ("fsync", tmp_path)]
+
+
+def test_only_the_states_and_updates_that_are_needed_stay(tmp_path):
     folder = RunFolder(tmp_path)
-    paths = [folder.update(*which) for which in ((1, 0, "a"), (1, 0, "b"), (1, 10, "a"), (10, 1, "a"))]
-    assert len(set(paths)) == 4
-    for path in paths:
+    kept, dropped = folder.keep_state(b"1"), folder.keep_state(b"2")
+    update, orphan = folder.update(3, 0, "a"), folder.update(3, 1, "b")
+    beginning, other_round = folder.partial(3, 1, "b"), folder.partial(2, 1, "b")
+    for path in (update, orphan, beginning, other_round, folder.fresh_state()):
         path.write_bytes(b"")
-    folder.drop_updates(1)
-    assert [path.exists() for path in paths] == [False, False, False, True]
+    folder.publish_final(kept)
+    folder.tidy(states={kept, "never made"}, updates={update}, round_=3)
+    assert set((tmp_path / "states").iterdir()) == {folder.state(kept)}
+    assert not folder.state(dropped).exists()
+    assert set((tmp_path / "spool").iterdir()) == {update, beginning}
+    assert (tmp_path / FINAL_STATE).read_bytes() == b"1"
 
 
-def test_a_folder_is_claimed_once(tmp_path):
-    out = tmp_path / "new" / "folder"
-    claim_folder(out)
-    assert list(out.iterdir()) == []
-    claim_folder(out)  # nothing is in it yet
-    write_json(out / RESULT, {"schema": 1})
-    with pytest.raises(BadInput, match=r"--out: .*already holds a result\.json"):
-        claim_folder(out)
-    assert json.loads((out / RESULT).read_text()) == {"schema": 1}
+def test_updates_of_a_round_and_client_differ_by_digest(tmp_path):
+    folder = RunFolder(tmp_path)
+    which = [(1, 0, "a"), (1, 0, "b"), (1, 10, "a"), (10, 1, "a"), (11, 0, "a"), (100_000, 1, "a"), (1, 100_000, "a")]
+    assert len({folder.update(*each) for each in which} | {folder.partial(*each) for each in which}) == 2 * len(which)
 
 
-def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    for bad in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(BadInput, match="--out: cannot write to") as caught:
-            claim_folder(bad)
-        assert "\n" not in str(caught.value)
+def test_beginnings_are_found_by_round_and_client(tmp_path):
+    folder = RunFolder(tmp_path)
+    which = [(1, 0, "a"), (1, 0, "b"), (1, 10, "a"), (10, 1, "a"), (11, 0, "a"), (100_001, 0, "a"), (1, 100_000, "a")]
+    paths = {each: folder.partial(*each) for each in which}
+    for path in paths.values():
+        path.write_bytes(b"")
+    folder.update(1, 0, "c").write_bytes(b"")
+    assert set(folder.partials(1)) == {path for each, path in paths.items() if each[0] == 1}
+    assert set(folder.partials(1, 0)) == {paths[1, 0, "a"], paths[1, 0, "b"]}
+    assert set(folder.partials(1, 10)) == {paths[1, 10, "a"]}
+    assert folder.partials(2) == []
 
 
 def test_a_result_never_holds_what_is_not_json(tmp_path):
