@@ -198,7 +198,8 @@ class Ledger:
         self._later.append(self._transfer(round_, device, "up", client, wire_bytes, 0))
 
     def phase(self, *, round_: int, device: str, client: int | None, phase: str, seconds: float) -> None:
-        self._later.append(("INSERT OR IGNORE INTO phase VALUES (?, ?, ?, ?, ?)", (round_, device, client, phase, seconds)))
+        row = (round_, device, client, phase, seconds)
+        self._later.append(("INSERT OR IGNORE INTO phase VALUES (?, ?, ?, ?, ?)", row))
 
     def flush(self) -> None:
         """Write what waits."""

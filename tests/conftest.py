@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before anything reads it: no test goes to the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Nor does a worker of a test leave its key in the user's home.
-_STATE_HOME = tempfile.TemporaryDirectory(prefix="federa-state-")
-os.environ["XDG_STATE_HOME"] = _STATE_HOME.name
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="federa-state-")
 
 import pytest
 import torch
@@ -24,6 +24,13 @@ from federa.config import EMBEDDED
 # Half of the usual examples, for time, and no deadlines: a machine that is busy otherwise must not fail a test.
 settings.register_profile("federa", deadline=None, max_examples=50)
 settings.load_profile("federa")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def state_home() -> Iterator[None]:
+    """Removed at the end."""
+    yield
+    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

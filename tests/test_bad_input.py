@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import Process, bench
+from processes import Process, bench, result_of
+
+from coordinator.record import open_record
+from federa.config import Experiment
+
+
+UNUSABLE = r"has the loss (nan|inf)|holds values that are not finite"
 
 
 def _rows(path: Path, rows: list[dict[str, str]]) -> str:
@@ -78,11 +85,20 @@ def test_an_out_that_cannot_be_written(tmp_path: Path) -> None:
         _refused(Process(["-m", "benchmarks.bench", "--out", out], tmp_path), "--out", out)
 
 
-def test_an_out_that_holds_a_result_is_not_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["result.json", "ledger.sqlite"])
+def test_an_out_that_holds_results_of_another_origin_is_not_overwritten(tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "result.json").write_text("precious")
-    _refused(bench(tmp_path / "out"), "--out", "already holds a result.json")
-    assert (tmp_path / "out" / "result.json").read_text() == "precious"
+    (tmp_path / "out" / name).write_text("precious")
+    _refused(bench(tmp_path / "out"), "--out", f"already holds a {name} of another origin", "name another folder")
+    assert (tmp_path / "out" / name).read_text() == "precious"
+
+
+def test_an_out_that_holds_another_experiment_is_named_by_the_first_difference(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    open_record(tmp_path / "out", Experiment(seed=1))
+    before = (tmp_path / "out" / "experiment.json").read_bytes()
+    _refused(bench(tmp_path / "out", "--seed", "2"), "--out", "another experiment (seed is 1 there, 2 here)")
+    assert (tmp_path / "out" / "experiment.json").read_bytes() == before
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
@@ -123,17 +139,22 @@ def test_a_precision_whose_probe_fails(tmp_path: Path, tiny_folder: Callable[[st
     _refused(Process(arguments, tmp_path, {"PYTHONPATH": path}), "--precision bf16", "made to fail")
 
 
-def test_an_update_that_cannot_be_used_ends_the_run_with_its_reason(
+def test_updates_that_cannot_be_used_pause_the_run_and_end_the_benchmark_with_the_reason(
     tmp_path: Path, tiny_folder: Callable[[str], str]
 ) -> None:
-    # A learning rate at which training diverges: the updates are not finite.
+    # A learning rate at which training diverges: no update is finite.
     rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
     process = bench(
         tmp_path / "out", "--model", tiny_folder("bert"), "--data", _rows(tmp_path / "data.jsonl", rows),
         "--clients", "2", "--precision", "fp32", "--set", "methods=[{name: ft, learning_rate: 1.0e+38}]",
     )  # fmt: skip
     assert process.wait() == 1
-    assert "the coordinator refused the update of client" in process.err and "not finite" in process.err
+    assert "the run is paused: round 1 has 0 of the 2 updates it needs" in process.err
+    assert "last failure: client" in process.err and re.search(UNUSABLE, process.err)
+    (run,) = result_of(tmp_path / "out")["runs"]
+    # Each client was tried three times, and then no more.
+    assert sorted((row["kind"], row["client"]) for row in run["setbacks"]) == [("refused", 0)] * 3 + [("refused", 1)] * 3
+    assert all(re.search(UNUSABLE, row["reason"]) for row in run["setbacks"])
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,10 @@ from safetensors import safe_open
 TO_THE_END = ["--target-acc", "1", "--rounds", "1"]
 
 
+def _worker(folder: Path, address: str) -> list[str]:
+    return ["-m", "edge.main", "--coordinator", address, "--threads", "1", "--state", str(folder / "keys")]
+
+
 @dataclass(frozen=True)
 class Cluster:
     """`folder` has the folders of the experiments that were submitted."""
@@ -47,7 +51,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with ended(coordinator):
         address = listening(coordinator)
         workers = [
-            Process(["-m", "edge.main", "--coordinator", address, "--name", name, "--threads", "1"], folder)
+            Process([*_worker(folder, address), "--name", name], folder)
             for name in ("device-a", "device-b", "device-c")
         ]
         with ended(*workers):
@@ -92,7 +96,7 @@ def test_a_target_that_is_reached_ends_the_run_with_0_and_a_result_in_the_fixed_
     assert len({json.dumps(run["shard_sizes"]) for run in result["runs"]}) == 1
     ledgers = sorted((out / "coordinator").rglob("ledger.sqlite"))
     chosen = {
-        tuple(sqlite3.connect(path).execute("SELECT clients FROM round WHERE round = 1").fetchone()) for path in ledgers
+        tuple(sqlite3.connect(path).execute("SELECT clients FROM attempt WHERE round = 1").fetchone()) for path in ledgers
     }
     assert len(ledgers) == 3 and len(chosen) == 1
 
@@ -161,7 +165,7 @@ def test_a_device_with_a_file_of_its_own_trains_on_it(
     )
     address = listening(coordinator)
     workers = [
-        Process(["-m", "edge.main", "--coordinator", address, "--name", name, "--threads", "1", *more], tmp_path)
+        Process([*_worker(tmp_path, address), "--name", name, *more], tmp_path)
         for name, more in (("own", ["--data", str(own), "--clients", "1"]), ("shard", ["--clients", "0"]))
     ]
     with ended(coordinator, *workers):

@@ -107,7 +107,7 @@ def test_a_worker_that_is_killed_takes_its_name_back_at_once(tmp_path: Path) -> 
     with _federation(tmp_path, env, **federation) as (coordinator, address, workers):
         until(lambda: list((tmp_path / "out" / "spool").glob("round-00002-*")), "the second round")
         workers["a"].popen.kill()
-        with ended(_worker(tmp_path, address, "a", env)) as _:
+        with ended(_worker(tmp_path, address, "a", env)):
             assert coordinator.wait(30) == 3, coordinator.err
     (run,) = result_of(tmp_path / "out")["runs"]
     assert run["rounds"] == 3 and run["state"] == "finished" and run["setbacks"] == []
