@@ -18,7 +18,7 @@ from benchmarks.arguments import experiment_from, parser
 from benchmarks.cluster import LocalCluster
 from benchmarks.display import Display
 from benchmarks.operator import Operator
-from benchmarks.summary import summary
+from benchmarks.summary import setback_lines, summary
 from coordinator.record import Record, open_record
 from coordinator.run_folder import RESULT, Claim
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
@@ -137,6 +137,8 @@ def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
         result = json.loads((out / RESULT).read_text())
         if result["runs"] and not failed:
             console.print(summary(result))
+            for line in setback_lines(result):
+                console.print(line, style="dim", highlight=False, markup=False)
             console.print("joules: not measured, no power source is read yet", style="dim", highlight=False)
         print(f"results: {out / RESULT}, {out / 'report.html'}")  # brackets in a path are no markup
     if outcome.message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.table import Table
@@ -34,3 +35,14 @@ def summary(result: dict[str, Any]) -> Table:
 
 def _value(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def setback_lines(result: dict[str, Any]) -> list[str]:
+    """What each run did without, a line each: how many updates were not taken, by what happened to them."""
+    lines = []
+    for run in result["runs"]:
+        counts = Counter(entry["kind"] for entry in run["setbacks"])
+        if counts:
+            words = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+            lines.append(f"{run['method']}: updates that were not taken: {words}; the report says whose and why")
+    return lines
