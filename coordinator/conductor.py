@@ -148,6 +148,9 @@ class Conductor:
             self._board.stage("training")
         elif draw.clients:
             self._board.stage("training", f"attempt {draw.attempt}: {_clients(draw.clients)} in place of others")
+        else:
+            # Nobody is left to draw, and nothing is announced: those that are late have another deadline.
+            self._time()
 
     def _announce(self, order: Announce) -> None:
         assert self.broadcast is not None

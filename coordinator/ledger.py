@@ -54,7 +54,8 @@ CREATE TABLE contribution (
 CREATE TABLE setback (
   round INTEGER NOT NULL, attempt INTEGER NOT NULL, client INTEGER NOT NULL, device TEXT NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('failed', 'refused', 'late', 'missing')),
-  reason TEXT NOT NULL
+  reason TEXT NOT NULL,
+  UNIQUE (round, attempt, client, kind)  -- a round that is closed again after a restart says the same again
 );
 CREATE TABLE transfer (
   round INTEGER NOT NULL, device TEXT NOT NULL, direction TEXT NOT NULL CHECK (direction IN ('down', 'up')),
@@ -172,7 +173,8 @@ class Ledger:
         return fresh == 1
 
     def setback(self, kind: Setback, *, round_: int, attempt: int, client: int, device: str, reason: str) -> None:
-        self._write(("INSERT INTO setback VALUES (?, ?, ?, ?, ?, ?)", (round_, attempt, client, device, kind, reason)))
+        row = (round_, attempt, client, device, kind, reason)
+        self._write(("INSERT OR IGNORE INTO setback VALUES (?, ?, ?, ?, ?, ?)", row))
 
     def folded(self, round_: int, seconds: float, state_sha256: str) -> None:
         self._write(("UPDATE round SET seconds = ?, state_sha256 = ? WHERE round = ?", (seconds, state_sha256, round_)))
@@ -209,10 +211,14 @@ class Ledger:
     # ---- reading
 
     def facts(self) -> dict[str, Any]:
-        return {row["key"]: json.loads(row["value"]) for row in self._read("SELECT * FROM run")}
+        rows = self._read("SELECT * FROM run")
+        with reading(self.path):
+            return {row["key"]: json.loads(row["value"]) for row in rows}
 
     def devices(self) -> dict[str, dict[str, str]]:
-        return {row["name"]: json.loads(row["facts"]) for row in self._read("SELECT * FROM device ORDER BY name")}
+        rows = self._read("SELECT * FROM device ORDER BY name")
+        with reading(self.path):
+            return {row["name"]: json.loads(row["facts"]) for row in rows}
 
     def keys(self) -> dict[str, str]:
         """The devices' keys by name."""
@@ -241,7 +247,8 @@ class Ledger:
     def attempts(self, round_: int) -> dict[int, list[int]]:
         """The clients drawn in each attempt of a round."""
         rows = self._read("SELECT * FROM attempt WHERE round = ? ORDER BY attempt", round_)
-        return {row["attempt"]: json.loads(row["clients"]) for row in rows}
+        with reading(self.path):
+            return {row["attempt"]: json.loads(row["clients"]) for row in rows}
 
     def has_accepted(self, round_: int, client: int) -> bool:
         return bool(self._read("SELECT 1 FROM contribution WHERE round = ? AND client = ?", round_, client))
@@ -272,8 +279,10 @@ class Ledger:
     def step_ms(self) -> dict[str, array[float]]:
         """The times of all optimizer steps by device."""
         times: dict[str, array[float]] = {}
-        for row in self._read("SELECT device, step_ms FROM contribution"):
-            times.setdefault(row["device"], array("f")).frombytes(row["step_ms"])
+        rows = self._read("SELECT device, step_ms FROM contribution")
+        with reading(self.path):
+            for row in rows:
+                times.setdefault(row["device"], array("f")).frombytes(row["step_ms"])
         return times
 
     def _totals(self) -> Rows:

@@ -35,7 +35,8 @@ class Pace:
         if not rates:
             return None
         slowest = max(rates.values())
-        return max(LEAST_S, SLACK * max(rates.get(device, slowest) * examples for device, examples in work.items()))
+        expected = (rates.get(device, slowest) * examples for device, examples in work.items())
+        return max(LEAST_S, SLACK * max(expected, default=0.0))
 
     def _rate(self, device: str) -> float:
         last = list(self._rounds[device].values())[-_ROUNDS:]

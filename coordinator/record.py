@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Mapping
@@ -66,6 +67,8 @@ def read_record(folder: Path) -> Record | None:
     path = folder / RECORD
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
+        if not math.isfinite(tree["submitted_at"]):
+            raise ValueError("submitted_at must be finite")
         return Record(
             experiment_id=str(tree["experiment_id"]),
             experiment=parse_experiment(tree["experiment"]),
@@ -75,7 +78,7 @@ def read_record(folder: Path) -> Record | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, BadInput) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, BadInput) as error:
         raise BadInput(
             f"--out: {path} is not a record that this federa reads ({type(error).__name__}: {error}); "
             "go on with the federa that wrote it, or name another folder"

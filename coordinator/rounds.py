@@ -61,6 +61,7 @@ class Rounds:
         self.hosts: dict[int, str] = {}
         self._open = _Attempts()
         self._here: set[str] = set()
+        self._unable: set[str] = set()
         self._refusals: dict[int, int] = {}
         self._over = False
 
@@ -101,7 +102,7 @@ class Rounds:
         self._refusals = dict(past.refusals)
         self.round = past.round
         self._open = _Attempts(
-            past.attempt, past.attempt, set(past.selected), set(past.accepted), set(past.failed) - set(past.accepted)
+            past.attempt, 0, set(past.selected), set(past.accepted), set(past.failed) - set(past.accepted)
         )
         return self._settle() if self.round else []
 
@@ -121,11 +122,13 @@ class Rounds:
                 return []
             case Unable(worker, _):
                 self._here.discard(worker)
+                self._unable.add(worker)
                 return self._lose({client for client in self._open.awaited if self.hosts[client] == worker})
             case Accepted(round_, client):
                 if not self.takes(round_, client):
                     return []
                 self._open.accepted.add(client)
+                self._open.failed.discard(client)
                 return self._settle()
             case Failed(round_, client, _):
                 return self._lose({client}) if self._waits_for(round_, client) else []
@@ -136,7 +139,7 @@ class Rounds:
                 return self._lose({client})
             case Deadline(round_, attempt):
                 now = (self.round, self._open.number)
-                return self._settle(expired=True) if (round_, attempt) == now else []
+                return self._settle(expired=True) if self.round and (round_, attempt) == now else []
             case Evaluated(round_, value):
                 return self._judge(round_, value)
 
@@ -144,6 +147,7 @@ class Rounds:
 
     def _welcome(self, worker: str, clients: Iterable[int]) -> list[Decision]:
         self._here.add(worker)
+        self._unable.discard(worker)
         self.hosts.update(dict.fromkeys(clients, worker))
         if self.round == 0:
             ready = self._here & set(self.hosts.values())
@@ -154,13 +158,13 @@ class Rounds:
             return [*self._announce(worker), *self._settle(expired=True)]
         return self._announce(worker)
 
-    def _draw(self, wanted: int) -> list[int]:
+    def _draw(self, attempt: int, wanted: int) -> list[int]:
         """Up to so many clients, without replacement, from the run's seed alone where rounds have no deadline. With
         one, those whose workers are here go first: the others would only use up its time."""
         open_ = self._open
-        aside = set(self.aside)
-        hosted = [client for client in sorted(self.hosts) if client not in aside]
-        scope = ("select", self.round) if open_.number == 1 else ("select", self.round, open_.number)
+        out = {*self.aside, *(client for client, host in self.hosts.items() if host in self._unable)}
+        hosted = [client for client in sorted(self.hosts) if client not in out]
+        scope = ("select", self.round) if attempt == 1 else ("select", self.round, attempt)
         draw = random.Random(derive_seed(self.plan.seed, *scope))
         fresh = [client for client in hosted if client not in open_.selected]
         order = draw.sample(fresh, len(fresh))
@@ -183,11 +187,13 @@ class Rounds:
         open_ = self._open
         if open_.tries >= self.plan.attempts:
             return self._pause()
-        open_.number += 1
-        open_.tries += 1
-        drawn = self._draw(self.plan.clients_per_round + self.plan.over_select - len(open_.accepted))
+        attempt = open_.number + 1
+        drawn = self._draw(attempt, self.plan.clients_per_round + self.plan.over_select - len(open_.accepted))
         if len(open_.accepted | open_.awaited | set(drawn)) < self.plan.quorum:
             return self._pause()
+        # Only now: a pause before the draw must not make the round's first attempt its second.
+        open_.number = attempt
+        open_.tries += 1
         open_.selected.update(drawn)
         open_.failed.difference_update(drawn)
         decisions: list[Decision] = [Select(self.round, open_.number, tuple(drawn))]

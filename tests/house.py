@@ -221,7 +221,7 @@ class HandWorker:
         blob = self.trained(client) if blob is None else blob
         call = self.house.federation.Upload()
         await call.write(header_of(blob, self.header(client, **changes)))
-        metadata = {key: value for key, value in await call.initial_metadata()}
+        metadata = dict(tuple(entry) for entry in await call.initial_metadata())
         return call, int(metadata[ADMITTED])
 
     async def released(self):

@@ -15,7 +15,6 @@ from processes import Process, bench, result_of
 from coordinator.record import open_record
 from federa.config import Experiment
 
-
 UNUSABLE = r"has the loss (nan|inf)|holds values that are not finite"
 
 
@@ -153,7 +152,9 @@ def test_updates_that_cannot_be_used_pause_the_run_and_end_the_benchmark_with_th
     assert "last failure: client" in process.err and re.search(UNUSABLE, process.err)
     (run,) = result_of(tmp_path / "out")["runs"]
     # Each client was tried three times, and then no more.
-    assert sorted((row["kind"], row["client"]) for row in run["setbacks"]) == [("refused", 0)] * 3 + [("refused", 1)] * 3
+    assert (
+        sorted((row["kind"], row["client"]) for row in run["setbacks"]) == [("refused", 0)] * 3 + [("refused", 1)] * 3
+    )
     assert all(re.search(UNUSABLE, row["reason"]) for row in run["setbacks"])
 
 

@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 import pytest
-from house import Status, experiment, key_of, refused, serving
+from house import Status, averaged, experiment, key_of, refused, serving
 
 from benchmarks.noop import NoopLearner
 from coordinator import crew
@@ -286,6 +286,38 @@ def test_an_update_that_was_recorded_for_a_connection_that_died_is_one_of_the_ro
     serving(tmp_path, scenario, experiment=experiment())
 
 
+def test_an_update_that_is_being_recorded_as_its_round_closes_is_folded(tmp_path, monkeypatch):
+    held, reached = threading.Event(), threading.Event()
+
+    async def scenario(house):
+        worker = await house.training()
+        ledger = house.run.ledger
+        original = ledger.accepted
+
+        def slow(**update):
+            if update["client"] == 0:
+                reached.set()
+                held.wait(10)
+            return original(**update)
+
+        monkeypatch.setattr(ledger, "accepted", slow)
+        slow_one = asyncio.ensure_future(worker.upload(0))
+        assert await asyncio.to_thread(reached.wait, 10)
+        await worker.upload(1)
+        await worker.upload(2)  # two are enough: the round closes
+        await asyncio.sleep(0.2)
+        held.set()
+        assert (await slow_one).already_accepted is False
+        train = await worker.hear("train")
+        assert train.round == 2
+        assert await worker.download(train.state_sha256) == averaged(1, range(3))
+
+    serving(
+        tmp_path, scenario, make_learner=never,
+        experiment=experiment(target=1.0, clients_per_round=2, over_select=1, rounds=2),
+    )  # fmt: skip
+
+
 # ---------------------------------------------------------------- what becomes of those who are refused
 
 
@@ -337,13 +369,13 @@ def test_three_refusals_put_a_client_aside_and_the_run_goes_on_with_others(tmp_p
             worker.state = await worker.download(worker.train.state_sha256)
         # It was asked for three times, then no more; the rounds went on with the two that are left.
         assert [1 in clients for _, clients in asked].count(True) == 3
-        assert {round_ for round_, _ in asked} == {1, 2, 3}
+        assert {round_ for round_, _ in asked} == {1, 2, 3, 4, 5}
         assert all(1 not in clients for _, clients in asked[3:])
         assert (await house.end()).outcome.exit_code == 3
         setbacks = setbacks_in(await house.fetch("result.json"))
         assert [(row["kind"], row["client"]) for row in setbacks] == [("refused", 1)] * 3
 
-    serving(tmp_path, scenario, experiment=experiment(target=1.0, rounds=3, quorum=2), make_learner=never)
+    serving(tmp_path, scenario, experiment=experiment(target=1.0, rounds=5, quorum=2), make_learner=never)
 
 
 def test_an_update_that_comes_after_its_round_closed_is_late_and_is_counted(tmp_path):

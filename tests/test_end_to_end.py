@@ -96,7 +96,8 @@ def test_a_target_that_is_reached_ends_the_run_with_0_and_a_result_in_the_fixed_
     assert len({json.dumps(run["shard_sizes"]) for run in result["runs"]}) == 1
     ledgers = sorted((out / "coordinator").rglob("ledger.sqlite"))
     chosen = {
-        tuple(sqlite3.connect(path).execute("SELECT clients FROM attempt WHERE round = 1").fetchone()) for path in ledgers
+        tuple(sqlite3.connect(path).execute("SELECT clients FROM attempt WHERE round = 1").fetchone())
+        for path in ledgers
     }
     assert len(ledgers) == 3 and len(chosen) == 1
 

@@ -1,4 +1,4 @@
-"""Whole federations of real processes with a trainer that does nothing: bytes, order, workers that fail or come back."""
+"""Whole federations of real processes that train nothing: bytes, order, workers that fail, freeze or come back."""
 
 from __future__ import annotations
 
@@ -148,7 +148,9 @@ def test_a_frozen_worker_is_not_waited_for_past_the_deadline_and_takes_part_agai
 
         def rounds(who: str) -> list[int]:
             """Rounds that it has contributed to."""
-            return [int(str(row[0])) for row in _ledger(tmp_path, f"SELECT round FROM contribution WHERE device='{who}'")]
+            return [
+                int(str(row[0])) for row in _ledger(tmp_path, f"SELECT round FROM contribution WHERE device='{who}'")
+            ]
 
         until(lambda: (tmp_path / "out" / "ledger.sqlite").exists() and 2 in rounds("b"), "the second round")
         os.kill(workers["b"].popen.pid, signal.SIGSTOP)
@@ -166,7 +168,10 @@ def test_a_frozen_worker_is_not_waited_for_past_the_deadline_and_takes_part_agai
     for round_ in missed & seconds.keys():
         assert deadline_s <= float(str(seconds[round_])) < deadline_s + 1
     refusals = [line for line in workers["b"].err.splitlines() if "the coordinator refused client" in line]
-    assert all(re.search(r"s update for round \d+: the round was closed with [23] updates after 1\.5 s", line) for line in refusals)
+    assert all(
+        re.search(r"s update for round \d+: the round was closed with [23] updates after 1\.5 s", line)
+        for line in refusals
+    )
 
 
 # ---------------------------------------------------------------- clients that fail

@@ -12,7 +12,7 @@ import hostile
 import psutil
 import pytest
 from hostile import MEGABYTE, Insider, Outsider
-from house import House, experiment
+from house import House, averaged, experiment
 from processes import NOOP, Process, ended, listening
 
 from benchmarks.footprint import sample
@@ -103,15 +103,8 @@ def town(tmp_path_factory):
         yield town
 
 
-@pytest.fixture(scope="module")
-def undisturbed(town):
-    """The final state of a run of the honest among themselves."""
-
-    async def scenario(house):
-        await house.submit(experiment(target=1.0, **HONEST), "0")
-        return await _final(house, "0")
-
-    return town.play(scenario)
+UNDISTURBED = averaged(ROUNDS, range(4))
+"""The final state of a run of the honest among themselves."""
 
 
 @contextlib.asynccontextmanager
@@ -132,21 +125,21 @@ async def _final(house, experiment_id):
 
 
 @pytest.mark.parametrize("fault", Outsider, ids=lambda fault: fault.name.lower())
-def test_the_honest_finish_whatever_a_stranger_does(town, undisturbed, fault):
+def test_the_honest_finish_whatever_a_stranger_does(town, fault):
     async def scenario(house):
         async with submitted(house, HONEST) as experiment_id:
             await house.until(lambda snapshot: snapshot.run.stage == "training", experiment_id)
             await getattr(hostile, fault.name.lower())(house, town)
             return await _final(house, experiment_id)
 
-    assert town.play(scenario) == undisturbed
+    assert town.play(scenario) == UNDISTURBED
     silent = 10_000 if fault is Outsider.CONNECTIONS_THAT_SAY_NOTHING else 0
     assert town.growth_bytes() < MOST_GROWTH_BYTES + silent * BYTES_PER_CONNECTION, town.growth_bytes() / MEGABYTE
     assert all(process.popen.poll() is None for process in (town.coordinator, *town.workers))
 
 
 @pytest.mark.parametrize("fault", Insider, ids=lambda fault: fault.name.lower())
-def test_the_honest_finish_whatever_a_worker_of_the_run_does(town, undisturbed, fault):
+def test_the_honest_finish_whatever_a_worker_of_the_run_does(town, fault):
     async def scenario(house):
         mallory = await house.worker("mallory", clients=[4, 5])
         async with submitted(house, WITH_MALLORY) as experiment_id:
@@ -158,7 +151,7 @@ def test_the_honest_finish_whatever_a_worker_of_the_run_does(town, undisturbed, 
             mallory.call.cancel()
             return final
 
-    assert town.play(scenario) == undisturbed
+    assert town.play(scenario) == UNDISTURBED
     assert town.growth_bytes() < MOST_GROWTH_BYTES, town.growth_bytes() / MEGABYTE
     with contextlib.closing(town.ledger()) as ledger:
         # Nothing of it counts, and each client of the honest counts once a round.

@@ -283,6 +283,14 @@ def test_a_failed_write_leaves_nothing_and_blocks_nothing(ledger):
     assert ledger.facts() == {}
 
 
+def test_an_update_and_its_transfer_are_recorded_together_or_not_at_all(ledger, path):
+    later(ledger)
+    with pytest.raises(LedgerFailure, match="NOT NULL"):
+        accept(ledger, state_bytes=None)
+    assert rows(path, "contribution") == []
+    assert on_disk(path) == NOT_YET
+
+
 # ---- what outlives what
 
 

@@ -102,6 +102,13 @@ def test_nothing_starts_before_so_many_devices_are_ready():
     assert (draw.round, draw.clients, announced.clients) == (1, announced.clients, draw.clients)
 
 
+def test_before_the_first_round_nothing_can_be_due():
+    machine = Rounds(plan(timed=True))
+    machine.apply(Joined("ada", (0, 1)))
+    for event in (Deadline(0, 0), Evaluated(0, 1.0), Accepted(0, 0), Failed(0, 0), Refused(0, 0), Unable("ada")):
+        assert machine.apply(event) == [], event
+
+
 def test_fewer_devices_than_there_will_be_may_begin():
     machine = Rounds(plan(devices_to_start=1, clients_per_round=1))
     assert machine.apply(Joined("ada", (0, 2)))[0].clients in [(0,), (2,)]
@@ -290,6 +297,14 @@ def test_a_client_whose_update_came_after_it_had_failed_is_not_drawn_again():
         assert decisions == [Select(1, 2, (1,)), Announce(1, "bob", (1,))], seed
 
 
+def test_a_client_that_was_accepted_is_not_drawn_again_for_a_second_update_that_was_refused():
+    for seed in range(8):
+        machine, _ = started({"ada": (0,), "bob": (1,)}, seed=seed)
+        accept(machine, 0)
+        assert machine.apply(Refused(1, 0)) == []
+        assert machine.apply(Failed(1, 1)) == [Select(1, 2, (1,)), Announce(1, "bob", (1,))], seed
+
+
 def test_an_update_of_a_client_that_was_given_up_counts_while_its_round_is_open():
     machine, _ = started()
     failing, other = machine.selected
@@ -357,6 +372,7 @@ def test_three_refusals_put_a_client_aside_for_the_run():
         assert machine.apply(Refused(round_, 1)) == [Close(round_, (0, 2))]
         machine.apply(Evaluated(round_, 0.1))
     assert machine.aside == [1]
+    assert machine.round == 4, "three are enough"
     assert machine.selected == (0, 2)
 
 
@@ -367,6 +383,16 @@ def test_refusals_in_one_round_count_too():
         machine.apply(Refused(1, bad))
     assert machine.aside == [bad]
     assert bad not in machine.awaited
+
+
+def test_of_a_client_that_was_put_aside_nothing_more_is_taken():
+    machine, _ = started({"ada": (0, 1)}, clients_per_round=1, attempts=9)
+    (bad,) = machine.selected
+    for refusals in range(REFUSALS_UNTIL_ASIDE):
+        assert machine.takes(1, bad), refusals
+        machine.apply(Refused(1, bad))
+    assert not machine.takes(1, bad)
+    assert accept(machine, bad) == []
 
 
 def test_a_worker_that_cannot_take_part_is_not_waited_for():
@@ -700,10 +726,16 @@ class AnyOrder(RuleBasedStateMachine):
         drawn = sorted(self.selected)
         return drawn[which % len(drawn)] if drawn and which < 30 else which % 7
 
+    def takes(self, client):
+        open_ = bool(self.round) and not self.closing and not self.over
+        takes = open_ and client in self.selected and self.refusals[client] < REFUSALS_UNTIL_ASIDE
+        assert self.machine.takes(self.round, client) == takes
+        return takes
+
     @rule(ahead=AHEAD, which=WHICH)
     def accept(self, ahead, which):
         client = self.some(which)
-        if not ahead and client in self.selected and not self.closing and not self.over:
+        if not ahead and self.takes(client):
             self.accepted.add(client)
             self.failed.discard(client)
             self.expired = self.expired or self.paused
@@ -719,7 +751,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(which=WHICH)
     def refuse(self, which):
         client = self.some(which)
-        if client in self.selected and not self.closing and not self.over:
+        if self.takes(client):
             self.refusals[client] += 1
             self.failed |= {client} - self.accepted
         self.do(Refused(self.round, client))
