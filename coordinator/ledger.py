@@ -119,7 +119,7 @@ class Ledger:
             totals = {row["direction"]: int(row["total"]) for row in self._totals()}
         except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
             # Not sqlite3.Error alone: of a damaged schema its text may be no UTF-8, of damaged rows the sum no number.
-            raise BadInput(f"{path} cannot be used as a ledger: {error}; name another --out") from None
+            raise BadInput(f"{path} cannot be used as a ledger: {one_line(error)}; name another --out") from None
         self.bytes_down, self.bytes_up = totals.get("down", 0), totals.get("up", 0)
 
     def close(self) -> None:
@@ -167,14 +167,14 @@ class Ledger:
         times = array("f", step_ms).tobytes()
         row = (round_, client, device, examples, loss, sha256, times, distance, after_s)
         fresh = self._write(
-            ("INSERT OR IGNORE INTO contribution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row),
+            ("INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row),
             self._transfer(round_, device, "up", client, wire_bytes, state_bytes),
         )
         return fresh == 1
 
     def setback(self, kind: Setback, *, round_: int, attempt: int, client: int, device: str, reason: str) -> None:
         row = (round_, attempt, client, device, kind, reason)
-        self._write(("INSERT OR IGNORE INTO setback VALUES (?, ?, ?, ?, ?, ?)", row))
+        self._write(("INSERT INTO setback VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row))
 
     def folded(self, round_: int, seconds: float, state_sha256: str) -> None:
         self._write(("UPDATE round SET seconds = ?, state_sha256 = ? WHERE round = ?", (seconds, state_sha256, round_)))
@@ -201,7 +201,7 @@ class Ledger:
 
     def phase(self, *, round_: int, device: str, client: int | None, phase: str, seconds: float) -> None:
         row = (round_, device, client, phase, seconds)
-        self._later.append(("INSERT OR IGNORE INTO phase VALUES (?, ?, ?, ?, ?)", row))
+        self._later.append(("INSERT INTO phase VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row))
 
     def flush(self) -> None:
         """Write what waits."""
@@ -313,7 +313,7 @@ class Ledger:
                     self._db.execute(*self._later.popleft())
             return changed
         except (sqlite3.Error, UnicodeError) as error:
-            raise LedgerFailure(f"the ledger {self.path} cannot be written: {error}") from None
+            raise LedgerFailure(f"the ledger {self.path} cannot be written: {one_line(error)}") from None
 
     def _read(self, query: str, *values: object) -> Rows:
         try:
@@ -322,4 +322,4 @@ class Ledger:
                 names = [column[0] for column in cursor.description]
                 return [dict(zip(names, row, strict=True)) for row in cursor]
         except (sqlite3.Error, UnicodeError) as error:
-            raise LedgerFailure(f"the ledger {self.path} cannot be read: {error}") from None
+            raise LedgerFailure(f"the ledger {self.path} cannot be read: {one_line(error)}") from None

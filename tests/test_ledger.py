@@ -503,7 +503,7 @@ def test_a_damaged_ledger_is_refused_or_fails_in_one_line_and_in_no_other_way(tm
     folder = tmp_path_factory.getbasetemp() / "damaged"
     folder.mkdir(exist_ok=True)
     for left in folder.glob(f"{LEDGER}*"):
-        left.unlink()
+        left.unlink(missing_ok=True)
     (folder / LEDGER).write_bytes(data)
     try:
         ledger = Ledger(folder / LEDGER)
