@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from coordinator.events import Announce, Event, Failed, Joined, Left, Unable
@@ -19,6 +20,8 @@ log = logging.getLogger("federa.coordinator")
 
 RELEASE_WAIT_S = 5.0
 """How long the last reports of the workers are waited for when a run is over."""
+MOST_PHASES = 1_000_000
+"""Reports of a device in a run. A client has some six a round; more would only fill the ledger."""
 MOST_EXAMPLES = 1 << 31
 """Of one client: far above any data set, and what SQLite holds and float64 weighs exactly."""
 
@@ -48,10 +51,18 @@ class Crew:
         self._unable: set[str] = set()
         self._brief: pb.Prepare | None = None
         self._shards: Sequence[Sequence[int]] = ()
+        self._phases: Counter[str] = Counter()
         self._control_bytes_before: dict[Session, int] = {}
         self._unreleased: set[str] = set()
         self._releasing = False
         self._all_released = asyncio.Event()
+        # Of an earlier process of this run: its workers may come with their reports before anything is prepared.
+        for row in ledger.clients():
+            self.hosts[row["client"]] = row["device"]
+            if row["examples"] is not None:
+                self.examples[row["client"]] = row["examples"]
+        self._hosting = set(self.hosts.values())
+        sessions.bind(ledger.keys())
 
     # ---- what they are told
 
@@ -59,12 +70,6 @@ class Crew:
         """Wait until enough of the devices have been seen, and deal the clients out. Those of an earlier process of
         this run count, connected or not: they come back. Returns how many devices the first round waits for."""
         self._clients, self._devices = clients, devices
-        for row in self._ledger.clients():
-            self.hosts[row["client"]] = row["device"]
-            if row["examples"] is not None:
-                self.examples[row["client"]] = row["examples"]
-        self._hosting = set(self.hosts.values())
-        self._sessions.bind(self._ledger.keys())
         while len(names := sorted({*self._sessions.names, *self._hosting})) < enough:
             self._board.stage("waiting", f"{len(names)} of {enough} devices are connected")
             await self._sessions.change()
@@ -165,6 +170,9 @@ class Crew:
                 report = message.phase_time
                 if not 0 <= report.seconds < math.inf:
                     return  # no clock says this, and JSON has no word for it
+                self._phases[session.name] += 1
+                if self._phases[session.name] > MOST_PHASES:
+                    return
                 self._ledger.phase(
                     round_=report.round,
                     device=session.name,

@@ -45,8 +45,8 @@ class Desk:
 
     def state(self, request: pb.DownloadRequest) -> Path | None:
         """The file of the state that a worker asks for, or None when there is no such state now. Raises Stranger."""
+        conductor = self._conductor()  # first: the keys are known once the run is prepared
         self._check_key(request.worker, request.key)
-        conductor = self._conductor()
         digest = request.sha256.hex()
         broadcast = conductor.broadcast
         known = {conductor.start, broadcast.sha256 if broadcast else conductor.start}
@@ -63,8 +63,8 @@ class Desk:
         """An update. `admit` is called when its header is in order, to have it sent. Raises Stranger, Late, Refused,
         NotYet, Broken; what cannot be written ends the run."""
         update = first.header.update
-        self._check_key(update.worker, update.key)
         conductor = self._conductor()
+        self._check_key(update.worker, update.key)
         ledger = self._run.ledger
         try:
             hosted = conductor.rounds.hosts.get(update.client) == update.worker
@@ -84,8 +84,6 @@ class Desk:
             raise self._run.cannot_write(error) from None
         finally:
             self._run.count_bytes()
-        if not reply.already_accepted:
-            self._run.post(Accepted(update.round, update.client))
         return reply
 
     def _conductor(self) -> Conductor:
@@ -149,4 +147,6 @@ class Desk:
             distance_limit=self._limits[round_],
             moment=conductor.elapsed_s,
             wanted=lambda: conductor.rounds.takes(round_, client),
+            accepted=lambda: self._run.post(Accepted(round_, client)),
+            failed=self._run.cannot_write,
         )

@@ -45,7 +45,8 @@ class Broken(FederaError):
 class Expected:
     """What the updates of a round must be. `distance_limit` bounds the 2-norm of update minus broadcast; `state_bytes`
     is the size of the state in fp32; `moment` says how long the round has been open, in seconds, and `wanted` whether
-    it still is, and takes this client's update."""
+    it still is, and takes this client's update. `accepted` is called when the update is recorded, and `failed` where it
+    cannot be: also when nobody waits for the answer any more."""
 
     wire: str
     broadcast: Broadcast
@@ -53,6 +54,8 @@ class Expected:
     distance_limit: float | None
     moment: Callable[[], float]
     wanted: Callable[[], bool]
+    accepted: Callable[[], None]
+    failed: Callable[[Exception], object]
 
 
 def distance_limit(distances: list[float], factor: float | None) -> float | None:
@@ -71,6 +74,7 @@ class Intake:
         self._locks: dict[tuple[int, int], asyncio.Lock] = {}
         self._receiving: dict[tuple[int, int], asyncio.Task[object] | None] = {}
         self._keeping: set[asyncio.Future[bool]] = set()
+        self._taken_over: set[asyncio.Task[object]] = set()
 
     async def take(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Admit, expected: Expected) -> UploadReply:
         """Receive one update that belongs to this round; `admit` has it sent, from the byte that is missing. A second
@@ -82,6 +86,7 @@ class Intake:
         slot = (update.round, update.client)
         earlier = self._receiving.get(slot)
         if earlier is not None:
+            self._taken_over.add(earlier)
             earlier.cancel()
         async with self._locks.setdefault(slot, asyncio.Lock()):
             if self._ledger.has_accepted(*slot):
@@ -98,6 +103,13 @@ class Intake:
                     fresh = await self._accept(partial, assembler, update, expected)
                     counted = True
                     return UploadReply(already_accepted=not fresh)
+                except asyncio.CancelledError:
+                    counted = self._ledger.has_accepted(*slot)
+                    task = asyncio.current_task()
+                    if task in self._taken_over:
+                        self._taken_over.discard(task)
+                        raise Broken(f"update of client {update.client}: another stream goes on with it") from None
+                    raise
                 except (StreamError, BadInput) as error:
                     partial.unlink(missing_ok=True)
                     raise Refused(f"update of client {update.client} for round {update.round}: {error}") from None
@@ -136,7 +148,8 @@ class Intake:
             if stale != partial:
                 stale.unlink()
         if file.tell() > first.header.size:
-            file.truncate(0)
+            file.seek(0)
+            file.truncate()
         offset = file.tell()
         if offset:
             await _in_thread(lambda: _restore(assembler, partial))
@@ -192,8 +205,22 @@ class Intake:
             raise Late(f"update of client {update.client}: round {update.round} was closed while it came")
         keeping = asyncio.get_running_loop().run_in_executor(None, keep)
         self._keeping.add(keeping)
-        keeping.add_done_callback(self._keeping.discard)
-        return await asyncio.shield(keeping)
+
+        def kept(future: asyncio.Future[bool]) -> None:
+            self._keeping.discard(future)
+            error = future.exception()
+            if isinstance(error, Exception):
+                expected.failed(error)
+            elif future.result():
+                expected.accepted()
+
+        keeping.add_done_callback(kept)
+        try:
+            return await asyncio.shield(keeping)
+        except asyncio.CancelledError:
+            # Its slot stays locked: nobody else may touch the file before.
+            await asyncio.wait([keeping])
+            raise
 
 
 def _restore(assembler: Assembler, partial: Path) -> None:

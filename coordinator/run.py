@@ -18,7 +18,7 @@ from coordinator.evaluation import Evaluation
 from coordinator.events import Event, Finish, Plan
 from coordinator.intake import Intake
 from coordinator.learner import Learner
-from coordinator.ledger import Ledger
+from coordinator.ledger import Ledger, LedgerFailure
 from coordinator.progress import ProgressBoard
 from coordinator.recovery import recover
 from coordinator.result import environment, run_result, write_results
@@ -80,6 +80,10 @@ class Run:
             self._stop("stopped", "ended early by the user")
             raise
         except FederaError as error:
+            if isinstance(error, LedgerFailure):
+                failure = self.cannot_write(error)
+                self._stop("failed", str(failure))
+                raise failure from error
             self._stop("failed", str(error))
             raise
         except OSError as error:

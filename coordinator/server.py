@@ -40,6 +40,8 @@ MOST_SILENT = 1_000
 SILENCE_S = 8 * HEARTBEAT_S
 """A worker that sends nothing for so long is taken for gone."""
 MOST_QUEUED = 100
+MOST_WORDS_BYTES = 64 << 10
+"""Of an experiment, and of a hello without its list of clients."""
 _REFUSALS = {
     Stranger: grpc.StatusCode.PERMISSION_DENIED,
     NotYet: grpc.StatusCode.UNAVAILABLE,
@@ -93,7 +95,7 @@ class Coordinator:
                 )
             if known.finished or not known.over:
                 return known
-        elif self._queue.qsize() >= MOST_QUEUED:
+        if self._queue.qsize() >= MOST_QUEUED:
             raise BadInput(f"{MOST_QUEUED} experiments are waiting already; wait for one to end")
         record = new_record(experiment, experiment_id)
         folder = self.path / record.experiment_id
@@ -186,6 +188,8 @@ class FederationService(FederationServicer):
                 "the first message must be a hello with a name of 1 to 100 printable characters",
             )
         hello = first.hello
+        if hello.ByteSize() - 5 * len(hello.clients) > MOST_WORDS_BYTES:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a hello must have at most {MOST_WORDS_BYTES} bytes")
         if not valid_key(hello.key):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a hello must carry the worker's key, 32 hex digits")
         if hello.protocol != PROTOCOL:
@@ -204,12 +208,12 @@ class FederationService(FederationServicer):
 
     async def _read(self, session: Session, requests: AsyncIterator[pb.WorkerMessage]) -> None:
         try:
-            while True:
+            while not session.closed:
                 message = await asyncio.wait_for(requests.__anext__(), SILENCE_S)
                 session.received(message)
                 kind = message.WhichOneof("message")
                 if kind == "heartbeat":
-                    session.send(pb.CoordinatorMessage(heartbeat=message.heartbeat))
+                    session.send(pb.CoordinatorMessage(heartbeat=pb.Heartbeat(sequence=message.heartbeat.sequence)))
                 elif kind is not None and kind != "hello":
                     run = self._coordinator.run(getattr(message, kind).run_id)
                     if run is not None:
@@ -312,6 +316,8 @@ class OperationService(OperationServicer):
                 f"(federa {versions()['federa']}): install the same federa on both",
             )
         try:
+            if len(request.experiment_json) > MOST_WORDS_BYTES:
+                raise BadInput(f"experiment_json: must have at most {MOST_WORDS_BYTES} bytes")
             if request.experiment_id and not re.fullmatch("[0-9a-f]{1,32}", request.experiment_id):
                 raise BadInput("experiment_id: must be up to 32 hex digits, or empty")
             campaign = self._coordinator.submit(parse_json(request.experiment_json), request.experiment_id)

@@ -33,7 +33,7 @@ class Session:
         self._wake = asyncio.Event()
 
     def send(self, message: CoordinatorMessage) -> None:
-        if len(self._outbox) >= MOST_WAITING:
+        if len(self._outbox) >= MOST_WAITING and not self._closed:
             log.warning("worker %s reads nothing, its stream is ended", self.name)
             self.close()
         if not self._closed:
@@ -44,6 +44,10 @@ class Session:
     def received(self, message: WorkerMessage) -> None:
         """Count a message's bytes."""
         self.control_bytes += message.ByteSize()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def close(self) -> None:
         """End the stream after what was sent."""

@@ -12,13 +12,16 @@ Order = pb.Prepare | pb.Train | pb.Release
 
 class Orders:
     """A queue in the order of arrival. A client of a round gets in once: what is queued, under way or done is left out
-    when the coordinator, after a reconnect, repeats what it still misses. `failed` and `abandon` let it in again.
+    when the coordinator, after a reconnect, repeats what it still misses. `failed` and `abandon` let it in again; where
+    it was ordered again before it failed, since a refusal and the next order come by two connections, it is queued
+    then.
     """
 
     def __init__(self) -> None:
         self._queue: deque[Order] = deque()
         self._wake = asyncio.Event()
         self._taken: set[tuple[str, int, int]] = set()
+        self._again: dict[tuple[str, int, int], pb.Train] = {}
 
     def __len__(self) -> int:
         """Orders that wait."""
@@ -29,6 +32,7 @@ class Orders:
         if isinstance(order, pb.Train):
             keys = {client: (order.run_id, order.round, client) for client in order.clients}
             fresh = [client for client, key in keys.items() if key not in self._taken]
+            self._again.update({key: order for client, key in keys.items() if client not in fresh})
             if not fresh:
                 return
             self._taken.update(keys[client] for client in fresh)
@@ -56,16 +60,24 @@ class Orders:
                     continue
             kept.append(order)
         self._queue = kept
-        self._taken -= {(abandoned.run_id, abandoned.round, client) for client in gone}
+        for client in gone:
+            key = (abandoned.run_id, abandoned.round, client)
+            self._taken.discard(key)
+            self._again.pop(key, None)
         return dropped
 
     def failed(self, run_id: str, round_: int, client: int) -> None:
         """A client came to nothing: a later attempt may order it again."""
-        self._taken.discard((run_id, round_, client))
+        key = (run_id, round_, client)
+        self._taken.discard(key)
+        again = self._again.pop(key, None)
+        if again is not None:
+            self.put(_with_clients(again, [client]))
 
     def forget(self, run_id: str) -> None:
         """A run is over here."""
         self._taken = {key for key in self._taken if key[0] != run_id}
+        self._again = {key: order for key, order in self._again.items() if key[0] != run_id}
 
 
 def _with_clients(order: pb.Train, clients: list[int]) -> pb.Train:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import resource
 
+from protos.streams import CHUNK_BYTES
+
 PROTOCOL = 2
 """Raised with every change that an older peer would misunderstand; peers of two versions refuse each other."""
 
@@ -13,8 +15,8 @@ MAX_MESSAGE_BYTES = 16 << 20
 """What a client takes. Far above a chunk; a Prepare lists the examples of every hosted client and can grow to some
 megabytes."""
 
-MAX_REQUEST_BYTES = 4 << 20
-"""What a server takes: chunks, and hellos, the largest of which names a million clients."""
+MAX_REQUEST_BYTES = CHUNK_BYTES + (64 << 10)
+"""What a server takes: chunks, and smaller messages."""
 
 ADMITTED = "federa-admitted"
 """Initial metadata with which the server asks the client to go on; its value is the byte to go on from (of a control

@@ -51,6 +51,8 @@ class Office:
         self.intake = Intake(self.folder, self.ledger)
         self.start = self.folder.keep_state(START)
         self.wanted = True
+        self.recorded: list[tuple[int, int]] = []
+        self.failures: list[Exception] = []
         self.offsets = []
         """The byte that each stream was asked to go on from."""
         self._wire = wire
@@ -81,6 +83,8 @@ class Office:
             distance_limit=distance_limit(self.ledger.distances(before=round_), self._norm_limit),
             moment=lambda: 0.25,
             wanted=lambda: self.wanted,
+            accepted=lambda: self.recorded.append((round_, client)),
+            failed=self.failures.append,
         )
         return await self.intake.take(first, rest(), admit, expected)
 
