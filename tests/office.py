@@ -51,7 +51,7 @@ class Office:
         self.intake = Intake(self.folder, self.ledger)
         self.start = self.folder.keep_state(START)
         self.wanted = True
-        self.recorded: list[tuple[int, int]] = []
+        self.recorded: list[int] = []
         self.failures: list[Exception] = []
         self.offsets = []
         """The byte that each stream was asked to go on from."""
@@ -83,7 +83,7 @@ class Office:
             distance_limit=distance_limit(self.ledger.distances(before=round_), self._norm_limit),
             moment=lambda: 0.25,
             wanted=lambda: self.wanted,
-            accepted=lambda: self.recorded.append((round_, client)),
+            accepted=lambda: self.recorded.append(round_),
             failed=self.failures.append,
         )
         return await self.intake.take(first, rest(), admit, expected)

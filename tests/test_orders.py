@@ -84,3 +84,16 @@ def test_a_run_that_is_over_is_forgotten():
     orders.put(train(1, [0]))
     orders.put(train(1, [0], run_id="next"))
     assert queued(orders) == [(1, [0])]
+
+
+def test_a_client_that_is_ordered_again_before_its_refusal_is_heard_is_queued_when_it_is():
+    orders = Orders()
+    orders.put(train(1, [0, 1]))
+    queued(orders)
+    orders.put(train(1, [1]))  # the next attempt overtook the refusal, on another connection
+    assert queued(orders) == []
+    orders.failed("r", 1, 1)
+    assert queued(orders) == [(1, [1])]
+    orders.failed("r", 1, 1)  # once for each order
+    orders.failed("r", 1, 0)
+    assert queued(orders) == []
