@@ -20,7 +20,7 @@ from benchmarks.display import Display
 from benchmarks.operator import Operator
 from benchmarks.summary import setback_lines, summary
 from coordinator.record import Record, open_record
-from coordinator.run_folder import RESULT, Claim
+from coordinator.run_folder import LEDGER, RESULT, Claim
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from protos.channel import valid_address
 from protos.federation_pb2 import Outcome, Progress
@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         out = options.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
         claim = Claim(out)
         try:
+            if (out / LEDGER).exists():
+                raise BadInput(f"--out: {out} holds a run of federa-coordinator --experiment; go on with that")
             record = open_record(out, experiment)
             if record.finished:
                 print(f"{out} holds this experiment's results already; nothing is run")
@@ -52,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except FederaError as error:
         print(f"federa-bench: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"federa-bench: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_ERROR
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_INTERRUPTED
 
@@ -134,7 +139,10 @@ async def _watch(operator: Operator, experiment_id: str, display: Display, stuck
 def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
     failed = outcome.exit_code in (EXIT_ERROR, EXIT_BAD_INPUT)
     if (out / RESULT).exists():
-        result = json.loads((out / RESULT).read_text())
+        try:
+            result = json.loads((out / RESULT).read_text())
+        except ValueError as error:
+            raise FederaError(f"{out / RESULT} is damaged: {error}") from None
         if result["runs"] and not failed:
             console.print(summary(result))
             for line in setback_lines(result):

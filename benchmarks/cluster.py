@@ -100,4 +100,5 @@ class LocalCluster:
 def die_with_parent() -> None:
     """In a process of ours that was just forked: let it end with the one that started it."""
     # Even when the benchmark is killed, nothing of it goes on in the background.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Not asked to end: the same command may be given again at once, and then finds the folder in use.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -10,6 +10,7 @@ from types import TracebackType
 
 import grpc
 
+from coordinator.run_folder import sync
 from edge.backoff import Backoff
 from federa.config import Experiment
 from federa.errors import BadInput, FederaError
@@ -92,7 +93,9 @@ class Operator:
                 async for chunk in self._stub.Fetch(pb.FetchRequest(experiment_id=experiment_id, path=path)):
                     assembler.feed(chunk)
                 assembler.finish()
+            sync(fresh)
             fresh.replace(target)
+            sync(target.parent)
         except grpc.aio.AioRpcError as error:
             raise self._explain(error) from None
         except StreamError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ from coordinator.rounds import Rounds
 from coordinator.run_folder import RunFolder
 from federa.config import Experiment
 from federa.memory import return_freed
+
+log = logging.getLogger("federa.coordinator")
 
 
 class Conductor:
@@ -72,6 +75,7 @@ class Conductor:
         self._timer: asyncio.TimerHandle | None = None
         self._pace = Pace(ledger.paces())
         self._last_failure = ""
+        self._absent: list[str] = []
         self._all_s = 0.0  # of all folded rounds
 
     def elapsed_s(self) -> float:
@@ -108,10 +112,11 @@ class Conductor:
         """Take in an event and do what follows from it."""
         self._record(event)
         finish = await self.carry_out(self.rounds.apply(event))
-        self._show()
+        self.show()
         return finish
 
     async def carry_out(self, decisions: Sequence[Decision]) -> Finish | None:
+        """Do what was decided, in order; the end of the run where that is among it."""
         for decision in decisions:
             match decision:
                 case Select():
@@ -148,8 +153,8 @@ class Conductor:
             self._board.stage("training")
         elif draw.clients:
             self._board.stage("training", f"attempt {draw.attempt}: {_clients(draw.clients)} in place of others")
-        else:
-            # Nobody is left to draw, and nothing is announced: those that are late have another deadline.
+        if draw.attempt > 1:
+            # Perhaps nothing is announced, to nobody or to workers that are away: those that are late have a deadline.
             self._time()
 
     def _announce(self, order: Announce) -> None:
@@ -202,11 +207,12 @@ class Conductor:
         plan = self.rounds.plan
         waits = ", ".join(self.rounds.absent) or "a worker that joins or comes back"
         why = f"; last failure: {self._last_failure}" if self._last_failure else ""
-        self._board.stage(
-            "paused",
+        words = (
             f"round {pause.round} has {pause.accepted} of the {plan.quorum} updates it needs after "
-            f"{self.rounds.attempt} attempts; waiting for {waits}{why}",
+            f"{self.rounds.attempt} attempts; waiting for {waits}{why}"
         )
+        log.warning("paused: %s", words)
+        self._board.stage("paused", words)
 
     # ---- deadlines
 
@@ -259,10 +265,13 @@ class Conductor:
             kind, round_=round_, attempt=self.rounds.attempt, client=client, device=device, reason=reason
         )
 
-    def _show(self) -> None:
-        if self._board.run.stage == "training":
-            absent = self.rounds.absent
-            self._board.run.note = f"waiting for {', '.join(absent)}" if absent else ""
+    def show(self) -> None:
+        """Say who is waited for."""
+        if self._board.run.stage == "training" and self.rounds.absent != self._absent:
+            self._absent = self.rounds.absent
+            self._board.run.note = f"waiting for {', '.join(self._absent)}" if self._absent else ""
+            if self._absent:
+                log.info("round %d: %s", self.rounds.round, self._board.run.note)
         self._board.touch()
 
 

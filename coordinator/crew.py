@@ -20,6 +20,9 @@ log = logging.getLogger("federa.coordinator")
 
 RELEASE_WAIT_S = 5.0
 """How long the last reports of the workers are waited for when a run is over."""
+MOST_WORDS = 1_000
+"""Characters of a text of a worker's."""
+PHASES = ("idle", "download", "load", "train", "upload")
 MOST_PHASES = 1_000_000
 """Reports of a device in a run. A client has some six a round; more would only fill the ledger."""
 MOST_EXAMPLES = 1 << 31
@@ -52,7 +55,8 @@ class Crew:
         self._brief: pb.Prepare | None = None
         self._shards: Sequence[Sequence[int]] = ()
         self._phases: Counter[str] = Counter()
-        self._control_bytes_before: dict[Session, int] = {}
+        self._streams: dict[str, tuple[Session, int]] = {}  # of each host, with its bytes from before the run
+        self._control_bytes_of_old = 0
         self._unreleased: set[str] = set()
         self._releasing = False
         self._all_released = asyncio.Event()
@@ -127,7 +131,8 @@ class Crew:
     @property
     def control_bytes(self) -> int:
         """Of all control messages of the run so far."""
-        return sum(session.control_bytes - before for session, before in self._control_bytes_before.items())
+        open_now = sum(session.control_bytes - before for session, before in self._streams.values())
+        return self._control_bytes_of_old + open_now
 
     # ---- what they tell
 
@@ -137,7 +142,11 @@ class Crew:
             return
         if session.name not in self._hosting and not self._host_late(session.name):
             return
-        self._control_bytes_before.setdefault(session, session.control_bytes)
+        old, before = self._streams.get(session.name, (session, session.control_bytes))
+        if old is not session:
+            self._control_bytes_of_old += old.control_bytes - before
+            before = session.control_bytes
+        self._streams[session.name] = (session, before)
         self._unreleased.add(session.name)
         prepare = pb.Prepare()
         prepare.CopyFrom(self._brief)
@@ -164,14 +173,14 @@ class Crew:
             case "activity":
                 entry = self._board.worker(session.name)
                 activity = message.activity
-                entry.phase, entry.client, entry.progress = activity.phase, activity.client, activity.progress
+                entry.phase, entry.client, entry.progress = activity.phase[:20], activity.client, activity.progress
                 self._board.touch()
             case "phase_time":
                 report = message.phase_time
                 if not 0 <= report.seconds < math.inf:
                     return  # no clock says this, and JSON has no word for it
                 self._phases[session.name] += 1
-                if self._phases[session.name] > MOST_PHASES:
+                if self._phases[session.name] > MOST_PHASES or report.phase not in PHASES:
                     return
                 self._ledger.phase(
                     round_=report.round,
@@ -191,7 +200,7 @@ class Crew:
                 must = f"1 to {MOST_EXAMPLES}" if session.hello.own_data else f"the {dealt} that were dealt to it"
                 self._cannot(session.name, BadInput(f"it has {count} examples of client {client}, must be {must}"))
                 return
-        chosen = {"device": said.device, "precision": said.precision}
+        chosen = {"device": said.device[:MOST_WORDS], "precision": said.precision[:MOST_WORDS]}
         examples = {client: said.examples[client] for client in clients}
         self._ledger.prepared(session.name, {**session.hello.device, **session.hello.versions, **chosen}, examples)
         self.examples.update(examples)
@@ -200,7 +209,7 @@ class Crew:
         self._post(Joined(session.name, tuple(clients)))
 
     def _trouble(self, worker: str, trouble: pb.Trouble) -> None:
-        words = " ".join(trouble.message.split())
+        words = " ".join(trouble.message.split())[:MOST_WORDS]
         if trouble.round == 0:
             self._cannot(worker, (BadInput if trouble.bad_input else FederaError)(words))
         elif self.hosts.get(trouble.client) == worker:

@@ -16,7 +16,7 @@ from coordinator.run_folder import Claim
 from coordinator.server import Coordinator
 from federa import __version__
 from federa.config import Experiment, parse_experiment, read_tree
-from federa.errors import EXIT_INTERRUPTED, EXIT_OK, FederaError
+from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, FederaError
 from federa.memory import limit_arenas
 from protos.channel import raise_file_limit
 
@@ -49,6 +49,9 @@ def main(arguments: list[str] | None = None, make_learner: LearnerFactory = Mode
     except FederaError as error:
         print(f"federa-coordinator: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"federa-coordinator: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_ERROR
 
 
 async def _serve(path: Path, listen: str, experiment: Experiment | None, make_learner: LearnerFactory) -> int:

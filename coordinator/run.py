@@ -214,7 +214,8 @@ class Run:
         decisions = await conductor.resume(past) if past else []
         self.count_bytes()
         self.conductor = conductor
-        self._board.stage("preparing", "the devices load the base model")
+        if not rounds.round:
+            self._board.stage("preparing", "the devices load the base model")
         brief = pb.Prepare(
             run_id=self.run_id,
             experiment_json=self.config.model_dump_json(),
@@ -225,6 +226,7 @@ class Run:
         )
         self.crew.brief(brief, self._learner.shards)
         finish = await conductor.carry_out(decisions)
+        conductor.show()
         while finish is None and not rounds.round:
             finish = await conductor.apply(await self._next_event())
         return finish

@@ -18,6 +18,9 @@ megabytes."""
 MAX_REQUEST_BYTES = CHUNK_BYTES + (64 << 10)
 """What a server takes: chunks, and smaller messages."""
 
+MOST_WORDS_BYTES = 64 << 10
+"""Of an experiment, and of a hello without its list of clients."""
+
 ADMITTED = "federa-admitted"
 """Initial metadata with which the server asks the client to go on; its value is the byte to go on from (of a control
 stream, 0). A client that writes while the server is refusing loses the reason: gRPC's Python then reports the write

@@ -32,7 +32,7 @@ class Step(Enum):
     SPOOLED = "coordinator.intake:sync"
     MOVED = "coordinator.run_folder:os.replace"
     RECORDED = "coordinator.ledger:Ledger.accepted"
-    ACKNOWLEDGED = "coordinator.server:FederationService.Upload"
+    ACKNOWLEDGED = "coordinator.federation:FederationService.Upload"
     AVERAGED = "coordinator.conductor:fold"
     FOLDED = "coordinator.ledger:Ledger.folded"
     TIDIED = "coordinator.run_folder:RunFolder.tidy"

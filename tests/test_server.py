@@ -63,7 +63,7 @@ def test_a_bad_hello_is_refused_in_words(tmp_path, messages, status, words):
 
 
 def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr("coordinator.server.HELLO_WAIT_S", 0.1)
+    monkeypatch.setattr("coordinator.federation.HELLO_WAIT_S", 0.1)
 
     async def scenario(house):
         call = house.federation.Control()
@@ -74,7 +74,7 @@ def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeyp
 
 
 def test_only_so_many_calls_may_wait_for_their_first_message(tmp_path, monkeypatch):
-    monkeypatch.setattr("coordinator.server.MOST_SILENT", 2)
+    monkeypatch.setattr("coordinator.federation.MOST_SILENT", 2)
 
     async def scenario(house):
         silent = [house.federation.Control(), house.federation.Upload()]
@@ -149,7 +149,7 @@ def test_a_worker_that_hangs_up_is_gone(tmp_path):
 
 
 def test_a_worker_that_falls_silent_is_taken_for_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr("coordinator.server.SILENCE_S", 0.2)
+    monkeypatch.setattr("coordinator.federation.SILENCE_S", 0.2)
 
     async def scenario(house):
         worker = await house.worker()
