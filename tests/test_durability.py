@@ -52,7 +52,7 @@ class Journal:
         self.steps.append(("replace", target.name.partition("-")[0]))
 
     def _statement(self, text: str) -> None:
-        if text.startswith(("INSERT OR IGNORE INTO contribution", "COMMIT")):
+        if text.startswith(("INSERT INTO contribution", "COMMIT")):
             self.steps.append(("ledger", text.split()[0]))
 
 

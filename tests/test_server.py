@@ -73,7 +73,7 @@ def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeyp
     serving(tmp_path, scenario)
 
 
-def test_only_so_many_calls_may_wait_for_their_first_message(tmp_path, monkeypatch):
+def test_of_too_many_calls_that_say_nothing_the_oldest_is_ended_and_a_worker_gets_in(tmp_path, monkeypatch):
     monkeypatch.setattr("coordinator.federation.MOST_SILENT", 2)
 
     async def scenario(house):
@@ -81,11 +81,10 @@ def test_only_so_many_calls_may_wait_for_their_first_message(tmp_path, monkeypat
         for call in silent:
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(call.code(), 0.1)
-        async with refused(Status.RESOURCE_EXHAUSTED, "too many calls wait for their first message"):
-            await house.worker()
-        silent[0].cancel()
-        await asyncio.sleep(0.1)
-        await house.worker()  # there is room again
+        await house.worker()
+        assert await asyncio.wait_for(silent[0].code(), 5) is Status.DEADLINE_EXCEEDED
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(silent[1].code(), 0.1)
         silent[1].cancel()
 
     serving(tmp_path, scenario)
