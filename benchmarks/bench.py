@@ -42,9 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         out = options.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
         claim = Claim(out)
         try:
+            record = open_record(out, experiment)
             if (out / LEDGER).exists():
                 raise BadInput(f"--out: {out} holds a run of federa-coordinator --experiment; go on with that")
-            record = open_record(out, experiment)
             if record.finished:
                 print(f"{out} holds this experiment's results already; nothing is run")
                 return _conclude(_console(), record.outcome, out)
