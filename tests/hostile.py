@@ -125,7 +125,8 @@ async def control_streams_without_a_hello(house, town):
         done, waiting = await asyncio.wait(codes, timeout=3)
         # A thousand may wait; for each one beyond, the oldest is ended, so that an honest worker always gets in.
         assert {code.result() for code in done} == {Status.DEADLINE_EXCEEDED}
-        assert len(waiting) == 1000
+        # Each call of an honest worker, too, ends the oldest of those that say nothing.
+        assert 950 < len(waiting) <= 1000, len(waiting)
         for call in calls:
             call.cancel()
         for code in waiting:
