@@ -45,7 +45,7 @@ class Step(Enum):
     DOWNLOADED = "edge.transfer:Download.attempt"
     INSTALLED = "edge.assignment:Assignment._install"
     TRAINED = "edge.assignment:Assignment._train_client"
-    SENT_A_CHUNK = "edge.transfer:Upload._send"
+    CARRIED_A_CHUNK = "edge.transfer:Link.carry"  # down or up
     UPLOADED = "edge.transfer:Upload.attempt"
     RELEASED = "edge.worker:Worker._release"
 

@@ -83,6 +83,8 @@ class Survivors:
         end = time.monotonic() + DEADLINE_S
         while (code := self.processes["coordinator"].popen.poll()) is None or code == -signal.SIGKILL:
             self.revive()
+            gone = [name for name, each in self.processes.items() if each.popen.poll() not in (None, -signal.SIGKILL)]
+            assert set(gone) <= {"coordinator"}, f"{gone} ended by itself\n{self.words()}"
             assert time.monotonic() < end, f"not over after {DEADLINE_S} s\n{self.words()}"
             time.sleep(0.02)
         left = {name: faults for name, faults in self._faults.items() if faults}

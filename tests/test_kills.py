@@ -39,7 +39,7 @@ _CALLS = {
     Step.PREPARED: 1,
     Step.INSTALLED: 1,
     Step.TRAINED: 3,
-    Step.SENT_A_CHUNK: 13,
+    Step.CARRIED_A_CHUNK: 13,  # a download of five, an upload of five, and then half of the next
     Step.UPLOADED: 3,
     Step.RELEASED: 1,
 }
