@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     except FederaError as error:
         print(f"federa-bench: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        return EXIT_ERROR  # nobody reads what would be printed
     except OSError as error:
         print(f"federa-bench: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
         return EXIT_ERROR
