@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.child import Child
+from benchmarks.conclusion import conclude, numbers_of_workers
 from benchmarks.display import human_bytes
-from benchmarks.machine import machine
 from benchmarks.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
 from federa.errors import BadInput, FederaError
 
@@ -172,10 +172,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parse.add_argument("--json", type=Path, metavar="FILE", help="the figures, for programs")
     parse.add_argument("--check", action="store_true", help="end with 1 when the README's figure is not held")
     options = parse.parse_args(arguments)
-    try:
-        options.workers = [int(word) for word in options.workers.split(",")]
-    except ValueError:
-        raise BadInput(f"--workers: must be numbers by a comma, not {options.workers!r}") from None
+    options.workers = numbers_of_workers(options.workers)
     if options.processes < 1 or min(options.workers) < options.processes:
         raise BadInput("--workers: must be at least --processes, and that at least 1")
     if options.clients_per_round < 1 or options.rounds < 2:
@@ -198,15 +195,9 @@ def main(arguments: list[str] | None = None) -> int:
     except FederaError as error:
         print(f"benchmarks.scale: {error}", file=sys.stderr)
         return error.exit_code
-    console.print(table(rows))
-    console.print(machine(), highlight=False)
-    if options.json:
-        tree = {"machine": machine(), "rows": [dataclasses.asdict(line) for line in rows]}
-        options.json.write_text(json.dumps(tree, indent=2) + "\n")
+    lines = [dataclasses.asdict(line) for line in rows]
     broken = [words for line in rows for words in line.broken()]
-    for words in broken:
-        print(f"not held: {words}", file=sys.stderr)
-    return 1 if broken and options.check else 0
+    return conclude(console, table(rows), lines, broken, file=options.json, check=options.check)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import json
 import statistics
 import sys
 import tempfile
@@ -26,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.child import Child
+from benchmarks.conclusion import conclude, numbers_of_workers
 from benchmarks.display import human_bytes
 from benchmarks.echo import KINDS, Echo, Kind
-from benchmarks.machine import machine
 from benchmarks.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
 from federa.errors import BadInput, FederaError
 
@@ -223,10 +222,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     if unknown:
         raise BadInput(f"--states: must be some of {names}, not {unknown[0]!r}")
     options.states = [known[name] for name in options.states.split(",")]
-    try:
-        options.workers = [int(word) for word in options.workers.split(",")]
-    except ValueError:
-        raise BadInput(f"--workers: must be numbers by a comma, not {options.workers!r}") from None
+    options.workers = numbers_of_workers(options.workers)
     if min(options.workers) < 1 or options.turns < 1 or (options.rounds is not None and options.rounds < 2):
         raise BadInput("--workers and --turns: must be at least 1, --rounds at least 2")
     return options
@@ -245,15 +241,9 @@ def main(arguments: list[str] | None = None) -> int:
     except FederaError as error:
         print(f"benchmarks.transport: {error}", file=sys.stderr)
         return error.exit_code
-    console.print(table(rows))
-    console.print(machine(), highlight=False)
-    if options.json:
-        lines = [{**dataclasses.asdict(line), "ratio": {kind: line.ratio(kind) for kind in KINDS}} for line in rows]
-        options.json.write_text(json.dumps({"machine": machine(), "rows": lines}, indent=2) + "\n")
+    lines = [{**dataclasses.asdict(line), "ratio": {kind: line.ratio(kind) for kind in KINDS}} for line in rows]
     broken = [words for line in rows for words in line.broken()]
-    for words in broken:
-        print(f"not held: {words}", file=sys.stderr)
-    return 1 if broken and options.check else 0
+    return conclude(console, table(rows), lines, broken, file=options.json, check=options.check)
 
 
 if __name__ == "__main__":

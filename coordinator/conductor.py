@@ -248,7 +248,7 @@ class Conductor:
                 examples = self._crew.examples.get(client, 0)
                 self._pace.took(rounds.hosts[client], round_, examples, self.elapsed_s())
                 self._time()
-            case Failed(round_, client, reason) if rounds.takes(round_, client) and client in rounds.awaited:
+            case Failed(round_, client, reason) if rounds.waits_for(round_, client):
                 self._set_back("failed", round_, client, reason)
             case Refused(round_, client, reason) if rounds.takes(round_, client):
                 self._set_back("refused", round_, client, reason)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,8 +19,6 @@ from protos import federation_pb2 as pb
 if TYPE_CHECKING:
     from coordinator.conductor import Conductor
     from coordinator.run import Run
-
-log = logging.getLogger("federa.coordinator")
 
 _FILE_LIMITS = (errno.EMFILE, errno.ENFILE)
 

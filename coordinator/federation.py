@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from coordinator.desk import NotYet, Stranger
+from coordinator.file_stream import file_chunks
 from coordinator.intake import Broken, Late, Refused
 from coordinator.run import Run
 from coordinator.sessions import NameTaken, Session
@@ -19,7 +20,7 @@ from federa.versions import versions
 from protos import federation_pb2 as pb
 from protos.channel import ADMITTED, HEARTBEAT_S, MOST_WORDS_BYTES, PROTOCOL, valid_key, valid_name
 from protos.federation_pb2_grpc import FederationServicer
-from protos.streams import CHUNK_BYTES, header_chunk, wire_size
+from protos.streams import wire_size
 
 if TYPE_CHECKING:
     from coordinator.server import Coordinator
@@ -135,19 +136,12 @@ class FederationService(FederationServicer):
         wire_bytes = size = 0
         whole = False
         try:
-            with path.open("rb") as file:
-                size = path.stat().st_size
-                if request.offset > size:
-                    await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"state {digest[:12]} has {size} bytes")
-                file.seek(request.offset)
-                chunk = header_chunk(size, request.sha256)
-                while True:
-                    wire_bytes += wire_size(chunk)
-                    yield chunk
-                    data = await asyncio.to_thread(file.read, CHUNK_BYTES)
-                    if not data:
-                        break
-                    chunk = pb.Chunk(data=data)
+            size = path.stat().st_size
+            if request.offset > size:
+                await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"state {digest[:12]} has {size} bytes")
+            async for chunk in file_chunks(path, request.sha256, request.offset):
+                wire_bytes += wire_size(chunk)
+                yield chunk
             whole = True
         finally:
             run.desk.sent(request.worker, wire_bytes, size if whole else 0)

@@ -17,7 +17,7 @@ from coordinator.run_folder import RunFolder, sync
 from federa.codec import Encoded, check, distance
 from federa.errors import BadInput, FederaError
 from protos.federation_pb2 import Chunk, UpdateHeader, UploadReply
-from protos.streams import Assembler, StreamError
+from protos.streams import CHUNK_BYTES, Assembler, StreamError
 
 HEADER_SLACK_BYTES = 1 << 16
 """An update has the state's tensors, but its safetensors header may be laid out otherwise."""
@@ -215,17 +215,12 @@ class Intake:
                 expected.accepted()
 
         keeping.add_done_callback(kept)
-        try:
-            return await asyncio.shield(keeping)
-        except asyncio.CancelledError:
-            # Its slot stays locked: nobody else may touch the file before.
-            await asyncio.wait([keeping])
-            raise
+        return await _to_its_end(keeping)
 
 
 def _restore(assembler: Assembler, partial: Path) -> None:
     with partial.open("rb") as file:
-        while data := file.read(1 << 20):
+        while data := file.read(CHUNK_BYTES):
             assembler.restore(data)
 
 
@@ -246,8 +241,12 @@ async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Run it off the event loop. A cancelled caller waits for its end: nobody else may touch the file before."""
-    future = asyncio.get_running_loop().run_in_executor(None, work)
+    """Run it off the event loop."""
+    return await _to_its_end(asyncio.get_running_loop().run_in_executor(None, work))
+
+
+async def _to_its_end(future: asyncio.Future[T]) -> T:
+    """Its result. A cancelled caller waits for it, too, with the slot locked: nobody else may touch the file before."""
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

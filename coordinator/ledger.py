@@ -94,8 +94,8 @@ def reading(path: Path) -> Iterator[None]:
 
 
 class Ledger:
-    """Thread-safe. Every method that writes is one transaction, durable when it returns; only `later` ones wait for
-    the next transaction or `flush`. `bytes_down` and `bytes_up` are all wire bytes so far."""
+    """Thread-safe. Every method that writes is one transaction, durable when it returns; what can wait goes with the
+    next transaction or `flush`. `bytes_down` and `bytes_up` are all wire bytes so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from coordinator.campaign import Campaign
+from coordinator.file_stream import file_chunks, file_digest
 from federa.config import parse_json
 from federa.errors import BadInput
 from federa.versions import versions
 from protos import federation_pb2 as pb
 from protos.channel import MOST_WORDS_BYTES, PROTOCOL
 from protos.federation_pb2_grpc import OperationServicer
-from protos.streams import CHUNK_BYTES, header_chunk
 
 if TYPE_CHECKING:
     from coordinator.server import Coordinator
@@ -65,10 +63,8 @@ class OperationService(OperationServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"the experiment has no file {request.path!r}")
         path = campaign.path / request.path
         digest = await asyncio.to_thread(file_digest, path)
-        yield header_chunk(path.stat().st_size, digest)
-        with path.open("rb") as file:
-            while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                yield pb.Chunk(data=data)
+        async for chunk in file_chunks(path, digest):
+            yield chunk
 
     async def _campaign(self, experiment_id: str, context: Context) -> Campaign:
         campaign = self._coordinator.campaigns.get(experiment_id)
@@ -76,12 +72,3 @@ class OperationService(OperationServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no experiment {experiment_id!r} here")
         assert campaign is not None
         return campaign
-
-
-def file_digest(path: Path) -> bytes:
-    """SHA-256 of a file, read in pieces."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(CHUNK_BYTES):
-            sha.update(data)
-    return sha.digest()

@@ -14,18 +14,22 @@ from coordinator.run_folder import RunFolder
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recovered:
     """`start` and `state` are digests: of the state that the run began with, and of the one it has now. `last` is the
-    newest round's row, None before the first; `spent_s` is how long it has been open."""
+    newest round's row, None before the first."""
 
     start: str
     state: str
     last: dict[str, Any] | None
     past: Past
-    spent_s: float
 
     @property
     def folded(self) -> bool:
         """Whether the newest round's new state is there."""
-        return self.last is not None and self.last["state_sha256"] is not None
+        return _is_folded(self.last)
+
+    @property
+    def spent_s(self) -> float:
+        """How long the newest round has been open."""
+        return self.last["spent_s"] if self.last else 0.0
 
 
 def recover(ledger: Ledger, folder: RunFolder) -> Recovered | None:
@@ -43,8 +47,7 @@ def _recover(ledger: Ledger, folder: RunFolder) -> Recovered | None:
     round_ = last["round"] if last else 0
     rounds = ledger.rounds()
     state = rounds[-1]["state_sha256"] if rounds else start
-    folded = last is not None and last["state_sha256"] is not None
-    accepted = {} if folded else {row["client"]: row["sha256"] for row in ledger.contributions(round_)}
+    accepted = {} if _is_folded(last) else {row["client"]: row["sha256"] for row in ledger.contributions(round_)}
     folder.tidy(
         states={start, state, last["broadcast_sha256"] if last else start},
         updates={folder.update(round_, client, sha256) for client, sha256 in accepted.items()},
@@ -55,8 +58,11 @@ def _recover(ledger: Ledger, folder: RunFolder) -> Recovered | None:
         state=state,
         last=last,
         past=_past(ledger, round_, accepted),
-        spent_s=last["spent_s"] if last else 0.0,
     )
+
+
+def _is_folded(round_: dict[str, Any] | None) -> bool:
+    return round_ is not None and round_["state_sha256"] is not None
 
 
 def _past(ledger: Ledger, round_: int, accepted: dict[int, str]) -> Past:

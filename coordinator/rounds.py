@@ -96,6 +96,10 @@ class Rounds:
             return False
         return client in self._open.selected and self._refusals.get(client, 0) < REFUSALS_UNTIL_ASIDE
 
+    def waits_for(self, round_: int, client: int) -> bool:
+        """Whether an update of that round and client is still expected."""
+        return self.takes(round_, client) and client in self._open.awaited
+
     def recover(self, past: Past) -> list[Decision]:
         """Take over from an earlier process. Call it first, if at all; of the workers nobody is here yet."""
         self.hosts = dict(past.hosts)
@@ -131,7 +135,7 @@ class Rounds:
                 self._open.failed.discard(client)
                 return self._settle()
             case Failed(round_, client, _):
-                return self._lose({client}) if self._waits_for(round_, client) else []
+                return self._lose({client}) if self.waits_for(round_, client) else []
             case Refused(round_, client, _):
                 if not self.takes(round_, client):
                     return []
@@ -211,9 +215,6 @@ class Rounds:
         chosen = self._open.awaited if among is None else self._open.awaited & set(among)
         clients = tuple(sorted(client for client in chosen if self.hosts[client] == worker))
         return [Announce(self.round, worker, clients)] if clients else []
-
-    def _waits_for(self, round_: int, client: int) -> bool:
-        return self.takes(round_, client) and client in self._open.awaited
 
     def _lose(self, clients: set[int]) -> list[Decision]:
         if not clients or self._open.closing:

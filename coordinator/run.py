@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from typing import Any
 
@@ -28,8 +27,6 @@ from coordinator.sessions import Sessions
 from federa.config import Experiment
 from federa.errors import FederaError
 from protos import federation_pb2 as pb
-
-log = logging.getLogger("federa.coordinator")
 
 TICK_S = 2.0
 """How often the ledger hears that a run lives: a restart counts the time since then as downtime."""
@@ -79,17 +76,13 @@ class Run:
         except asyncio.CancelledError:
             self._stop("stopped", "ended early by the user")
             raise
-        except FederaError as error:
-            if isinstance(error, LedgerFailure):
-                failure = self.cannot_write(error)
-                self._stop("failed", str(failure))
-                raise failure from error
-            self._stop("failed", str(error))
-            raise
-        except OSError as error:
+        except (OSError, LedgerFailure) as error:
             failure = self.cannot_write(error)
             self._stop("failed", str(failure))
             raise failure from error
+        except FederaError as error:
+            self._stop("failed", str(error))
+            raise
         except Exception as error:
             self._stop("failed", f"{type(error).__name__}: {error}")
             raise

@@ -13,7 +13,7 @@ import grpc
 
 from edge.engine import Engine, Setup, TrainedClient
 from edge.orders import Orders
-from edge.reports import Reports
+from edge.reports import Reports, log_refused
 from edge.retries import persist
 from edge.transfer import Download, Link, Upload
 from federa.codec import decode, encode
@@ -160,9 +160,7 @@ class Assignment:
         self._orders.failed(self.run_id, self._round, client)
         if isinstance(error, grpc.aio.AioRpcError) and error.code() in _REFUSALS:
             # The coordinator knows, and goes on without it. So does this worker.
-            log.warning(
-                "the coordinator refused client %d's update for round %d: %s", client, self._round, error.details()
-            )
+            log_refused(client, self._round, str(error.details()))
         else:
             self._reports.trouble(self._round, client, error)
 

@@ -15,6 +15,11 @@ from protos import federation_pb2 as pb
 log = logging.getLogger("federa.worker")
 
 
+def log_refused(client: int, round_: int, why: str) -> None:
+    """Say that an update is not wanted, whether it was sent or is still in the making."""
+    log.warning("the coordinator refused client %d's update for round %d: %s", client, round_, why)
+
+
 class Reports:
     """Of one run; `post` sends a message."""
 

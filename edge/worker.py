@@ -16,7 +16,7 @@ from edge.engine import Engine
 from edge.orders import Orders
 from edge.outbox import Outbox
 from edge.pulse import Pulse
-from edge.reports import Reports
+from edge.reports import Reports, log_refused
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
 from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, client_options
@@ -201,9 +201,7 @@ class Worker:
         if self._assignment is not None:
             gone += self._assignment.abandon(order)
         for client in gone:
-            log.warning(
-                "the coordinator refused client %d's update for round %d: %s", client, order.round, order.reason
-            )
+            log_refused(client, order.round, order.reason)
 
     # ---- the work
 
