@@ -182,6 +182,7 @@ class Conductor:
         self.state = await asyncio.to_thread(self._fold, updates, self.broadcast)
         seconds = self.elapsed_s()
         self._ledger.folded(order.round, seconds, self.state)
+        self._crew.closed(order.round)
         self._all_s += seconds
         self._intake.forget(order.round)
         # The start state stays: a worker that joins late forms W_res from it.
