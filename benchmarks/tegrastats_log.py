@@ -6,41 +6,18 @@ Everything is added up while the log is read, so that memory does not grow with 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import chain, islice, pairwise
-from statistics import median
 from typing import Any, BinaryIO
 
 from edge.power.integral import MAX_GAP_INTERVALS, integrate
 from edge.power.rails import total_of
-from edge.power.tegrastats_line import Line, parse_line
+from edge.power.tegrastats_file import DATE_STEP_S, TegrastatsFile
+from edge.power.tegrastats_line import Line
 
-DEFAULT_INTERVAL_S = 1.0
-LINE_LIMIT = 1 << 16
-"""Bytes of a line that are read. The longest real ones have about 1,200."""
-_DATE_STEP_S = 1.0
-_SECOND_LIMIT = 4096
-"""Lines with one date. More than that are of a clock that stands still."""
-_FIRST_STEPS = 32
-"""Steps from date to date from which the interval is judged."""
 _CHUNK = 1024
 _NAMES = 500
 """So many different names and words are told apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One line that was understood."""
-
-    line: int
-    """Its number in the file, from 1."""
-    t_s: float
-    """Seconds since the first sample."""
-    follows: bool
-    """Whether the time since the sample before it is known: not after a clock that jumped back."""
-    read: Line
 
 
 @dataclass(slots=True)
@@ -96,11 +73,8 @@ class TegrastatsLog:
     """Reads a log once, in `samples`; the rest says what was found so far. `interval_s` is what --interval says."""
 
     def __init__(self, file: BinaryIO, interval_s: float | None = None) -> None:
-        self._file = file
-        self._given_s = interval_s
-        self.interval_s = interval_s or DEFAULT_INTERVAL_S
-        self.samples_read = self.skipped = self.jumps_back = self.gaps = 0
-        self.has_dates = False
+        self._file = TegrastatsFile(file, interval_s)
+        self.samples_read = self.jumps_back = self.gaps = 0
         self.duration_s = 0.0
         self.rails: dict[str, Spread] = {}
         self.temps: dict[str, Spread] = {}
@@ -115,7 +89,7 @@ class TegrastatsLog:
     def samples(self) -> Iterator[dict[str, Any]]:
         """Every sample as the mapping that --json prints."""
         last_s = 0.0
-        for sample in self._timed():
+        for sample in self._file.samples():
             line, total = sample.read, total_of(sample.read.rails_mw, None)
             self.samples_read += 1
             self.duration_s = sample.t_s
@@ -139,6 +113,19 @@ class TegrastatsLog:
                 "gpu_mhz": line.gpu_mhz,
                 "temps_c": line.temps_c,
             }
+
+    @property
+    def interval_s(self) -> float:
+        return self._file.interval_s
+
+    @property
+    def has_dates(self) -> bool:
+        return self._file.has_dates
+
+    @property
+    def skipped(self) -> int:
+        """Lines that were not understood."""
+        return self._file.skipped
 
     @property
     def scope(self) -> str | None:
@@ -194,77 +181,8 @@ class TegrastatsLog:
             for word in words:
                 counter[word if word in counter or len(counter) < _NAMES else "others"] += 1
 
-    # ---- the time line
-
     @property
     def _max_gap_s(self) -> float:
         """Dates cannot tell less than a second apart."""
         gap_s = MAX_GAP_INTERVALS * self.interval_s
-        return max(gap_s, _DATE_STEP_S) if self.has_dates else gap_s
-
-    def _timed(self) -> Iterator[Sample]:
-        seconds = self._seconds()
-        first = list(islice(seconds, _FIRST_STEPS + 1))
-        self.has_dates = any(moment is not None for moment, _ in first)
-        if self._given_s is None:
-            self.interval_s = _interval(first) or DEFAULT_INTERVAL_S
-        before: datetime | None = None
-        began_s = last_s = -1.0
-        for moment, lines in chain(first, seconds):
-            follows = True
-            step_s = None if moment is None or before is None else (moment - before).total_seconds()
-            if last_s < 0:
-                began_s = 0.0
-            elif step_s is not None and step_s > 0:
-                # After lines without a date the clock may be behind the time line, which never goes back.
-                began_s = max(began_s + step_s, last_s)
-            else:
-                follows = step_s is None
-                began_s = last_s + self.interval_s
-            before = moment
-            for place, (number, line) in enumerate(lines):
-                last_s = began_s + place * _DATE_STEP_S / len(lines)
-                yield Sample(number, last_s, follows or place > 0, line)
-
-    def _seconds(self) -> Iterator[tuple[datetime | None, list[tuple[int, Line]]]]:
-        """Lines that have one date together; each by itself before the first date. A line without one in a log that
-        has them belongs to the second of the line before it."""
-        date: datetime | None = None
-        held: list[tuple[int, Line]] = []
-        for number, line in self._lines():
-            moment = line.moment or date
-            if held and (moment != date or moment is None or len(held) >= _SECOND_LIMIT):
-                yield date, held
-                held = []
-            date = moment
-            held.append((number, line))
-        if held:
-            yield date, held
-
-    def _lines(self) -> Iterator[tuple[int, Line]]:
-        for number, text in enumerate(_texts(self._file), 1):
-            line = parse_line(text)
-            if line is not None:
-                yield number, line
-            elif text.strip():
-                self.skipped += 1
-
-
-def _interval(seconds: Iterable[tuple[datetime | None, list[tuple[int, Line]]]]) -> float | None:
-    """The interval of a log's first lines in seconds, by their dates: None where too few are there to judge by."""
-    held = list(seconds)
-    steps = [
-        (after - before).total_seconds() / len(lines)
-        for (before, lines), (after, _) in pairwise(held)
-        if before is not None and after is not None and after > before
-    ]
-    return median(steps) if len(steps) >= 3 else None
-
-
-def _texts(file: BinaryIO) -> Iterator[str]:
-    """Lines as text, whatever bytes they hold; of a line without end its beginning."""
-    while blob := file.readline(LINE_LIMIT):
-        text = blob.decode("utf-8", errors="replace")
-        while blob and not blob.endswith(b"\n"):
-            blob = file.readline(LINE_LIMIT)
-        yield text
+        return max(gap_s, DATE_STEP_S) if self.has_dates else gap_s

@@ -52,6 +52,7 @@ class Crew:
         self._shards: Sequence[Sequence[int]] = ()
         self._streams: dict[str, tuple[Session, int]] = {}  # of each host, with its bytes from before the run
         self._control_bytes_of_old = 0
+        self._awaited: pb.Wait | None = None
         self._unreleased: set[str] = set()
         self._releasing = False
         self._all_released = asyncio.Event()
@@ -105,12 +106,14 @@ class Crew:
                 order = pb.Abandon(run_id=self._run_id, round=round_, clients=theirs, reason=reason)
                 session.send(pb.CoordinatorMessage(abandon=order))
 
-    def closed(self, round_: int) -> None:
-        """Tell every host that is here that the round's state is folded: from now on it waits for an evaluation."""
-        for name in sorted(self._hosting):
+    def wait(self, round_: int, phase: str) -> None:
+        """Tell every host, now or when it joins, what it waits for while it has nothing to do: with phase idle for the
+        round's other clients, with evaluate for the evaluation of the round's state."""
+        self._awaited = pb.Wait(run_id=self._run_id, round=round_, phase=phase)
+        for name in sorted(self._streams):
             session = self._sessions.get(name)
             if session is not None:
-                session.send(pb.CoordinatorMessage(closed=pb.Closed(run_id=self._run_id, round=round_)))
+                session.send(pb.CoordinatorMessage(wait=self._awaited))
 
     async def release(self, reason: str) -> int:
         """Let the workers free their memory, and wait for the reports that are still on their way. Returns the bytes
@@ -156,6 +159,8 @@ class Crew:
             pb.Shard(client=client, indices=self._shards[client]) for client in self._hosted_by(session.name)
         )
         session.send(pb.CoordinatorMessage(prepare=prepare))
+        if self._awaited is not None:
+            session.send(pb.CoordinatorMessage(wait=self._awaited))
 
     def left(self, name: str) -> None:
         """A worker's stream is gone."""

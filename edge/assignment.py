@@ -79,7 +79,7 @@ class Assignment:
         self._start: Tensors | None = None  # below fp32 alone, where later states are differences from it
         self._over = asyncio.Event()
         self._round = 0
-        self._closed = 0  # the last round of which the coordinator said so
+        self._awaited = (0, "idle")  # round and phase, as the coordinator said last
         self._left: list[int] = []  # clients of the order under way, the first of them in work
         self._transfer: asyncio.Future[Any] | None = None
         self._uploads: int | None = None  # the client whose upload `_transfer` is
@@ -109,9 +109,9 @@ class Assignment:
         self._reports.prepared(self._setup, self._power())
         return True
 
-    def closed(self, round_: int) -> None:
-        """The coordinator has that round's state, and evaluates it."""
-        self._closed = max(self._closed, round_)
+    def wait_for(self, round_: int, phase: str) -> None:
+        """What is waited for when there is nothing to do. A word of an earlier stream may come late."""
+        self._awaited = max(self._awaited, (round_, phase), key=_stage)
         place = self._timeline.place
         if place is not None and place.phase in ("idle", "evaluate"):
             self._rest()
@@ -126,10 +126,8 @@ class Assignment:
 
     def _rest(self) -> None:
         """Nothing to do: the round goes on elsewhere, or its state is evaluated."""
-        if self._closed >= max(self._round, 1):
-            self._timeline.enter(self._closed, 0, "evaluate")
-        else:
-            self._timeline.enter(self._round, 0, "idle")
+        round_, phase = max(self._awaited, (self._round, "idle"), key=_stage)
+        self._timeline.enter(round_, 0, phase)
 
     def _power(self) -> pb.Power:
         meter = self._meter
@@ -319,3 +317,8 @@ class Assignment:
 
     async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+
+
+def _stage(place: tuple[int, str]) -> tuple[int, bool]:
+    """Orders what can be waited for: a round's clients, then its evaluation, then the next round's clients."""
+    return place[0], place[1] == "evaluate"

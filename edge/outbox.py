@@ -64,7 +64,7 @@ class Outbox:
         """A heartbeat was answered. Its sequence is above 0."""
         if any(message.heartbeat.sequence == sequence for message in self._unconfirmed):
             while (message := self._unconfirmed.popleft()).heartbeat.sequence != sequence:
-                pass
+                self._telemetry_bytes -= _telemetry_bytes(message)
 
     def stream(self) -> AsyncIterator[pb.WorkerMessage]:
         """What goes out on a new stream, for as long as it lives; an earlier one's ends."""

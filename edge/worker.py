@@ -194,9 +194,9 @@ class Worker:
                 self._orders.put(message.train)
             case "abandon":
                 self._hear_abandon(message.abandon)
-            case "closed":
-                if self._assignment is not None and self._assignment.run_id == message.closed.run_id:
-                    self._assignment.closed(message.closed.round)
+            case "wait":
+                if self._assignment is not None and self._assignment.run_id == message.wait.run_id:
+                    self._assignment.wait_for(message.wait.round, message.wait.phase)
             case "release":
                 if self._assignment is not None and self._assignment.run_id == message.release.run_id:
                     self._assignment.stop()

@@ -201,13 +201,13 @@ def test_what_was_confirmed_counts_no_more():
         stream = outbox.stream()
         for number in range(1, 40):
             outbox.post(batch(number, samples=9))
-            await anext(stream)
+            await asyncio.wait_for(anext(stream), 1)
             outbox.beat(number)
-            await anext(stream)
+            await asyncio.wait_for(anext(stream), 1)
             if number == 20:
                 message = batch(50, samples=9)
                 outbox.post(message)
-                assert await anext(stream) == message
+                assert await asyncio.wait_for(anext(stream), 1) == message
             outbox.confirm(number)
         outbox.post(batch(60, samples=9))
         return [message async for message in _until(stream, 1)]

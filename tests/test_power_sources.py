@@ -20,7 +20,7 @@ from edge.power.choice import check_spec, open_source
 from edge.power.jtop import Jtop
 from edge.power.nvml import Nvml
 from edge.power.rapl import Rapl
-from edge.power.replay import Replay, times_of
+from edge.power.replay import Replay
 from edge.power.tegrastats import Tegrastats
 from federa.errors import BadInput
 from tests.sysfs_trees import FAKE_ORIN_NANO, fake_hwmon, fake_model, fake_packages
@@ -248,31 +248,22 @@ def test_a_log_without_dates_is_a_line_a_second_in_a_loop(tmp_path):
     assert source.readings() == []
 
 
-def test_lines_of_one_second_are_spread_over_it(tmp_path):
-    dates = [f"01-02-2026 03:04:0{second} x" for second in (0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3)]
-    times_s, cycle_s = times_of(dates)
-    # The log began in the last quarter of its first second.
-    assert list(times_s) == [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5]
-    assert cycle_s == 2.75
+def test_a_replays_clock_is_the_logs(tmp_path):
+    clock = Clock()
+    dates = ["01-02-2026 03:04:05", "01-02-2026 03:04:06", "01-02-2031 00:00:00", "01-02-2031 00:00:03"]
+    source = Replay(log(tmp_path, [f"{date} {LINE.format(mw=1)}" for date in dates]), clock=clock)
+    clock.now_s += 5
+    assert [reading.at_s - 1000 for reading in source.readings()] == [0, 1, 2, 5], "a clock that was set is no pause"
+    assert source.detail == "a.log: 4 lines, 6 s, in a loop"
 
 
-def test_a_clock_that_was_set_is_no_gap_and_a_pause_is_one():
-    at = "01-02-2026 03:{}:00 x".format
-    times_s, _ = times_of([at("04"), at("05"), "01-02-2031 03:06:00 x", "01-02-2031 03:07:00 x", at("01"), at("31")])
-    assert list(times_s) == [0, 60, 120, 180, 240, 240 + 1800]
-
-
-def test_a_line_that_lost_its_date_has_the_one_before_it():
-    dated = "01-02-2026 03:04:0{} x".format
-    times_s, _ = times_of(["WARNING", dated(1), dated(2), "RAM 1/2MB", dated(3)])
-    assert list(times_s) == sorted(times_s)
-    assert times_s[-1] == 2
-
-
-def test_a_log_of_one_line_or_none():
-    assert times_of([LINE])[1] == 1
-    assert times_of([LINE], step_s=0.5)[1] == 0.5
-    assert list(times_of([])[0]) == []
+def test_a_first_line_that_was_cut_does_not_decide_a_replays_scope(tmp_path):
+    rails = "RAM 1/2MB VDD_GPU 1000mW/1mW VDD_CPU_SOC_MSS 2000mW/1mW VIN_SYS_5V0 3000mW/1mW"
+    clock = Clock()
+    source = Replay(log(tmp_path, [rails, *[f"{rails} VIN 9000mW/1mW"] * 2]), clock=clock)
+    clock.now_s += 2
+    assert source.scope == "board"
+    assert [reading.total_mw for reading in source.readings()] == [None, 9000, 9000]
 
 
 def test_a_log_without_power_is_refused(tmp_path):
@@ -289,8 +280,8 @@ def test_a_log_without_power_is_refused(tmp_path):
 def test_lines_that_are_not_understood_are_left_out_of_a_replay(tmp_path):
     clock = Clock()
     source = Replay(log(tmp_path, [LINE.format(mw=1), "garbage", "RAM 1/2MB", LINE.format(mw=4)]), clock=clock)
-    clock.now_s += 3
-    assert [(r.at_s - 1000, r.total_mw) for r in source.readings()] == [(0, 1), (2, None), (3, 4)]
+    clock.now_s += 2
+    assert [(r.at_s - 1000, r.total_mw) for r in source.readings()] == [(0, 1), (1, None), (2, 4)]
 
 
 # ---- RAPL ----

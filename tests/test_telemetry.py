@@ -208,7 +208,7 @@ def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release
             say(train=train_order(round_=round_, clients=(0,)))
             while (now := await hear("activity")).phase != "idle" or now.round < round_:
                 pass
-            say(closed=pb.Closed(run_id="r1", round=round_))
+            say(wait=pb.Wait(run_id="r1", round=round_, phase="evaluate"))
             while (await hear("telemetry")).slices[-1].phase != "evaluate":
                 pass
         say(release=pb.Release(run_id="r1"))
@@ -281,7 +281,7 @@ def test_the_last_slices_go_out_before_the_release_is_answered(monkeypatch):
     assert phases == ["download", "load", "train", "upload", "idle"]
 
 
-def test_closed_before_the_worker_is_idle_counts_when_it_is():
+def test_what_is_waited_for_may_be_said_before_the_worker_is_idle():
     phases = []
 
     async def script(hear, say, number, fake):
@@ -290,8 +290,9 @@ def test_closed_before_the_worker_is_idle_counts_when_it_is():
         say(train=train_order(clients=(0,)))
         while (await hear("activity")).phase != "train":
             pass
-        say(closed=pb.Closed(run_id="r1", round=1))
-        say(closed=pb.Closed(run_id="another", round=7))
+        say(wait=pb.Wait(run_id="r1", round=1, phase="evaluate"))
+        say(wait=pb.Wait(run_id="r1", round=1, phase="idle"))  # of an earlier stream
+        say(wait=pb.Wait(run_id="another", round=7, phase="evaluate"))
         while "evaluate" not in phases:
             phases.extend(piece.phase for piece in (await hear("telemetry")).slices if piece.round == 1)
 
@@ -359,3 +360,20 @@ def test_a_worker_that_is_killed_leaves_at_most_its_last_second_untold(tmp_path)
     interval_s = 1.0  # of the log: what has no later reading yet is not told
     assert trained_s - 1.0 - interval_s <= told["train"] <= trained_s + 0.2
     assert told["joules"] > 0
+
+
+def test_a_worker_that_has_no_part_in_a_round_is_idle_in_it_and_waits_for_its_evaluation():
+    places = []
+
+    async def script(hear, say, number, fake):
+        say(prepare=prepare_order(clients=(0,)))
+        await hear("prepared")
+        say(train=train_order(clients=(0,)))
+        for round_, phase in ((1, "evaluate"), (2, "idle"), (2, "evaluate"), (3, "idle")):
+            say(wait=pb.Wait(run_id="r1", round=round_, phase=phase))
+            while (round_, phase) not in places:
+                places.extend((piece.round, piece.phase) for piece in (await hear("telemetry")).slices)
+
+    work(script)
+    waits = [place for place in dict.fromkeys(places) if place[1] in ("idle", "evaluate") and place[0] > 1]
+    assert waits == [(2, "idle"), (2, "evaluate"), (3, "idle")]

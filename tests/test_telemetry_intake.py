@@ -279,8 +279,9 @@ def test_telemetry_of_a_worker_ends_in_the_result_and_a_folded_round_is_announce
         assert train.round == 1
         for client in range(3):
             await worker.upload(client)
-        closed = await worker.hear("closed")
-        assert (closed.run_id, closed.round) == (run_id, 1)
+        while (wait := await worker.hear("wait")).phase != "evaluate":
+            assert (wait.run_id, wait.round) == (run_id, 1)
+        assert (wait.run_id, wait.round) == (run_id, 1)
         await worker.released()
         await house.end()
         (run,) = (await asyncio.to_thread(house.coordinator.last.view().result))["runs"]

@@ -22,6 +22,8 @@ _USE = (
     rf"(?:@(?:(?P<mhz>{_N})|\[ ?(?P<each>{_N}(?: ?, ?{_N}){{0,31}}) ?\]))?)"
 )
 _CORE = re.compile(_USE, re.ASCII)
+# Colours, of a terminal's record.
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]{0,32}[A-Za-z]")
 # Sensors that are switched off print -256; PMIC prints one of two constants (100 up to TX2 and Xavier, 50 on the Nano).
 _OFFLINE_C = -256.0
 _DUMMY_PMIC_C = (50.0, 100.0)
@@ -198,7 +200,7 @@ _FIELDS: list[tuple[re.Pattern[str], Callable[[_Draft, re.Match[str]], bool]]] =
 def parse_line(text: str) -> Line | None:
     """What the line says, or None when nothing of it is understood. Never raises."""
     # Blanks are irregular: one each from here on.
-    text = " ".join(text.split())
+    text = " ".join((_ESCAPE.sub(" ", text) if "\x1b" in text else text).split())
     draft, place = _Draft(), 0
     while place < len(text):
         for pattern, read in _FIELDS:
