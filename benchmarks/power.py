@@ -156,17 +156,19 @@ def _sampled(block: int) -> bool:
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parse = argparse.ArgumentParser(prog="python -m benchmarks.power", description=(__doc__ or "").split("\n")[0])
     parse.add_argument("--hz", type=float, default=10.0, help="readings a second, 0.1 to 100 (default: %(default)g)")
-    parse.add_argument("--seconds", type=float, default=12.0, help="for the thread's CPU time, from 5 on")
+    parse.add_argument("--seconds", type=float, default=12.0, help="for the thread's CPU time, 5 to 3600")
     parse.add_argument("--pairs", type=int, default=20, help="of blocks, from 2 on")
     parse.add_argument("--block", type=int, default=8, help="steps in a block")
     parse.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parse.parse_args(arguments)
     if not 0.1 <= options.hz <= 100:
         raise BadInput(f"--hz: must be from 0.1 to 100, not {options.hz:g}")
-    if not options.seconds >= 5 or options.seconds * options.hz < 20:
-        raise BadInput(f"--seconds: must be 5 or more, and at least 20 readings, not {options.seconds:g}")
+    if not 5 <= options.seconds <= 3600 or options.seconds * options.hz < 20:
+        raise BadInput(f"--seconds: must be from 5 to 3600, and at least 20 readings, not {options.seconds:g}")
     if options.pairs < 2 or options.block < 1:
         raise BadInput("--pairs: must be 2 or more, and --block 1 or more")
+    if options.json is not None and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
+        raise BadInput(f"--json: must be a file in a folder that exists, not {options.json}")
     return options
 
 

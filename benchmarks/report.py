@@ -55,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:
-        print(f"federa-report: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
+        named = error.filename or options.out or "standard output"
+        print(f"federa-report: {named}: {error.strerror or error}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -77,16 +78,20 @@ def _log(options: argparse.Namespace) -> int:
     interval_s = None if options.interval is None else _interval(options.interval)
     name = options.tegrastats
     try:
+        if not name or (name == "-" and sys.stdin is None):
+            raise BadInput(f"--tegrastats: {'standard input is closed' if name else 'names no file'}")
         if name != "-" and Path(name).is_dir():
             raise BadInput(f"--tegrastats: {name} is a folder; it must be a log of tegrastats, or - for standard input")
         with sys.stdin.buffer if name == "-" else open(name, "rb") as file:
             log = TegrastatsLog(file, interval_s)
             for sample in log.samples():
                 if options.json:
-                    print(json.dumps(sample, ensure_ascii=False, allow_nan=False))
+                    _put(json.dumps(sample, ensure_ascii=False, allow_nan=False))
             if options.json:
-                print(json.dumps(log.ending(), allow_nan=False))
-    except (BrokenPipeError, BadInput):
+                _put(json.dumps(log.ending(), allow_nan=False))
+                if not log.samples_read:
+                    print(f"federa-report: {name}: no line of it is tegrastats'", file=sys.stderr)
+    except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
@@ -94,6 +99,16 @@ def _log(options: argparse.Namespace) -> int:
     if not options.json:
         print_log(log, "standard input" if name == "-" else name, console_here())
     return EXIT_OK
+
+
+def _put(line: str) -> None:
+    """Prints it; that it cannot be written is no fault of the log that is read meanwhile."""
+    try:
+        print(line)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FederaError(f"cannot write to standard output: {error.strerror or error}") from None
 
 
 def _interval(text: str) -> float:

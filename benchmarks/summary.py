@@ -139,6 +139,12 @@ def joule_lines(result: Record) -> list[str]:
             cover = cover_words(devices_of(run)).replace("\u00a0", " ")
             words = _joules(run, run["joules_to_target"]) + (f", {cover}" if cover else "")
             lines.append(f"joules: {label}: {words}")
+        elif spent := [
+            point.get("energy_j") for point in curve_of(run) if number_in(point.get("energy_j")) is not None
+        ]:
+            rounds = "1 round" if len(curve_of(run)) == 1 else f"{len(curve_of(run))} rounds"
+            cover = cover_words(devices_of(run)).replace("\u00a0", " ")
+            lines.append(f"joules: {label}: {_joules(run, spent[-1])} in {rounds}{f', {cover}' if cover else ''}")
     reasons: dict[str, list[str]] = {}
     for run in runs:
         for device in devices_of(run):

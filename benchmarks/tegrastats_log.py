@@ -155,10 +155,8 @@ class TegrastatsLog:
         peak_mw: float | None = None
         if energy is not None:
             peak_mw = energy.power.high
-            if known:
-                mean_mw = 1000 * energy.joules / energy.covered_s
-            elif self.samples_read == 1:
-                mean_mw = energy.power.mean
+            # Over the time; of the samples where the time between them is not known.
+            mean_mw = 1000 * energy.joules / energy.covered_s if known else energy.power.mean
         return {
             "samples": self.samples_read,
             "skipped": self.skipped,

@@ -41,6 +41,15 @@ def tally(rows: Iterable[Mapping[str, Any]]) -> Tally:
     )
 
 
+def why_no_sum(power: Mapping[str, Any]) -> str | None:
+    """Why the joules of one device stand in no sum: what it measured in one life is not what it did in another."""
+    if len(scopes := power.get("scopes", ())) > 1:
+        return f"it measured {_listed(scopes)} one after the other, which are never added"
+    if power.get("replayed") and power.get("measured"):
+        return "a part was measured and a part is a replay, which are never added"
+    return None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunEnergy:
     """Of all devices that took part in the rounds. `after` is, by round, the sum of that round and those before it,
@@ -72,6 +81,7 @@ def run_energy(
     note = (
         _unmeasured({name: power for name, power in used.items() if tallies[name].joules is None})
         or _several_scopes(scopes)
+        or _replays_beside(used)
         or _one_machine(used, facts)
     )
     whole = tally(counted)
@@ -109,6 +119,13 @@ def _several_scopes(scopes: Mapping[str, Sequence[str]]) -> str | None:
         return None
     each = "; ".join(f"{scope} on {_listed(names)}" for scope, names in sorted(scopes.items()))
     return f"what was measured is not the same everywhere, so there is no sum: {each}"
+
+
+def _replays_beside(powers: Mapping[str, Mapping[str, Any]]) -> str | None:
+    replayed = [name for name, power in powers.items() if power.get("replayed")]
+    if not replayed or not any(power.get("measured") for power in powers.values()):
+        return None
+    return f"joules of {_listed(replayed)} are a replay and others were measured, so there is no sum"
 
 
 def _one_machine(powers: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Mapping[str, str]]) -> str | None:

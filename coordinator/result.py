@@ -7,12 +7,13 @@ import platform
 from array import array
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from coordinator.energy import RunEnergy, run_energy, tally
+from coordinator.energy import RunEnergy, run_energy, tally, why_no_sum
 from coordinator.ledger import Ledger, Readings, Rows, reading
 from coordinator.run_folder import RESULT, write_json
 from coordinator.samples import Samples
@@ -150,7 +151,7 @@ def _devices(ledger: Ledger, phases: Rows, traces: Mapping[str, Any]) -> list[di
             **_power(powers.get(name, {}), rows[name]),
             "step_ms": _quantiles(sum(steps[name].values(), array("f"))),
             "updates": updates.get(name, 0),
-            "rounds": _rounds(rows[name], steps[name]),
+            "rounds": _rounds(rows[name], steps[name], why_no_sum(powers.get(name, {})) is None),
             "sensors": _sensors(sensors.get(name, {})),
             "trace": traces.get(name),
             "facts": facts,
@@ -166,11 +167,14 @@ def _power(power: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
         phase: tally(row for row in rows if row["phase"] == phase and row["round"] > 0)
         for phase in sorted({row["phase"] for row in rows if row["round"] > 0})
     }
-    source, idle_w = power.get("source"), power.get("idle_w")
+    source, idle_w, unlike = power.get("source"), power.get("idle_w"), why_no_sum(power)
+    if unlike:
+        rounds, setup = replace(rounds, joules=None, peak_w=None), replace(setup, joules=None)
+        phases = {phase: replace(part, joules=None) for phase, part in phases.items()}
     above = None if rounds.joules is None or idle_w is None else rounds.joules - idle_w * rounds.covered_s
     return {
         "power_source": source,
-        "power_detail": power.get("detail"),
+        "power_detail": unlike or power.get("detail"),
         "scope": power.get("scope"),
         "idle_w": idle_w,
         "peak_w": rounds.peak_w,
@@ -185,8 +189,8 @@ def _power(power: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
     }
 
 
-def _rounds(rows: Rows, steps: Mapping[int, array[float]]) -> list[dict[str, Any]]:
-    """A device's rounds in order, those without telemetry as well."""
+def _rounds(rows: Rows, steps: Mapping[int, array[float]], summed: bool) -> list[dict[str, Any]]:
+    """A device's rounds in order, those without telemetry as well. Joules only where they can be `summed`."""
     of_round: dict[int, Rows] = defaultdict(list)
     for row in rows:
         of_round[row["round"]].append(row)
@@ -197,7 +201,7 @@ def _rounds(rows: Rows, steps: Mapping[int, array[float]]) -> list[dict[str, Any
             {
                 "round": round_,
                 "seconds": whole.seconds,
-                "joules": whole.joules,
+                "joules": whole.joules if summed else None,
                 "coverage": whole.coverage if whole.joules is not None else None,
                 "step_ms": _quantiles(steps.get(round_, array("f"))),
             }

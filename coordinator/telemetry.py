@@ -89,19 +89,23 @@ class Telemetry:
             self._devices[name].sensors = set(sensors)
 
     def powered(self, name: str, said: pb.Power) -> None:
-        """What a device measures with. Its first idle power stays: a later life may begin on a warm board."""
+        """What a device measures with. Its first idle power stays: a later life may begin on a warm board. So do source
+        and scope where a later life measures nothing: they are those of the joules that there are."""
         known = self._devices[name].power
         source, scope = _words(said.source, 200), said.scope if said.scope in SCOPES else ""
         idle_w = said.idle_w if said.HasField("idle_w") and 0 <= said.idle_w <= MOST_W else None
+        replays = source.startswith("replay of")
         power = {
-            "source": source or None,
-            "scope": scope or None,
-            "detail": _words(said.detail, MOST_WORDS) or None,
-            "interval_s": said.interval_s if 0 < said.interval_s <= CLOCK_OFF_S else None,
+            "source": source or known.get("source"),
+            "scope": scope or known.get("scope"),
+            # Whoever shows it says that first.
+            "detail": _words(said.detail, MOST_WORDS).removeprefix("not measured: ") or None,
+            "interval_s": said.interval_s if 0 < said.interval_s <= CLOCK_OFF_S else known.get("interval_s"),
             "idle_w": idle_w if known.get("idle_w") is None else known["idle_w"],
             # All that it measured in this run: figures of two scopes, or of a replay, are not to be taken for one.
             "scopes": sorted({*known.get("scopes", ()), *([scope] if scope else ())})[: len(SCOPES)],
-            "replayed": bool(known.get("replayed")) or source.startswith("replay of"),
+            "replayed": bool(known.get("replayed")) or replays,
+            "measured": bool(known.get("measured")) or (bool(scope) and not replays),
         }
         if power != known:
             self._devices[name].power = power

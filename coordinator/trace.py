@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 MOST_BINS = 600
 MOST_SPANS = 2_000
 LEAST_BIN_S = 0.5
+LEAST_SPACINGS, LONGEST_SPACING_S = 5, 10.0
+"""Between samples: so many say how far apart they usually are, and what is longer is a gap."""
 
 Span = tuple[float, float, int, str]
 """From, to, round, phase."""
 
 
 class Trace:
-    """Bins on a grid of Unix time that double in width when there would be more than 600. Samples may come in any
-    order; `interval_s` is the time between them, so that no bin is empty for being narrower."""
+    """Bins on a grid of Unix time that double in width when there would be more than 600, and while the time between
+    two samples, of which `interval_s` is the first guess, would leave bins empty. Samples may come in any order."""
 
     def __init__(self, interval_s: float = 0.0) -> None:
         self.bin_s = LEAST_BIN_S
@@ -23,6 +26,8 @@ class Trace:
             self.bin_s *= 2
         self._bins: dict[int, tuple[float, int]] = {}  # sum in watts and count, by number on the grid
         self._low = self._high = 0
+        self._last_s: float | None = None
+        self._spacings: Counter[float] = Counter()  # how many want bins of that width
         self._spans: list[Span] = []
         self._least_span_s = 0.0
 
@@ -39,6 +44,11 @@ class Trace:
         self._low, self._high = min(self._low, place), max(self._high, place)
         total, count = self._bins.get(place, (0.0, 0))
         self._bins[place] = (total, count) if power_w is None else (total + power_w, count + 1)
+        if self._last_s is not None and 0 < at_s - self._last_s <= LONGEST_SPACING_S:
+            self._spacings[_bin_for(at_s - self._last_s)] += 1
+            while self.bin_s < self._usual_bin_s():
+                self._widen()
+        self._last_s = at_s
         while self._high - self._low >= MOST_BINS:
             self._widen()
         self._shade(at_s, round_, phase)
@@ -60,6 +70,17 @@ class Trace:
                 for from_s, to_s, round_, phase in self._spans
             ],
         }
+
+    def _usual_bin_s(self) -> float:
+        """What the median of the spacings wants; 0 while there are few."""
+        before, seen = 0, self._spacings.total()
+        if seen < LEAST_SPACINGS or (seen > 64 and seen % 64):
+            return 0.0  # not at each of many: a run has millions
+        for bin_s, count in sorted(self._spacings.items()):
+            before += count
+            if before >= seen / 2:
+                return bin_s
+        return 0.0
 
     def _widen(self) -> None:
         self.bin_s *= 2
@@ -88,6 +109,14 @@ class Trace:
         while len(self._spans) > MOST_SPANS // 2:
             self._spans = _without_short(self._spans, self._least_span_s)
             self._least_span_s *= 2
+
+
+def _bin_for(spacing_s: float) -> float:
+    """The narrowest that is wider than a spacing by half."""
+    bin_s = LEAST_BIN_S
+    while bin_s < 1.5 * spacing_s:
+        bin_s *= 2
+    return bin_s
 
 
 def _without_short(spans: Sequence[Span], least_s: float) -> list[Span]:

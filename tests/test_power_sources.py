@@ -141,6 +141,7 @@ def test_one_that_cannot_be_run_says_why(tmp_path):
 
 def test_one_that_hangs_is_ended_and_started_again(tmp_path, run, monkeypatch):
     monkeypatch.setattr(tegrastats, "_START_S", 0.3)
+    monkeypatch.setattr(tegrastats, "_LEAST_SILENCE_S", 0.0)
     source = run(f'echo $$ >> {tmp_path}/pids; echo "$LINE"; exec sleep 60')
     eventually(lambda: source.restarts >= 1)
     assert "said nothing that is understood for 0.5 s" in source.trouble()
@@ -148,6 +149,14 @@ def test_one_that_hangs_is_ended_and_started_again(tmp_path, run, monkeypatch):
     eventually(lambda: not os.path.exists(f"/proc/{first}"))
     eventually(lambda: source.trouble() is None)
     assert len(source.readings()) >= 1
+
+
+def test_one_that_has_to_wait_on_a_busy_board_is_left_alone(run, monkeypatch):
+    monkeypatch.setattr(tegrastats, "_START_S", 0.0)
+    source = run('while true; do echo "$LINE"; sleep 0.6; done')
+    found = []
+    eventually(lambda: found.extend(source.readings()) or len(found) == 2)
+    assert (source.restarts, source.trouble()) == (0, None)
 
 
 def test_one_that_floods_is_ended_and_takes_no_memory(run):
@@ -190,6 +199,14 @@ def test_a_cut_line_of_a_narrower_scope_gives_no_total(run):
     eventually(lambda: found.extend(source.readings()) or len(found) == 2)
     assert [reading.total_mw for reading in found] == [9, None]
     assert source.scope == "board"
+
+
+def test_a_first_line_that_was_cut_takes_no_total_from_the_others(run):
+    rails = "RAM 1/2MB VDD_GPU 1mW/1mW VDD_CPU_SOC_MSS 2mW/2mW VIN_SYS_5V0 3mW/3mW"
+    source = run(f'echo "{rails} VI"; echo "{rails} VIN 9mW/9mW"; sleep 9', board="AGX Thor")
+    found = []
+    eventually(lambda: found.extend(source.readings()) or len(found) == 2)
+    assert ([reading.total_mw for reading in found], source.scope) == ([6, 6], "module")
 
 
 def test_closing_ends_the_child_by_its_pid_also_while_it_is_busy(tmp_path, run):
@@ -317,6 +334,14 @@ def test_rapl_that_is_missing_or_kept_from_us_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "read_text", fake_read_text)
     with pytest.raises(OSError, match="by root only"):
+        Rapl(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["energy_uj", "max_energy_range_uj"])
+def test_rapl_whose_counter_is_no_number_is_a_source_that_cannot_be_opened(tmp_path, file):
+    (counter,) = fake_packages(tmp_path, [5])
+    (counter.parent / file).write_text("")
+    with pytest.raises(OSError, match="no number"):
         Rapl(tmp_path)
 
 

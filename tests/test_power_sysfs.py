@@ -107,6 +107,16 @@ def test_thor_has_an_ina238_at_its_input(tmp_path, open_sysfs):
     assert (reading.rails_mw["VIN"], reading.total_mw, source.scope) == (19000, 19000, "board")
 
 
+def test_an_input_that_could_not_be_read_at_first_takes_no_total_away(tmp_path, open_sysfs, monkeypatch):
+    fake_hwmon(tmp_path, "2-0040", FAKE_THOR)
+    power = fake_ina238(tmp_path, mw=19000)
+    with monkeypatch.context() as patch:
+        fake_eio(patch, power)
+        source = open_sysfs("AGX Thor")
+    (reading,) = source.readings()
+    assert (reading.rails_mw["VIN"], reading.total_mw, source.scope) == (19000, 13000, "module")
+
+
 def test_a_total_never_changes_its_scope(tmp_path, open_sysfs, monkeypatch):
     fake_hwmon(tmp_path, "2-0040", FAKE_THOR)
     power = fake_ina238(tmp_path, mw=19000)
@@ -246,6 +256,19 @@ def test_a_chip_that_comes_back_is_found_again(tmp_path, open_sysfs):
     clock.now_s += 11
     source.readings()
     assert source.readings()[0].total_mw == 4000
+
+
+def test_a_chip_that_went_away_for_good_is_told(tmp_path, open_sysfs):
+    chip = fake_hwmon(tmp_path, "1-0040", FAKE_ORIN_NANO)
+    clock = Clock()
+    source = open_sysfs("Orin Nano", clock)
+    for file in chip.iterdir():
+        file.write_text("")
+        file.unlink()
+    for _ in range(3):
+        assert [reading.total_mw for reading in source.readings()] == [None]
+        clock.now_s += 11
+    assert "no INA3221 that can be read" in source.trouble()
 
 
 def test_closing_gives_every_file_back(tmp_path):

@@ -102,6 +102,18 @@ def test_without_all_it_needs_there_is_no_total(board, rails, mw, scope):
     assert total_of(fewer).mw is None
 
 
+def test_a_source_keeps_to_its_scope():
+    rails = {"VDD_GPU": 1.0, "VDD_CPU_SOC_MSS": 2.0, "VIN_SYS_5V0": 3.0, "VIN": 9.0}
+    for board in ("AGX Thor", None):
+        assert total_of(rails, board, "module") == Total(6, "module")
+        assert total_of(rails, board, "board") == Total(9, "board")
+        assert total_of({**rails, "VIN": 9.0}, board, "package").mw is None
+        del rails["VIN"]
+        assert total_of(rails, board, "board").mw is None
+        rails["VIN"] = 9.0
+    assert "AGX Thor needs VIN" in str(total_of({"VDD_GPU": 1.0}, "AGX Thor", "board").warning)
+
+
 def test_vddq_is_not_counted_twice():
     """jetson-stats adds every rail here."""
     assert total_of(AGX_ORIN).mw == sum(AGX_ORIN.values()) - AGX_ORIN["VDDQ_VDD2_1V8AO"] - AGX_ORIN["NC"]

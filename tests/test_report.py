@@ -238,3 +238,10 @@ def test_damaged_trace_is_no_figure():
     for trace in ({}, {"bin_s": None}, {"bin_s": 1.0, "power_w": [None]}):
         run["devices"][0]["trace"] = trace
         assert "Power of device-a" not in Page(render_report(make_result(run))).words
+
+
+def test_what_was_measured_and_has_no_sum_is_not_called_unmeasured() -> None:
+    comparison = render_report(rich_result()).partition(">Comparison<")[2].partition("</table>")[0]
+    adapter, bitfit = (re.search(rf"{name}</th>.*?</tr>", comparison, re.DOTALL) for name in ("Adapter", "BitFit"))
+    assert adapter is not None and "no sum" in adapter[0] and "not measured" not in adapter[0]
+    assert bitfit is not None and "not measured" in bitfit[0]

@@ -81,6 +81,7 @@ def test_phone_page_fits_and_answers(tmp_path: Path) -> None:
 # Hovers over one point of every kind of figure and tells the words of its label, by figure.
 HOVER = """<script>
 window.addEventListener("load", () => setTimeout(() => {
+  const before = document.documentElement.clientWidth;
   document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
   setTimeout(() => {
     const root = document.documentElement;
@@ -97,7 +98,8 @@ window.addEventListener("load", () => setTimeout(() => {
     const trains = (found) => found.text.some((text) => /train/.test(text));
     const line = trace.data.find((found) => found.connectgaps === false);
     const seen = {
-      width: root.clientWidth, content: root.scrollWidth, requests: performance.getEntriesByType("resource").length,
+      before, width: root.clientWidth, content: root.scrollWidth,
+      requests: performance.getEntriesByType("resource").length,
       traces: document.querySelectorAll('.plot[data-kind="trace"] .scatterlayer').length,
       drawn: Math.max(...[...document.querySelectorAll(".plot")].map((plot) => plot.scrollWidth - plot.clientWidth)),
       breaks: line.y.filter((value) => value === null).length,
@@ -125,6 +127,7 @@ def test_energy_figures_say_what_the_result_says(width: int, tmp_path: Path) -> 
     assert found is not None and console == []
     seen = json.loads(html.unescape(found[1]))
     assert seen["content"] <= seen["width"] <= width and seen["drawn"] <= 0
+    assert seen["before"] == seen["width"], "folds that open change no width"
     assert seen["requests"] == 0
     assert seen["traces"] == 8, "a power trace for each device that was measured"
     lora = result["runs"][1]

@@ -15,6 +15,7 @@ from report_samples import LOOKED_FOR, make_result, make_run, replayed_result, r
 from benchmarks.report import main
 from benchmarks.summary import joule_lines
 from coordinator.ledger import Ledger
+from coordinator.report.numbers import show_joules
 from federa.config import Experiment, MethodChoice, Target
 
 
@@ -123,6 +124,13 @@ def test_lines_of_the_benchmark_say_what_the_joules_are():
     assert f"joules: not measured on device-a, device-b: {LOOKED_FOR}" in lines
     assert "joules: no sum for Adapter: device-a measures the module, device-b the board" in lines
     assert any("(replay)" in line for line in joule_lines(replayed_result()))
+
+
+def test_joules_are_said_of_a_run_that_missed_its_target_too():
+    run = with_energy("lora", source="replay of x.log") | {"reached": False, "joules_to_target": None}
+    (line, _) = joule_lines(make_result(run))
+    spent = show_joules(run["curve"][-1]["energy_j"]).replace("\u00a0", " ")
+    assert line.startswith(f"joules: LoRA: {spent}, module (replay) in 9 rounds, 100 % covered")
 
 
 def test_page_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

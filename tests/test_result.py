@@ -49,14 +49,19 @@ def report(ledger, round_, seconds, joules=None, *, device="ada", phase="train",
     ledger.measured(device, "e", 1, [piece], {})
 
 
-def measures(ledger, device, *, source="sysfs", scope="module", detail="INA3221", idle_w=None, **facts):
+def measures(
+    ledger, device, *, source="sysfs", scope="module", detail="INA3221", idle_w=None, power_facts=None, **facts
+):
     """A device with a power source, or with None for it without one."""
     ledger.hosted({device: "k"}, {})
     ledger.prepared(device, facts, {})
     scopes = [scope] if scope else []
     replayed = str(source).startswith("replay of")
     power = {"source": source, "scope": scope, "detail": detail, "interval_s": 0.1, "idle_w": idle_w}
-    ledger.powered(device, {**power, "scopes": scopes, "replayed": replayed})
+    measured = bool(scope) and not replayed
+    ledger.powered(
+        device, {**power, "scopes": scopes, "replayed": replayed, "measured": measured} | (power_facts or {})
+    )
     ledger.flush()
 
 
@@ -224,6 +229,10 @@ NAMES = {"ada": "a", "bob": "b"}
             "what was measured is not the same everywhere, so there is no sum: gpu on bob; module on ada",
         ),
         (
+            [{}, {"source": "replay of orin.log"}],
+            "joules of bob are a replay and others were measured, so there is no sum",
+        ),
+        (
             [{"host": "h"}, {"host": "h"}],
             "ada and bob run on one machine and each measured all of it, so there is no sum",
         ),
@@ -237,6 +246,26 @@ def test_where_there_is_no_sum_the_result_says_why(ledger, powers, note):
     curve, result = energy_of(ledger)
     assert (curve, result["joules_to_target"], result["energy_scope"]) == ([None], None, None)
     assert (result["energy_note"], result["reached"], result["energy_coverage"]) == (note, True, None)
+
+
+@pytest.mark.parametrize(
+    ("lives", "why"),
+    [
+        ({"scopes": ["board", "module"]}, "it measured board and module one after the other, which are never added"),
+        ({"replayed": True}, "a part was measured and a part is a replay, which are never added"),
+    ],
+)
+def test_a_device_whose_lives_measured_unlike_things_has_no_sum_of_its_own(ledger, lives, why):
+    measures(ledger, "ada", idle_w=4.0, power_facts=lives)
+    report(ledger, 1, 2.0, 20.0, peak_mw=12_500.0)
+    play_round(ledger, 1, 0.75)
+    curve, result = energy_of(ledger)
+    (ada,) = result["devices"]
+    nothing = ("energy_j", "above_idle_j", "peak_w")
+    assert (curve, result["joules_to_target"]) == ([None], None)
+    assert {key: ada[key] for key in nothing} == dict.fromkeys(nothing)
+    assert (ada["joules"], ada["setup"]["joules"], ada["rounds"][0]["joules"]) == ({"train": None}, None, None)
+    assert (ada["seconds"], ada["power_detail"]) == ({"train": 2.0}, why)
 
 
 def test_replays_on_one_machine_add_up_and_are_marked(ledger):

@@ -175,6 +175,15 @@ def test_bins_are_never_narrower_than_two_intervals():
     assert None not in trace.shown(1e9)["power_w"]
 
 
+def test_bins_follow_the_samples_where_the_announced_interval_is_another():
+    """A replayed log of one line a second, of a worker that announced its own ten readings a second."""
+    trace = Trace(0.1)
+    for at in range(120):
+        trace.add(1e9 + at + 0.4, 1, "train", None if 40 <= at < 60 else 2.0)
+    shown = trace.shown(1e9)
+    assert (shown["bin_s"], shown["power_w"]) == (2.0, [2.0] * 20 + [None] * 10 + [2.0] * 30)
+
+
 def test_a_trace_stays_small_however_long_a_run_is():
     trace, random_ = Trace(), random.Random(1)
     at_s, total, count = 1e9, 0.0, 0

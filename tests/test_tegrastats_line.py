@@ -163,11 +163,21 @@ def test_blanks_may_be_irregular(text):
         "# Jetson Orin Nano 8GB, L4T r36",
         "01-02-2026 03:04:05",
         "ready in 3/4 steps 12",
+        "STEP 1/100 of EPOCH 2/3",
         "\0\x1b[31m\ufffd",
     ],
 )
 def test_what_is_no_line_is_none(text):
     assert parse_line(text) is None
+
+
+def test_the_rest_of_a_line_whose_beginning_was_cut_is_one():
+    assert read("FREQ 0%@76 POM_5V_IN 920/921 POM_5V_CPU 119/119").rails_mw == {"POM_5V_IN": 920, "POM_5V_CPU": 119}
+
+
+def test_colours_of_a_terminal_hide_nothing():
+    coloured = " ".join(f"\x1b[1;32m{word}\x1b[0m" for word in USER_R36.split())
+    assert read(coloured) == read(USER_R36)
 
 
 def test_a_warning_that_is_mixed_into_a_line_is_listed():

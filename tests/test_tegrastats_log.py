@@ -6,6 +6,7 @@ import io
 import json
 import math
 import tracemalloc
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -94,6 +95,22 @@ def test_single_sample_has_a_mean_and_no_energy():
     assert read([])[1]["samples"] == 0
 
 
+def test_samples_too_far_apart_have_a_mean_and_no_energy():
+    _, ending, _ = read([line(1000, 200), line(3000, 0)])
+    assert ending["mean_mw"] == 2000 and ending["energy_j"] is ending["coverage"] is None
+
+
+def test_a_short_log_of_long_steps_is_no_gap():
+    assert read([line(1000, second) for second in (0, 5, 10)])[1]["energy_j"] == pytest.approx(10)
+    assert read([line(1000, second) for second in (0, 10, 11)])[1]["energy_j"] == pytest.approx(1)
+
+
+def test_a_fast_log_that_ends_in_the_middle_of_a_second_has_no_more_energy_than_that():
+    lines = [line(1000, (at + 5) // 10) for at in range(23)]
+    for interval_s in (None, 0.1):
+        assert read(lines, interval_s)[1]["energy_j"] == pytest.approx(2.2)
+
+
 def test_totals_of_another_scope_are_not_added():
     whole = "VDD_GPU 1000mW/1mW VDD_CPU_SOC_MSS 2000mW/1mW VIN_SYS_5V0 3000mW/1mW VIN 10000mW/1mW"
     cut = whole.partition(" VIN 1")[0]
@@ -164,11 +181,26 @@ def test_command_says_in_words_what_was_read(tmp_path: Path, capsys: pytest.Capt
     assert "no power in this log: tegrastats shows rails only to root on this release" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("content", [b"", b"{}\n", bytes(range(256)) * 50])
+def test_a_file_of_something_else_says_so_and_keeps_the_last_line(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "log.txt"
+    file.write_bytes(content)
+    assert main(["--tegrastats", str(file), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["samples"] == 0 and "no line of it is tegrastats'" in said.err
+    assert main(["--tegrastats", str(file)]) == 0
+    assert "no line of it is tegrastats'" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--tegrastats", "missing.txt"], "missing.txt: No such file"),
         (["--tegrastats", "."], "is a folder"),
+        (["--tegrastats", ""], "--tegrastats: names no file"),
+        (["--tegrastats", "a\0b"], "--tegrastats: cannot read a"),
         (["--tegrastats", "log", "--interval", "0"], "--interval: must be a number of milliseconds above 0"),
         (["--tegrastats", "log", "--interval", "nan"], "--interval"),
         (["--tegrastats", "log", "folder"], "not both"),
@@ -179,6 +211,26 @@ def test_bad_use_is_one_line(arguments: list[str], words: str, capsys: pytest.Ca
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
+
+
+def test_standard_input_that_is_closed_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["--tegrastats", "-"]) == 2
+    assert capsys.readouterr().err == "federa-report: --tegrastats: standard input is closed\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("lines", [1, 400])
+def test_output_that_cannot_be_written_is_no_fault_of_the_log(
+    lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "log.txt"
+    file.write_text(f"{line(1000)}\n" * lines)
+    with suppress(OSError), open("/dev/full", "w") as full:  # its end writes once more
+        monkeypatch.setattr("sys.stdout", full)
+        assert main(["--tegrastats", str(file), "--json"]) == 1
+    said = capsys.readouterr().err
+    assert "standard output: No space left on device" in said and "log.txt" not in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_the_first_idle_power_stays_and_every_scope_is_remembered(intake):
     known = intake.ledger.powers()["ada"]
     assert known == {
         "source": "replay of x.log", "scope": "board", "detail": None, "interval_s": 0.5, "idle_w": 4.0,
-        "scopes": ["board", "module"], "replayed": True,
+        "scopes": ["board", "module"], "replayed": True, "measured": True,
     }  # fmt: skip
     again = intake.restart()
     again.telemetry.powered("ada", first)
@@ -251,6 +251,15 @@ def test_the_first_idle_power_stays_and_every_scope_is_remembered(intake):
     assert again.ledger.powers()["ada"]["idle_w"] == 4.0
     assert again.ledger.powers()["ada"]["detail"] == "3 rails of INA3221"
     again.ledger.close()
+
+
+def test_what_was_measured_keeps_its_source_and_scope_when_a_later_life_measures_nothing(intake):
+    intake.telemetry.powered("ada", pb.Power(source="sysfs", scope="module", interval_s=0.1, idle_w=4.0))
+    intake.telemetry.powered("ada", pb.Power(source="", detail="not measured: sysfs: gone"))
+    intake.ledger.flush()
+    known = intake.ledger.powers()["ada"]
+    assert (known["source"], known["scope"], known["interval_s"]) == ("sysfs", "module", 0.1)
+    assert known["detail"] == "sysfs: gone"
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS)

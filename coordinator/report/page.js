@@ -259,7 +259,7 @@
     });
     traces.push({
       type: "scatter", mode: "text", hoverinfo: "skip", textposition: "bottom right", cliponaxis: false,
-      x: marked.map(([, at]) => at), y: marked.map(() => top), text: marked.map(([round]) => plain(round)),
+      x: marked.map(([, at]) => at), y: marked.map(() => top), text: marked.map(([round]) => "\u00a0" + plain(round)),
       textfont: { size: 11, color: css("soft") },
     });
     if (number(device.idle_w)) {

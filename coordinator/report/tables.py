@@ -59,7 +59,7 @@ def comparison_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
                 cell(run.get("time_to_target_s"), show_seconds, "s", missing),
                 cell(run.get("rounds_to_target"), lambda value: f"{value:g}", "", missing),
                 cell(run.get("bytes_to_target"), show_bytes, "B", missing),
-                energy_of_run(run, run.get("joules_to_target"), UNMEASURED if reached or _unmeasured(run) else missing),
+                energy_of_run(run, run.get("joules_to_target"), _no_joules(run, missing)),
                 *(_against(run, runs, key) for key in bases),
                 cell(run.get("best"), score),
                 cell(run.get("test"), score),
@@ -70,8 +70,11 @@ def comparison_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
     return table("Every run on the way to its target", heads, rows, kind="comparison")
 
 
-def _unmeasured(run: Record) -> bool:
-    return all(number_in(device.get("energy_j")) is None for device in devices_of(run))
+def _no_joules(run: Record, missing: str) -> str:
+    """Why a run has no joules to its target; `missing` where the target is the reason."""
+    if all(number_in(device.get("energy_j")) is None for device in devices_of(run)):
+        return UNMEASURED
+    return "no sum" if run.get("energy_note") else missing
 
 
 def curve_figure(

@@ -68,7 +68,7 @@ class Jtop:
             for name, rail in service.power.get("rail", {}).items()
             if rail.get("online", True) and rail.get("power") is not None
         }
-        total = total_of(rails_mw, self._board)
+        total = total_of(rails_mw, self._board, self.scope)
         gpus: list[Mapping[str, Any]] = list(service.gpu.values())
         loads = [float(gpu["status"]["load"]) for gpu in gpus if "load" in gpu.get("status", {})]
         # kHz
@@ -81,7 +81,7 @@ class Jtop:
         reading = Reading(
             at_s=at_s,
             rails_mw=rails_mw,
-            total_mw=total.mw if self.scope in (None, total.scope) else None,
+            total_mw=total.mw,
             gpu_load=max(loads, default=None),
             gpu_mhz=max(clocks, default=None),
             temps_c=temps_c,

@@ -100,9 +100,10 @@ def check_board(name: str) -> str:
     return board
 
 
-def total_of(rails_mw: Mapping[str, float], board: str | None = None) -> Total:
+def total_of(rails_mw: Mapping[str, float], board: str | None = None, scope: str | None = None) -> Total:
     """The total by the board's way. `board` is a model's text or a short name; None judges by the rails alone, as is
-    right for a log whose board nobody knows. Without every rail that is needed there is no total."""
+    right for a log whose board nobody knows. Without every rail that is needed there is no total. With a `scope` there
+    is none of another: a source keeps to the one that it began with."""
     # NC, a channel that leads nowhere, is in no way, and so never counts.
     known = None
     if board is None:
@@ -112,10 +113,11 @@ def total_of(rails_mw: Mapping[str, float], board: str | None = None) -> Total:
         if known is None:
             return Total(None, None, f"no total is known for the board {board!r}")
         ways = _WAYS[known]
+    ways = tuple(way for way in ways if scope in (None, way.scope))
     for way in ways:
         if all(name in rails_mw for name in way.rails):
             return _sum(rails_mw, way)
-    if known is None or not rails_mw:
+    if known is None or not rails_mw or not ways:
         return Total(None, None)
     missing = [name for name in ways[-1].rails if name not in rails_mw]
     return Total(None, None, f"no total: {known} needs {', '.join(missing)} too")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.power.source import Reading
+from federa.errors import one_line
 
 # intel-rapl:N are the packages. intel-rapl:N:M lie within them, psys around them.
 _DOMAINS = "sys/class/powercap/intel-rapl:*"
@@ -22,9 +23,13 @@ class Rapl:
     def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._domains: dict[str, tuple[Path, float]] = {}
-        for domain in sorted(root.glob(_DOMAINS)):
-            if domain.name.count(":") == 1 and (name := (domain / "name").read_text().strip()).startswith("package"):
-                self._domains[name] = (domain / "energy_uj", float((domain / "max_energy_range_uj").read_text()))
+        try:
+            for domain in sorted(root.glob(_DOMAINS)):
+                name = (domain / "name").read_text().strip() if domain.name.count(":") == 1 else ""
+                if name.startswith("package"):
+                    self._domains[name] = (domain / "energy_uj", float((domain / "max_energy_range_uj").read_text()))
+        except ValueError as problem:
+            raise OSError(f"a counter's range is no number: {one_line(problem)}") from None
         if not self._domains:
             raise OSError(f"no package counters under {root / 'sys/class/powercap'}")
         try:
@@ -32,6 +37,8 @@ class Rapl:
         except PermissionError:
             # Since CVE-2020-8694.
             raise OSError("the counters can be read by root only") from None
+        except ValueError as problem:
+            raise OSError(f"a counter is no number: {one_line(problem)}") from None
         self.detail = f"RAPL: {', '.join(self._domains)}"
         self._trouble: str | None = None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.power.source import Reading
-from edge.power.tegrastats import reading_of, without_total
+from edge.power.tegrastats import reading_of
 from edge.power.tegrastats_file import TegrastatsFile
 from edge.power.tegrastats_line import parse_line
 from federa.errors import BadInput, one_line
@@ -72,8 +72,7 @@ class Replay:
             if line is None:
                 continue
             at_s = self._began_s + loop * self._cycle_s + self._times_s[index]
-            reading, scope, _ = reading_of(line, at_s, self._board)
-            found.append(reading if scope == self.scope else without_total(reading))
+            found.append(reading_of(line, at_s, self._board, self.scope)[0])
         self._next = max(self._next, due)
         return found
 

@@ -65,7 +65,7 @@ class Sysfs:
         self._channels: dict[str, _Channel] = {}
         self._open_channels()
         if not self._channels:
-            raise OSError(f"no INA3221 that can be read under {root / 'sys/bus/i2c/drivers'}")
+            raise OSError(self._none())
         self._slow = _Slow(
             loads=_open_all(sorted({path for pattern in _LOADS for path in root.glob(pattern) if _is_gpu(path)})),
             clocks=_open_all(filter(_is_gpu, sorted(root.glob("sys/class/devfreq/*/cur_freq")))),
@@ -84,26 +84,27 @@ class Sysfs:
             return []
         at_s = self._clock()
         rails = self._rails()
-        total = total_of(rails, self._board)
+        total = total_of(rails, self._board, self.scope)
         self._trouble = total.warning
         missing = [name for name in self._channels if name not in rails]
         if missing:
             self._trouble = f"no reading from {', '.join(missing)}"
+        elif not self._channels:
+            self._trouble = self._none()
         if (missing or total.mw is None) and at_s - self._looked_at_s >= _LOOK_AGAIN_S:
             self._looked_at_s = at_s
             self._open_channels()
         # What the scope says holds for every total of this source.
         self.scope = self.scope or total.scope
-        total_mw = total.mw if total.scope == self.scope else None
         if at_s - self._slow_at_s < _SLOW_S:
-            return [Reading(at_s=at_s, rails_mw=rails, total_mw=total_mw)] if rails else []
+            return [Reading(at_s=at_s, rails_mw=rails, total_mw=total.mw)] if rails else []
         self._slow_at_s = at_s
         loads, clocks = list(_numbers(self._slow.loads)), list(_numbers(self._slow.clocks))
         return [
             Reading(
                 at_s=at_s,
                 rails_mw=rails,
-                total_mw=total_mw,
+                total_mw=total.mw,
                 # Per mille.
                 gpu_load=max(loads) / 10 if loads else None,
                 gpu_mhz=max(clocks) / 1e6 if clocks else None,
@@ -122,6 +123,9 @@ class Sysfs:
         for channel in channels.values():
             _close(channel.fds)
         _close((*slow.loads, *slow.clocks, *(fd for _, fd in slow.temps), *slow.throttles))
+
+    def _none(self) -> str:
+        return f"no INA3221 that can be read under {self._root / 'sys/bus/i2c/drivers'}"
 
     def _rails(self) -> dict[str, float]:
         rails = {}

@@ -28,6 +28,8 @@ _QUEUE = 4096
 _FLOOD_BYTES_PER_S = 1 << 20
 _LOOK_S = 0.2
 _START_S = 2.0
+# A board that trains may let it wait: a restart would cost more than the pause.
+_LEAST_SILENCE_S = 2.0
 _LAST_PAUSE_S = 60.0
 # The kernel ends the child with us, however we end (prctl's PR_SET_PDEATHSIG, 1, with SIGKILL). In a process of its own
 # before exec: code between fork and exec of a process with threads may hang. Then it becomes the child.
@@ -48,9 +50,11 @@ def find(root: Path = Path("/")) -> str | None:
     return str(path) if path.is_file() and os.access(path, os.X_OK) else None
 
 
-def reading_of(line: Line, at_s: float, board: str | None) -> tuple[Reading, str | None, str | None]:
-    """A line as a reading, its total's scope, and what does not fit in its total."""
-    total = total_of(line.rails_mw, board)
+def reading_of(
+    line: Line, at_s: float, board: str | None, scope: str | None = None
+) -> tuple[Reading, str | None, str | None]:
+    """A line as a reading, its total's scope (never another one than `scope`), and what does not fit in its total."""
+    total = total_of(line.rails_mw, board, scope)
     reading = Reading(
         at_s=at_s,
         rails_mw=line.rails_mw,
@@ -146,6 +150,7 @@ class Tegrastats:
         poll = select.poll()
         poll.register(fd, select.POLLIN | select.POLLHUP)
         lines = _Lines()
+        longest_s = max(5 * self.interval_s, _LEAST_SILENCE_S)
         heard_s = time.monotonic() + _START_S
         second_s, in_second = heard_s, 0
         while not self._closing.is_set():
@@ -164,9 +169,8 @@ class Tegrastats:
                 if self._hear(whole, now_s):
                     heard_s = max(heard_s, now_s)
                     self._trouble = None
-            silent_s = time.monotonic() - heard_s
-            if silent_s > 5 * self.interval_s:
-                return f"said nothing that is understood for {5 * self.interval_s:g} s{self._last_words(lines)}"
+            if time.monotonic() - heard_s > longest_s:
+                return f"said nothing that is understood for {longest_s:g} s{self._last_words(lines)}"
         return "is closed"
 
     def _hear(self, texts: Sequence[str], now_s: float) -> bool:
@@ -184,12 +188,9 @@ class Tegrastats:
         step_s = min(self.interval_s, (now_s - self._last_s) / len(heard))
         for i, line in enumerate(heard, 1):
             at_s = now_s - (len(heard) - i) * step_s
-            reading, scope, self._warning = reading_of(line, at_s, self._board)
-            if self.scope is None:
-                self.scope = scope
-            elif scope != self.scope:
-                # A line that was cut may lack the rail of the wider scope.
-                reading = without_total(reading)
+            # A line that was cut may lack the rail of the wider scope.
+            reading, scope, self._warning = reading_of(line, at_s, self._board, self.scope)
+            self.scope = self.scope or scope
             with self._lock:
                 self.dropped += len(self._readings) == _QUEUE
                 self._readings.append(reading)
@@ -223,17 +224,6 @@ class _Lines:
         if texts:
             self.last = texts[-1][:200]
         return texts
-
-
-def without_total(reading: Reading) -> Reading:
-    """The same, where the total is of another scope than the source's."""
-    return Reading(
-        at_s=reading.at_s,
-        rails_mw=reading.rails_mw,
-        gpu_load=reading.gpu_load,
-        gpu_mhz=reading.gpu_mhz,
-        temps_c=reading.temps_c,
-    )
 
 
 def _how(status: int) -> str:

@@ -27,8 +27,8 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]{0,32}[A-Za-z]")
 # Sensors that are switched off print -256; PMIC prints one of two constants (100 up to TX2 and Xavier, 50 on the Nano).
 _OFFLINE_C = -256.0
 _DUMMY_PMIC_C = (50.0, 100.0)
-# `NAME 12` is an engine's clock. What begins like this is a rail or memory whose rest was cut.
-_NO_ENGINE = re.compile(r"(?:RAM|SWAP|IRAM|CPU|GPU|SOC|CV|SYS5V|NC|EMC(?:_FREQ)?|GR3D(?:_FREQ)?|(?:VDD|VIN|POM)\w*)$")
+# Rails of a board, memory and load. `NAME 12` is an engine's clock, but of these a field whose rest was cut.
+_OF_A_BOARD = re.compile(r"(?:RAM|SWAP|IRAM|CPU|GPU|SOC|CV|SYS5V|NC|EMC(?:_FREQ)?|GR3D(?:_FREQ)?|(?:VDD|VIN|POM)\w*)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class _Draft:
 
     def engine(self, match: re.Match[str]) -> bool:
         name = match["name"].removesuffix("_FREQ")
-        if _NO_ENGINE.match(match["name"]):
+        if _OF_A_BOARD.match(match["name"]):
             return False
         if self._first(name, name in self.engines):
             off = match[0].endswith("off")
@@ -213,8 +213,9 @@ def parse_line(text: str) -> Line | None:
             end = len(text) if end < 0 else end
             draft.unknown.append(text[place:end])
         place = end + 1
-    # A date or an engine's `NAME 12` alone may be any message.
-    if not (draft.rails_mw or draft.temps_c or draft.memory_mb or draft.cpus or draft.gpu or draft.emc):
+    # A date, an engine's `NAME 12` or a fraction (`STEP 1/100`) alone may be any message.
+    rails = any(map(_OF_A_BOARD.match, draft.rails_mw))
+    if not (rails or draft.temps_c or draft.memory_mb or draft.cpus or draft.gpu or draft.emc):
         return None
     return Line(
         moment=draft.moment,
