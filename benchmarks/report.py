@@ -20,6 +20,7 @@ from coordinator.ledger import Ledger
 from coordinator.report import write_report
 from coordinator.result import run_result
 from coordinator.run_folder import LEDGER, REPORT, RESULT
+from coordinator.samples import Samples
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError, one_line
 
@@ -195,7 +196,7 @@ def _read_ledger(path: Path) -> dict[str, Any]:
         if not path.stat().st_size:
             raise BadInput(f"{path} is empty: the run has not begun")
         ledger = Ledger(path)
-        return run_result(ledger)
+        return run_result(ledger, Samples(path.parent))
     except FederaError as error:
         raise BadInput(str(error).replace("; name another --out", "")) from None
     finally:

@@ -16,6 +16,7 @@ from benchmarks.report import main
 from benchmarks.summary import joule_lines
 from coordinator.ledger import Ledger
 from coordinator.report.numbers import show_joules
+from coordinator.samples import Columns, Samples
 from federa.config import Experiment, MethodChoice, Target
 
 
@@ -73,6 +74,13 @@ def test_run_without_results_is_read_from_its_ledger(tmp_path: Path, capsys: pyt
         ledger.selected(1, 1, [0], "digest")
         ledger.folded(1, 2.5, "digest")
         ledger.evaluated(1, 0.5)
+        ledger.hosted({"orin-1": "key"}, {0: "orin-1"})
+        ledger.powered("orin-1", {"source": "sysfs", "scope": "module", "interval_s": 0.1})
+        ledger.flush()
+        samples = Samples(folder)
+        rows = [(f"{1e9 + number / 10:.1f}", "1", "0", "train", "7250", "", "", "") for number in range(30)]
+        samples.add("orin-1", Columns(), rows, 0.1)
+        samples.write()
         assert main([str(folder)]) == 0, "while it is open"
         ledger.close()
     capsys.readouterr()
@@ -80,6 +88,7 @@ def test_run_without_results_is_read_from_its_ledger(tmp_path: Path, capsys: pyt
     assert "LoRA" in words_of(capsys).replace("lora", "LoRA")
     page = (tmp_path / "alone" / "report.html").read_text()
     assert "is still running after 1 round" in page
+    assert "Power of orin-1 over time" in page and '"power_w":[7.25,7.25' in page
     assert not (tmp_path / "alone" / "result.json").exists()
 
 
