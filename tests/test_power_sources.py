@@ -456,7 +456,7 @@ def test_jtops_rails_make_the_total_not_jtops_own_sum(monkeypatch):
 
 def test_jtop_that_refuses_says_why_in_one_line(monkeypatch):
     fake_jtop(monkeypatch, problem="The jtop.service is not active. Please run:\nsudo jtop --install-service")
-    with pytest.raises(OSError, match=r"^The jtop\.service is not active\. Please run:$"):
+    with pytest.raises(OSError, match=r"^The jtop\.service is not active\. Please run: sudo jtop --install-service$"):
         Jtop(None, 0.5)
     monkeypatch.setitem(sys.modules, "jtop", None)
     with pytest.raises(OSError, match="jetson-stats is not installed"):

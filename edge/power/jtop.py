@@ -38,7 +38,8 @@ class Jtop:
         try:
             self._service.start()
         except (JtopException, OSError, EOFError) as problem:
-            raise OSError(one_line(problem)) from None
+            # Its words go on in a second line: the command that mends it.
+            raise OSError(" ".join(str(problem).split()) or type(problem).__name__) from None
         self.detail = f"jtop every {interval_s:g} s"
 
     def readings(self) -> list[Reading]:
