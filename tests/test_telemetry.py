@@ -332,8 +332,10 @@ def test_a_worker_that_is_killed_leaves_at_most_its_last_second_untold(tmp_path)
             await asyncio.sleep(2.6)
             os.kill(state["process"].pid, signal.SIGKILL)
             state["killed_s"] = time.monotonic()
-            await asyncio.wait({reader}, timeout=5)
-            killed.set()
+            try:
+                await asyncio.wait({reader}, timeout=5)
+            finally:  # older grpc cancels this when the stream is gone
+                killed.set()
 
         fake = FakeCoordinator(script)
         fake.tap = lambda message: add(message.telemetry)
