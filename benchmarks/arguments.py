@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from edge.power.choice import check_spec
 from federa import __version__
 from federa.config import EMBEDDED, Experiment, parse_experiment, parse_yaml, read_tree
 from federa.errors import BadInput
@@ -33,6 +34,11 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--data", metavar="DATA", help="embedded, a .jsonl, .csv or .tsv file, or a hub data set")
     parse.add_argument("--bandwidth", metavar="MBIT", help="pace each device's transfers to so many Mbit/s")
     parse.add_argument("--coordinator", metavar="HOST:PORT", help="an existing cluster, in place of local processes")
+    parse.add_argument(
+        "--power", metavar="SOURCE",
+        help="what the workers here measure power with: auto (default), sysfs, tegrastats, jtop, nvml, rapl, "
+        "replay:FILE (a tegrastats log at its own pace), or none",
+    )  # fmt: skip
     parse.add_argument("--experiment", type=Path, metavar="FILE.yaml", help="start from this experiment")
     parse.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
@@ -90,6 +96,16 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
     except BadInput as error:
         field, colon, message = str(error).partition(":")
         raise BadInput(f"{flags[field]}: {message.strip()}" if colon and field in flags else str(error)) from None
+
+
+def power_from(options: argparse.Namespace) -> str:
+    """What the local workers measure power with. Raises BadInput, also where there are none."""
+    if options.power is None:
+        return "auto"
+    if options.coordinator is not None:
+        raise BadInput("--power: with --coordinator it is chosen on each worker: federa-worker --power")
+    check_spec(options.power)
+    return str(options.power)
 
 
 def _methods(names: str, described: object) -> list[Any]:

@@ -14,11 +14,11 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.arguments import experiment_from, parser
+from benchmarks.arguments import experiment_from, parser, power_from
 from benchmarks.cluster import LocalCluster
 from benchmarks.display import Display
 from benchmarks.operator import Operator
-from benchmarks.summary import setback_lines, summary
+from benchmarks.summary import joule_lines, setback_lines, summary
 from coordinator.record import Record, open_record
 from coordinator.run_folder import LEDGER, RESULT, Claim
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         experiment = experiment_from(options)
+        power = power_from(options)
         if options.coordinator is not None and not valid_address(options.coordinator):
             raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
         if options.print_config:
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             if record.finished:
                 print(f"{out} holds this experiment's results already; nothing is run")
                 return _conclude(_console(), record.outcome, out)
-            return asyncio.run(_bench(options, record, out))
+            return asyncio.run(_bench(options, record, out, power))
         finally:
             claim.release()
     except FederaError as error:
@@ -68,7 +69,7 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
-async def _bench(options: argparse.Namespace, record: Record, out: Path) -> int:
+async def _bench(options: argparse.Namespace, record: Record, out: Path, power: str) -> int:
     experiment = record.experiment
     console = _console()
     task = asyncio.current_task()
@@ -79,7 +80,7 @@ async def _bench(options: argparse.Namespace, record: Record, out: Path) -> int:
     async with AsyncExitStack() as stack:
         cluster = None
         if options.coordinator is None:
-            cluster = LocalCluster(out, experiment.federation.devices)
+            cluster = LocalCluster(out, experiment.federation.devices, power)
             stack.push_async_callback(cluster.stop)
             console.print(f"starting a coordinator and {experiment.federation.devices} workers here")
             await cluster.start()
@@ -149,7 +150,8 @@ def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
             console.print(summary(result))
             for line in setback_lines(result):
                 console.print(line, style="dim", highlight=False, markup=False)
-            console.print("joules: not measured, no power source is read yet", style="dim", highlight=False)
+            for line in joule_lines(result):
+                console.print(line, style="dim", highlight=False, markup=False)
         print(f"results: {out / RESULT}, {out / 'report.html'}")  # brackets in a path are no markup
     if outcome.message:
         print(f"federa-bench: {outcome.message}", file=sys.stderr)

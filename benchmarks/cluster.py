@@ -18,13 +18,15 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class LocalCluster:
-    """`start`, then `address`; `stop` ends every process that was started. Logs go to `folder`/logs."""
+    """`start`, then `address`; `stop` ends every process that was started. Logs go to `folder`/logs. `power` is what
+    the workers measure with."""
 
-    def __init__(self, folder: Path, devices: int) -> None:
+    def __init__(self, folder: Path, devices: int, power: str = "auto") -> None:
         self.address = ""
         self.logs = folder / "logs"
         self._state = folder / "coordinator"
         self._devices = devices
+        self._power = power
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     async def start(self) -> None:
@@ -46,7 +48,8 @@ class LocalCluster:
         for number in range(self._devices):
             name = f"worker-{number}"
             arguments = ["edge.main", "--coordinator", address, "--name", name, "--threads", str(threads)]
-            await self._spawn(name, [*arguments, "--give-up-after", "60", "--state", str(self._state / "workers")])
+            arguments += ["--give-up-after", "60", "--state", str(self._state / "workers"), "--power", self._power]
+            await self._spawn(name, arguments)
 
     async def failure(self) -> str:
         """Wait until a process ends by itself, and say which and why."""

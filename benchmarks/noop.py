@@ -176,7 +176,7 @@ class NoopEngine:
         if self._stamps is not None:
             with self._stamps.open("a") as file:
                 file.write(f"{round_} {client} {time.monotonic():.6f}\n")
-        began = time.monotonic()
+        on_step(0.0)
         for step in range(1, STEPS + 1):
             time.sleep(self._train_s / STEPS)
             on_step(step / STEPS)
@@ -187,8 +187,6 @@ class NoopEngine:
             examples=self._examples[client],
             loss=1.0 / round_,
             step_ms=[1.0] * STEPS,
-            load_s=0.0,
-            train_s=time.monotonic() - began,
         )
 
     def _fails(self, round_: int, client: int) -> bool:

@@ -104,6 +104,8 @@ class SimulatedWorker:
         self._sent_at: dict[int, float] = {}
         self._prepare = pb.Prepare()
         self._installed = False
+        self._epoch = secrets.randbits(64)
+        self._batches = 0
 
     async def run(self) -> None:
         """Raises FederaError with the reason when the stream or a transfer fails."""
@@ -185,23 +187,18 @@ class SimulatedWorker:
 
     async def _train(self, order: pb.Train) -> None:
         client = order.clients[0]
-        self._phase(order, client, "idle")
         self._activity(order, client, "download")
         state = await self._download(order.run_id, order.state_sha256)
         if not self._installed and order.state_sha256 != self._prepare.start_sha256:
             await self._download(order.run_id, self._prepare.start_sha256)
         self._installed = True
         self._activity(order, client, "load")
-        self._phase(order, client, "download")
-        self._phase(order, client, "load")
         for client in order.clients:
             self._activity(order, client, "train")
-            self._phase(order, client, "load")
-            self._phase(order, client, "train")
             self._activity(order, client, "upload")
             await self._upload(order, client, self._crew.update_of(order.round, state))
-            self._phase(order, client, "upload")
         self._activity(order, client, "idle")
+        self._tell(order)
 
     async def _download(self, run_id: str, sha256: bytes) -> bytes:
         blob = io.BytesIO()
@@ -239,9 +236,16 @@ class SimulatedWorker:
 
     # ---- reports
 
-    def _phase(self, order: pb.Train, client: int, phase: str) -> None:
-        times = pb.PhaseTime(run_id=order.run_id, round=order.round, client=client, phase=phase, seconds=0.001)
-        self._send(pb.WorkerMessage(phase_time=times))
+    def _tell(self, order: pb.Train) -> None:
+        """Of a whole order at once: as many batches as a worker has whose rounds are short."""
+        self._batches += 1
+        telemetry = pb.Telemetry(run_id=order.run_id, epoch=self._epoch, sequence=self._batches)
+        telemetry.slices.add(round=order.round, phase="idle", seconds=0.001)
+        telemetry.slices.add(round=order.round, client=order.clients[0], phase="download", seconds=0.001)
+        for client in order.clients:
+            for phase in ("load", "train", "upload"):
+                telemetry.slices.add(round=order.round, client=client, phase=phase, seconds=0.001)
+        self._send(pb.WorkerMessage(telemetry=telemetry))
 
     def _activity(self, order: pb.Train, client: int, phase: str) -> None:
         now = pb.Activity(run_id=order.run_id, round=order.round, client=client, phase=phase)

@@ -1,47 +1,178 @@
-"""The table at the end, from result.json."""
+"""Tables and lines on the terminal, from result.json."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.display import human_bytes, human_seconds
+from coordinator.report.comparison import base_of, bases_among, savings
+from coordinator.report.devices import PHASES, mean_w
+from coordinator.report.energy import cover_words, is_replay, replay_of, show_share
+from coordinator.report.numbers import in_words, number_in, show_change, show_joules, sum_known
+from coordinator.report.runs import NAMES, curve_of, devices_of, distinct, run_labels, steps_of
+from coordinator.report.sentences import energy_gaps
+
+Record = Mapping[str, Any]
+DASH = "–"
 
 
-def summary(result: dict[str, Any]) -> Table:
+def summary(result: Record) -> Table:
     """One row a run. A dash is what was not reached or not measured."""
+    runs = _runs(result)
+    bases = bases_among(runs)
     table = Table(header_style="bold", title_justify="left")
-    columns = ("method", "reached", "time to target", "rounds", "bytes to target", "joules", "best", "test", "state")
+    columns = ["method", "reached", "time to target", "rounds", "bytes to target", "joules"]
+    columns += [*(f"against {NAMES[key]}" for key in bases), "best", "test", "state"]
     for column in columns:
         table.add_column(column, justify="left" if column in ("method", "reached") else "right")
-    for run in result["runs"]:
-        reached = f"[green]yes[/green], {run['target']:g}" if run["reached"] else f"[red]no[/red], {run['target']:g}"
-        joules = run["joules_to_target"]
+    labels = [run["method"] for run in runs] if len({run.get("method") for run in runs}) == len(runs) else _labels(runs)
+    for run, label in zip(runs, labels, strict=True):
+        target = "" if number_in(run.get("target")) is None else f", {run['target']:g}"
         table.add_row(
-            run["method"],
-            reached,
-            human_seconds(run["time_to_target_s"]),
-            str(run["rounds_to_target"] or f"– of {run['rounds']}"),
-            human_bytes(run["bytes_to_target"]),
-            "–" if joules is None else f"{joules:.0f} J",
-            _value(run["best"]),
-            _value(run["test"]),
-            human_bytes(run["state_bytes"]),
+            escape(in_words(label)),
+            (("[green]yes[/green]" if run.get("reached") else "[red]no[/red]") + target),
+            human_seconds(number_in(run.get("time_to_target_s"))),
+            str(run.get("rounds_to_target") or f"{DASH} of {len(curve_of(run))}"),
+            human_bytes(number_in(run.get("bytes_to_target"))),
+            escape(_joules(run, run.get("joules_to_target"))),
+            *("\n".join(_savings(run, runs, key)) or DASH for key in bases),
+            _value(run.get("best")),
+            _value(run.get("test")),
+            human_bytes(number_in(run.get("state_bytes"))),
         )
     return table
 
 
-def _value(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _runs(result: Record) -> list[Record]:
+    return list(result.get("runs") or [])
 
 
-def setback_lines(result: dict[str, Any]) -> list[str]:
+def _labels(runs: Sequence[Record]) -> list[str]:
+    return [label.replace("\u00a0", " ") for label in run_labels(runs)]
+
+
+def _value(value: object) -> str:
+    number = number_in(value)
+    return DASH if number is None else f"{number:.4f}"
+
+
+def _show_joules(joules: float) -> str:
+    return show_joules(joules).replace("\u00a0", " ")
+
+
+def _joules(run: Record, value: object) -> str:
+    """'1.2 kJ, module (replay)'."""
+    joules = number_in(value)
+    if joules is None:
+        return DASH
+    replay = " (replay)" if is_replay(run) else ""
+    return f"{_show_joules(joules)}, {in_words(run.get('energy_scope')) or 'scope not known'}{replay}"
+
+
+def _savings(run: Record, runs: Sequence[Record], method: str) -> list[str]:
+    base = base_of(run, runs, method)
+    if base is None or run.get("method") == method or not (base.get("reached") and run.get("reached")):
+        return []
+    return [f"{name} {show_change(ratio)}".replace("\u00a0", " ") for name, ratio in savings(run, base)]
+
+
+def device_table(result: Record) -> Table:
+    """One row a device of a run: what it is, how it was measured, and its steps."""
+    table = Table(header_style="bold", title_justify="left")
+    texts = ("method", "device", "board", "power source", "scope")
+    numbers = ("energy", "idle W", "mean W", "peak W", "covered", "gap", "step p50", "p95", "p99")
+    for column in (*texts, *numbers):
+        table.add_column(column, justify="left" if column in texts else "right")
+    for run, label in zip(_runs(result), _labels(_runs(result)), strict=True):
+        for device in devices_of(run):
+            joules = number_in(device.get("energy_j"))
+            watts = (device.get("idle_w"), mean_w(device), device.get("peak_w"))
+            share, gap_s = number_in(device.get("coverage")), number_in(device.get("largest_gap_s"))
+            words = (label, device.get("name"), device.get("board") or "not known")
+            table.add_row(
+                *(escape(in_words(word)) for word in words),
+                escape(in_words(device.get("power_source")) or "none"),
+                escape(in_words(device.get("scope")) or DASH),
+                "not measured" if joules is None else _show_joules(joules) + (" (replay)" if replay_of(device) else ""),
+                *(DASH if (watt := number_in(value)) is None else f"{watt:.3g}" for value in watts),
+                DASH if share is None else show_share(share).replace("\u00a0", " "),
+                DASH if gap_s is None else human_seconds(gap_s),
+                *(DASH if step is None else f"{step:.4g} ms" for step in steps_of(device)),
+            )
+    return table
+
+
+def phase_table(result: Record) -> Table:
+    """Seconds of each phase, and below them its joules where they are known."""
+    found = [device.get("seconds") or {} for run in _runs(result) for device in devices_of(run)]
+    phases = distinct([*PHASES, *(in_words(phase) for phases in found for phase in phases)])
+    table = Table(header_style="bold", title_justify="left")
+    for column in ("method", "device", "", *phases, "total"):
+        table.add_column(escape(column), justify="left" if column in ("method", "device", "") else "right")
+    for run, label in zip(_runs(result), _labels(_runs(result)), strict=True):
+        for device in devices_of(run):
+            seconds, joules = device.get("seconds") or {}, device.get("joules") or {}
+            times = [number_in(seconds.get(phase)) for phase in phases]
+            total_s = sum_known(*seconds.values()) if seconds else None
+            name = escape(in_words(device.get("name")))
+            table.add_row(escape(label), name, "time", *map(human_seconds, (*times, total_s)))
+            total_j = number_in(device.get("energy_j"))
+            if total_j is None:
+                continue
+            energies = (*(number_in(joules.get(phase)) for phase in phases), total_j)
+            kind = in_words(device.get("scope")) + (", replay" if replay_of(device) else "")
+            table.add_row("", "", escape(f"J, {kind}"), *(DASH if j is None else _show_joules(j) for j in energies))
+    return table
+
+
+def joule_lines(result: Record) -> list[str]:
+    """What the target cost in joules, a line a method, with scope and coverage; and what was not measured, and why."""
+    runs = _runs(result)
+    lines = []
+    for run, label in zip(runs, _labels(runs), strict=True):
+        if number_in(run.get("joules_to_target")) is not None:
+            cover = cover_words(devices_of(run)).replace("\u00a0", " ")
+            words = _joules(run, run["joules_to_target"]) + (f", {cover}" if cover else "")
+            lines.append(f"joules: {label}: {words}")
+        elif spent := [
+            point.get("energy_j") for point in curve_of(run) if number_in(point.get("energy_j")) is not None
+        ]:
+            rounds = "1 round" if len(curve_of(run)) == 1 else f"{len(curve_of(run))} rounds"
+            cover = cover_words(devices_of(run)).replace("\u00a0", " ")
+            lines.append(f"joules: {label}: {_joules(run, spent[-1])} in {rounds}{f', {cover}' if cover else ''}")
+    reasons: dict[str, list[str]] = {}
+    for run in runs:
+        for device in devices_of(run):
+            if number_in(device.get("energy_j")) is None:
+                reasons.setdefault(in_words(device.get("power_detail")), []).append(in_words(device.get("name")))
+    for reason, names in reasons.items():
+        lines.append(f"joules: not measured on {', '.join(distinct(names))}" + (f": {reason}" if reason else ""))
+    for run, label in zip(runs, _labels(runs), strict=True):
+        measured = any(number_in(device.get("energy_j")) is not None for device in devices_of(run))
+        if measured and run.get("energy_note"):
+            lines.append(f"joules: no sum for {label}: {in_words(run['energy_note'])}")
+        sources = distinct(source for device in devices_of(run) if (source := replay_of(device)))
+        if measured and sources:
+            lines.append(f"joules: {label}: {', '.join(sources)}, not measured on this device")
+    return lines
+
+
+def unmeasured_lines(result: Record) -> list[str]:
+    """The sentences of the report about energy that is missing or is no measurement."""
+    runs = _runs(result)
+    return energy_gaps(runs, _labels(runs))
+
+
+def setback_lines(result: Record) -> list[str]:
     """What each run did without, a line each: how many updates were not taken, by what happened to them."""
     lines = []
-    for run in result["runs"]:
-        counts = Counter(entry["kind"] for entry in run["setbacks"])
+    for run in _runs(result):
+        counts = Counter(entry["kind"] for entry in run.get("setbacks") or [])
         if counts:
             words = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
             lines.append(f"{run['method']}: updates that were not taken: {words}; the report says whose and why")

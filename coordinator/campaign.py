@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from coordinator.learner import Learner, ModelLearner
-from coordinator.ledger import Ledger
+from coordinator.ledger import Ledger, LedgerFailure
 from coordinator.progress import ProgressBoard
 from coordinator.record import Record
 from coordinator.report import write_report
-from coordinator.result import run_result, write_results
+from coordinator.result import make_result, run_result, write_results
 from coordinator.run import Run
 from coordinator.run_folder import FINAL_STATE, REPORT, RESULT, RunFolder
+from coordinator.samples import Samples
 from coordinator.sessions import Sessions
 from federa.config import Experiment
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError
@@ -25,6 +28,29 @@ from protos.federation_pb2 import Outcome
 log = logging.getLogger("federa.coordinator")
 
 LearnerFactory = Callable[[Experiment], Learner]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """An experiment's results as other threads may read them: those in the folders of its runs, and the run under way
+    in place of what its folder holds."""
+
+    folders: tuple[Path, ...]
+    live: Run | None = None
+
+    def result(self) -> dict[str, Any]:
+        """All its runs so far, in the schema of result.json."""
+        runs: list[dict[str, Any]] = []
+        for folder in self.folders:
+            if self.live is not None and self.live.folder.path == folder:
+                # Its ledger is closed when it is over, with its result beside it.
+                with contextlib.suppress(LedgerFailure, OSError):
+                    runs.append(run_result(self.live.ledger, self.live.samples))
+                    continue
+            if (folder / RESULT).exists():
+                result = json.loads((folder / RESULT).read_text())
+                runs.extend({**run, "environment": result["environment"]} for run in result["runs"])
+        return make_result(runs)
 
 
 class Campaign:
@@ -61,6 +87,10 @@ class Campaign:
     def finished(self) -> bool:
         """Over, with nothing left to go on with."""
         return self._record.finished
+
+    def view(self) -> View:
+        """For threads other than the event loop's, on which this is called."""
+        return View(folders=tuple(self._folder(config.method.name) for config in self._runs), live=self.run)
 
     def expects(self, run_id: str) -> bool:
         """Whether that run is under way or still to come."""
@@ -132,7 +162,7 @@ class Campaign:
         folder = RunFolder(self._folder(method))
         ledger = Ledger(folder.ledger)
         if ledger.facts().get("state") == "finished":
-            result = run_result(ledger)
+            result = await asyncio.to_thread(run_result, ledger, Samples(folder.path))
             reached = bool(result["reached"])
             ledger.close()
             write_results(folder.path, [result])  # the earlier process may have been killed before it did

@@ -100,12 +100,14 @@ class Conductor:
         board.round, board.updates = self.rounds.round, len(past.past.accepted)
         if past.folded:
             self.rounds.closed()
+            self._crew.wait(past.last["round"], "evaluate")
             value = past.last["value"]
             return self.rounds.apply(Evaluated(self.rounds.round, await self._evaluate() if value is None else value))
         self.broadcast = Broadcast(self._folder, past.last["broadcast_sha256"], self.start)
         self._began = time.monotonic() - past.spent_s
         board.expected = self.rounds.plan.clients_per_round
         self._board.stage("training", "going on after a restart")
+        self._crew.wait(past.last["round"], "idle")
         return decisions
 
     async def apply(self, event: Event) -> Finish | None:
@@ -151,6 +153,7 @@ class Conductor:
             self._began = time.monotonic()
             board.round, board.updates, board.expected = draw.round, 0, self.rounds.plan.clients_per_round
             self._board.stage("training")
+            self._crew.wait(draw.round, "idle")
         elif draw.clients:
             self._board.stage("training", f"attempt {draw.attempt}: {_clients(draw.clients)} in place of others")
         if draw.attempt > 1:
@@ -182,6 +185,7 @@ class Conductor:
         self.state = await asyncio.to_thread(self._fold, updates, self.broadcast)
         seconds = self.elapsed_s()
         self._ledger.folded(order.round, seconds, self.state)
+        self._crew.wait(order.round, "evaluate")
         self._all_s += seconds
         self._intake.forget(order.round)
         # The start state stays: a worker that joins late forms W_res from it.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from coordinator.events import Announce, Event, Failed, Joined, Left, Unable
@@ -13,6 +11,7 @@ from coordinator.hosting import Wish, assign_clients
 from coordinator.ledger import Ledger
 from coordinator.progress import ProgressBoard
 from coordinator.sessions import Session, Sessions
+from coordinator.telemetry import MOST_WORDS, Telemetry
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
 
@@ -20,11 +19,6 @@ log = logging.getLogger("federa.coordinator")
 
 RELEASE_WAIT_S = 5.0
 """How long the last reports of the workers are waited for when a run is over."""
-MOST_WORDS = 1_000
-"""Characters of a text of a worker's."""
-PHASES = ("idle", "download", "load", "train", "upload")
-MOST_PHASES = 1_000_000
-"""Reports of a device in a run. A client has some six a round; more would only fill the ledger."""
 MOST_EXAMPLES = 1 << 31
 """Of one client: far above any data set, and what SQLite holds and float64 weighs exactly."""
 
@@ -38,6 +32,7 @@ class Crew:
         run_id: str,
         sessions: Sessions,
         ledger: Ledger,
+        telemetry: Telemetry,
         board: ProgressBoard,
         post: Callable[[Event | FederaError], None],
     ) -> None:
@@ -47,6 +42,7 @@ class Crew:
         self._run_id = run_id
         self._sessions = sessions
         self._ledger = ledger
+        self._telemetry = telemetry
         self._board = board
         self._post = post
         self._clients = self._devices = self._enough = 0
@@ -54,9 +50,9 @@ class Crew:
         self._unable: set[str] = set()
         self._brief: pb.Prepare | None = None
         self._shards: Sequence[Sequence[int]] = ()
-        self._phases: Counter[str] = Counter()
         self._streams: dict[str, tuple[Session, int]] = {}  # of each host, with its bytes from before the run
         self._control_bytes_of_old = 0
+        self._awaited: pb.Wait | None = None
         self._unreleased: set[str] = set()
         self._releasing = False
         self._all_released = asyncio.Event()
@@ -110,6 +106,15 @@ class Crew:
                 order = pb.Abandon(run_id=self._run_id, round=round_, clients=theirs, reason=reason)
                 session.send(pb.CoordinatorMessage(abandon=order))
 
+    def wait(self, round_: int, phase: str) -> None:
+        """Tell every host, now or when it joins, what it waits for while it has nothing to do: with phase idle for the
+        round's other clients, with evaluate for the evaluation of the round's state."""
+        self._awaited = pb.Wait(run_id=self._run_id, round=round_, phase=phase)
+        for name in sorted(self._streams):
+            session = self._sessions.get(name)
+            if session is not None:
+                session.send(pb.CoordinatorMessage(wait=self._awaited))
+
     async def release(self, reason: str) -> int:
         """Let the workers free their memory, and wait for the reports that are still on their way. Returns the bytes
         of all control messages of the run."""
@@ -154,6 +159,8 @@ class Crew:
             pb.Shard(client=client, indices=self._shards[client]) for client in self._hosted_by(session.name)
         )
         session.send(pb.CoordinatorMessage(prepare=prepare))
+        if self._awaited is not None:
+            session.send(pb.CoordinatorMessage(wait=self._awaited))
 
     def left(self, name: str) -> None:
         """A worker's stream is gone."""
@@ -175,20 +182,8 @@ class Crew:
                 activity = message.activity
                 entry.phase, entry.client, entry.progress = activity.phase[:20], activity.client, activity.progress
                 self._board.touch()
-            case "phase_time":
-                report = message.phase_time
-                if not 0 <= report.seconds < math.inf:
-                    return  # no clock says this, and JSON has no word for it
-                self._phases[session.name] += 1
-                if self._phases[session.name] > MOST_PHASES or report.phase not in PHASES:
-                    return
-                self._ledger.phase(
-                    round_=report.round,
-                    device=session.name,
-                    client=report.client,
-                    phase=report.phase,
-                    seconds=report.seconds,
-                )
+            case "telemetry":
+                self._telemetry.take(session.name, self._hosted_by(session.name), message.telemetry)
             case "released":
                 self._was_released(session.name)
 
@@ -203,6 +198,8 @@ class Crew:
         chosen = {"device": said.device[:MOST_WORDS], "precision": said.precision[:MOST_WORDS]}
         examples = {client: said.examples[client] for client in clients}
         self._ledger.prepared(session.name, {**session.hello.device, **session.hello.versions, **chosen}, examples)
+        if said.HasField("power"):
+            self._telemetry.powered(session.name, said.power)
         self.examples.update(examples)
         self._unable.discard(session.name)
         self._board.worker(session.name).device = ", ".join(chosen.values())

@@ -12,64 +12,12 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from coordinator.schema import SCHEMA, SCHEMA_VERSION
 from federa.errors import BadInput, FederaError, one_line
-
-SCHEMA_VERSION = 2
-
-_SCHEMA = f"""
-BEGIN;
-CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE device (
-  name TEXT PRIMARY KEY,
-  key TEXT NOT NULL,             -- the worker's own: another one under the name is refused
-  facts TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE host (
-  client INTEGER PRIMARY KEY, device TEXT NOT NULL,
-  examples INTEGER               -- that the device announced for this client
-);
-CREATE TABLE round (
-  round INTEGER PRIMARY KEY,
-  broadcast_sha256 TEXT NOT NULL,
-  spent_s REAL NOT NULL,         -- while the round is open: seconds since its announcement, downtime apart
-  seconds REAL,                  -- from the announcement until the new state was folded, downtime apart
-  state_sha256 TEXT,             -- of the state that the round made
-  value REAL                     -- its validation metric
-);
-CREATE TABLE attempt (
-  round INTEGER NOT NULL, attempt INTEGER NOT NULL,
-  clients TEXT NOT NULL,         -- drawn in this attempt: JSON list, ascending
-  PRIMARY KEY (round, attempt)
-) WITHOUT ROWID;
-CREATE TABLE contribution (
-  round INTEGER NOT NULL, client INTEGER NOT NULL, device TEXT NOT NULL,
-  examples INTEGER NOT NULL, loss REAL, sha256 TEXT NOT NULL, step_ms BLOB NOT NULL,
-  distance REAL NOT NULL,        -- the 2-norm of update minus broadcast
-  after_s REAL NOT NULL,         -- seconds into the round
-  UNIQUE (round, client)
-);
-CREATE TABLE setback (
-  round INTEGER NOT NULL, attempt INTEGER NOT NULL, client INTEGER NOT NULL, device TEXT NOT NULL,
-  kind TEXT NOT NULL CHECK (kind IN ('failed', 'refused', 'late', 'missing')),
-  reason TEXT NOT NULL,
-  UNIQUE (round, attempt, client, kind)  -- a round that is closed again after a restart says the same again
-);
-CREATE TABLE transfer (
-  round INTEGER NOT NULL, device TEXT NOT NULL, direction TEXT NOT NULL CHECK (direction IN ('down', 'up')),
-  client INTEGER, wire_bytes INTEGER NOT NULL, state_bytes INTEGER NOT NULL
-);
-CREATE INDEX transfer_round ON transfer (round, direction, wire_bytes);
-CREATE TABLE phase (
-  round INTEGER NOT NULL, device TEXT NOT NULL, client INTEGER, phase TEXT NOT NULL, seconds REAL NOT NULL,
-  -- A worker reports again what a broken stream may have taken along.
-  UNIQUE (round, device, client, phase, seconds)
-);
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""
 
 Setback = Literal["failed", "refused", "late", "missing"]
 """A training that failed, an update that was refused for what it held, one that came after its round was closed, and
@@ -77,6 +25,43 @@ one that had not come when the round was closed."""
 
 Rows = list[dict[str, Any]]
 Statement = tuple[str, tuple[object, ...]]
+
+# max() and + of SQLite are NULL where one side is: what was not measured adds nothing, and takes nothing away.
+_ADD_PIECE = """
+INSERT INTO phase VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (round, device, client, phase) DO UPDATE SET
+  seconds = seconds + excluded.seconds,
+  joules = coalesce(joules + excluded.joules, joules, excluded.joules),
+  covered_s = covered_s + excluded.covered_s,
+  largest_gap_s = max(largest_gap_s, excluded.largest_gap_s),
+  peak_mw = coalesce(max(peak_mw, excluded.peak_mw), peak_mw, excluded.peak_mw)
+"""
+_ADD_READINGS = """
+INSERT INTO sensor VALUES (?, ?, ?, ?, ?) ON CONFLICT (device, name) DO UPDATE SET
+  count = count + excluded.count, sum = sum + excluded.sum, high = max(high, excluded.high)
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """Of a device's time line. `joules` are those of `covered_s` of its seconds, None where nothing was measured."""
+
+    round: int
+    client: int
+    phase: str
+    seconds: float
+    joules: float | None = None
+    covered_s: float = 0.0
+    largest_gap_s: float = 0.0
+    peak_mw: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Readings:
+    """Of one sensor."""
+
+    count: int
+    sum: float
+    high: float
 
 
 class LedgerFailure(FederaError):
@@ -100,14 +85,14 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock, self._read_lock = threading.Lock(), threading.Lock()
-        self._later: deque[Statement] = deque()
+        self._later: deque[tuple[Statement, ...]] = deque()
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                self._db.executescript(_SCHEMA)
+                self._db.executescript(SCHEMA)
             elif version != SCHEMA_VERSION:
                 self._db.close()
                 raise BadInput(
@@ -140,7 +125,7 @@ class Ledger:
     def hosted(self, keys: Mapping[str, str], hosts: Mapping[int, str]) -> None:
         """These devices, each with its key, take part, and host these clients."""
         self._write(
-            *(("INSERT OR IGNORE INTO device VALUES (?, ?, '{}')", entry) for entry in keys.items()),
+            *(("INSERT OR IGNORE INTO device VALUES (?, ?, '{}', '{}')", entry) for entry in keys.items()),
             *(("INSERT OR IGNORE INTO host VALUES (?, ?, NULL)", entry) for entry in hosts.items()),
         )
 
@@ -186,22 +171,34 @@ class Ledger:
 
     def prepared(self, device: str, facts: Mapping[str, str], examples: Mapping[int, int]) -> None:
         """What a device is, and how many examples it has of each of its clients. It says so again after a restart."""
-        self._later.append(("UPDATE device SET facts = ? WHERE name = ?", (json.dumps(dict(facts)), device)))
-        for client, count in examples.items():
-            self._later.append(
-                ("UPDATE host SET examples = ? WHERE client = ? AND device = ?", (count, client, device))
-            )
+        self._write_later(
+            ("UPDATE device SET facts = ? WHERE name = ?", (json.dumps(dict(facts)), device)),
+            *(("UPDATE host SET examples = ? WHERE client = ? AND device = ?", (count, client, device))
+              for client, count in examples.items()),
+        )  # fmt: skip
+
+    def powered(self, device: str, facts: Mapping[str, object]) -> None:
+        """What a device measures its power with."""
+        self._write_later(("UPDATE device SET power = ? WHERE name = ?", (json.dumps(dict(facts)), device)))
 
     def downloaded(self, *, round_: int, device: str, wire_bytes: int, state_bytes: int) -> None:
-        self._later.append(self._transfer(round_, device, "down", None, wire_bytes, state_bytes))
+        self._write_later(self._transfer(round_, device, "down", None, wire_bytes, state_bytes))
 
     def uploaded_in_vain(self, *, round_: int, device: str, client: int, wire_bytes: int) -> None:
         """Bytes of an upload that broke off or was refused."""
-        self._later.append(self._transfer(round_, device, "up", client, wire_bytes, 0))
+        self._write_later(self._transfer(round_, device, "up", client, wire_bytes, 0))
 
-    def phase(self, *, round_: int, device: str, client: int | None, phase: str, seconds: float) -> None:
-        row = (round_, device, client, phase, seconds)
-        self._later.append(("INSERT INTO phase VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row))
+    def measured(
+        self, device: str, epoch: str, sequence: int, pieces: Iterable[Piece], sensors: Mapping[str, Readings]
+    ) -> None:
+        """Add a batch of a device's time line and sensors to what there is. The batch's number is recorded with it in
+        one transaction: after a restart `sequences` says which are in."""
+        self._write_later(
+            *((_ADD_PIECE, (piece.round, device, piece.client, piece.phase, piece.seconds, piece.joules,
+                            piece.covered_s, piece.largest_gap_s, piece.peak_mw)) for piece in pieces),
+            *((_ADD_READINGS, (device, name, tally.count, tally.sum, tally.high)) for name, tally in sensors.items()),
+            ("INSERT OR REPLACE INTO telemetry VALUES (?, ?, ?)", (device, epoch, sequence)),
+        )  # fmt: skip
 
     def flush(self) -> None:
         """Write what waits."""
@@ -269,26 +266,57 @@ class Ledger:
         """Everything that went wrong with a client, in the order it happened."""
         return self._read("SELECT * FROM setback ORDER BY rowid")
 
-    def phase_seconds(self) -> dict[str, dict[str, float]]:
-        """Seconds by device and phase."""
-        found: dict[str, dict[str, float]] = {}
-        for row in self._read("SELECT device, phase, sum(seconds) AS total FROM phase GROUP BY device, phase"):
-            found.setdefault(row["device"], {})[row["phase"]] = row["total"]
+    def powers(self) -> dict[str, dict[str, Any]]:
+        """What each device measures its power with."""
+        rows = self._read("SELECT name, power FROM device ORDER BY name")
+        with reading(self.path):
+            return {row["name"]: dict(json.loads(row["power"])) for row in rows}
+
+    def phases(self) -> Rows:
+        """Time and energy by device, round and phase; joules of what was measured, None of nothing."""
+        return self._read(
+            """SELECT device, round, phase, sum(seconds) AS seconds, sum(joules) AS joules, sum(covered_s) AS covered_s,
+                 max(largest_gap_s) AS largest_gap_s, max(peak_mw) AS peak_mw
+               FROM phase GROUP BY device, round, phase ORDER BY device, round, phase"""
+        )
+
+    def sensors(self) -> dict[str, dict[str, Readings]]:
+        """Every sensor's readings by device and name."""
+        found: dict[str, dict[str, Readings]] = {}
+        for row in self._read("SELECT * FROM sensor ORDER BY device, name"):
+            tally = Readings(count=row["count"], sum=row["sum"], high=row["high"])
+            found.setdefault(row["device"], {})[row["name"]] = tally
         return found
 
-    def step_ms(self) -> dict[str, array[float]]:
-        """The times of all optimizer steps by device."""
-        times: dict[str, array[float]] = {}
-        rows = self._read("SELECT device, step_ms FROM contribution")
+    def sequences(self) -> dict[str, dict[str, int]]:
+        """The last batch of telemetry that is in, by device and epoch."""
+        found: dict[str, dict[str, int]] = {}
+        for row in self._read("SELECT * FROM telemetry"):
+            found.setdefault(row["device"], {})[row["epoch"]] = row["sequence"]
+        return found
+
+    def step_ms(self) -> dict[tuple[str, int], array[float]]:
+        """The times of all optimizer steps by device and round."""
+        times: dict[tuple[str, int], array[float]] = {}
+        rows = self._read("SELECT device, round, step_ms FROM contribution")
         with reading(self.path):
             for row in rows:
-                times.setdefault(row["device"], array("f")).frombytes(row["step_ms"])
+                times.setdefault((row["device"], row["round"]), array("f")).frombytes(row["step_ms"])
         return times
+
+    def updates(self) -> dict[str, int]:
+        """How many were accepted, by device."""
+        rows = self._read("SELECT device, count(*) AS count FROM contribution GROUP BY device")
+        return {row["device"]: row["count"] for row in rows}
 
     def _totals(self) -> Rows:
         return self._read("SELECT direction, sum(wire_bytes) AS total FROM transfer GROUP BY direction")
 
     # ---- transactions
+
+    def _write_later(self, *statements: Statement) -> None:
+        """All of these go into the same transaction: one entry of the queue, however many threads write."""
+        self._later.append(statements)
 
     def _transfer(
         self, round_: int, device: str, direction: str, client: int | None, wire_bytes: int, state_bytes: int
@@ -310,7 +338,8 @@ class Ledger:
                     cursor = self._db.execute(statement, row)
                     changed = cursor.rowcount if position == 0 else changed
                 while self._later:
-                    self._db.execute(*self._later.popleft())
+                    for statement, row in self._later.popleft():
+                        self._db.execute(statement, row)
             return changed
         except (sqlite3.Error, UnicodeError) as error:
             raise LedgerFailure(f"the ledger {self.path} cannot be written: {one_line(error)}") from None

@@ -14,11 +14,14 @@ from coordinator.learner import ModelLearner
 from coordinator.record import open_record
 from coordinator.run_folder import Claim
 from coordinator.server import Coordinator
+from coordinator.web import Web
 from federa import __version__
 from federa.config import Experiment, parse_experiment, read_tree
-from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, FederaError
+from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
 from protos.channel import raise_file_limit
+
+log = logging.getLogger("federa.coordinator")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--serve", action="store_true", help="stay up for experiments that federa-bench submits")
     parse.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results")
     parse.add_argument("--listen", default="127.0.0.1:50051", metavar="HOST:PORT", help="default: %(default)s")
+    parse.add_argument(
+        "--http", metavar="HOST:PORT", help="serve the live report and Prometheus metrics here; default: off"
+    )
     parse.add_argument("--version", action="version", version=f"federa {__version__}")
     return parse
 
@@ -43,7 +49,7 @@ def main(arguments: list[str] | None = None, make_learner: LearnerFactory = Mode
         experiment = parse_experiment(read_tree(options.experiment)) if options.experiment else None
         claim = Claim(options.out)
         try:
-            return asyncio.run(_serve(options.out.resolve(), options.listen, experiment, make_learner))
+            return asyncio.run(_serve(options.out.resolve(), options, experiment, make_learner))
         finally:
             claim.release()
     except FederaError as error:
@@ -54,7 +60,9 @@ def main(arguments: list[str] | None = None, make_learner: LearnerFactory = Mode
         return EXIT_ERROR
 
 
-async def _serve(path: Path, listen: str, experiment: Experiment | None, make_learner: LearnerFactory) -> int:
+async def _serve(
+    path: Path, options: argparse.Namespace, experiment: Experiment | None, make_learner: LearnerFactory
+) -> int:
     coordinator = Coordinator(path, make_learner)
     # Before anybody can ask: a worker that is told that its run is over drops the update that it brings.
     if experiment is None:
@@ -66,8 +74,15 @@ async def _serve(path: Path, listen: str, experiment: Experiment | None, make_le
             if record.message:
                 print(f"federa-coordinator: {record.message}", file=sys.stderr)
             return record.outcome.exit_code
-        coordinator.queue(record.ended(None), path)
-    server, address = await coordinator.serve(listen)
+        coordinator.last = coordinator.queue(record.ended(None), path)
+    server, address = await coordinator.serve(options.listen)
+    try:
+        web = Web(coordinator, options.http) if options.http is not None else None
+    except BadInput:
+        await server.stop(grace=None)
+        raise
+    if web is not None:
+        log.info("serving http on %s", web.address)
     # Whoever started this process reads the port from here.
     print(f"listening on {address}", flush=True)
     interrupted = False
@@ -91,12 +106,14 @@ async def _serve(path: Path, listen: str, experiment: Experiment | None, make_le
         outcome = await coordinator.work_once()
         if outcome.message:
             print(f"federa-coordinator: {outcome.message}", file=sys.stderr)
-        logging.getLogger("federa.coordinator").info("results are in %s", path)
+        log.info("results are in %s", path)
         return outcome.exit_code
     except asyncio.CancelledError:
         return EXIT_INTERRUPTED if interrupted else EXIT_OK
     finally:
         coordinator.sessions.close()
+        if web is not None:
+            await web.close()
         await server.stop(grace=1.0)
 
 

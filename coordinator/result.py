@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+from array import array
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from coordinator.ledger import Ledger, reading
+from coordinator.energy import RunEnergy, run_energy, tally, why_no_sum
+from coordinator.ledger import Ledger, Readings, Rows, reading
 from coordinator.run_folder import RESULT, write_json
+from coordinator.samples import Samples
 from federa.versions import versions
 
 SCHEMA = 1
@@ -23,24 +29,31 @@ def environment() -> dict[str, Any]:
 
 def write_results(folder: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Write result.json of these runs into a folder, and return it."""
-    described = [run.pop("environment", None) for run in runs]
-    result = {"schema": SCHEMA, "environment": next(filter(None, described), environment()), "runs": runs}
+    result = make_result(runs)
     write_json(folder / RESULT, result)
     return result
 
 
-def run_result(ledger: Ledger) -> dict[str, Any]:
-    """A run's entry. What was not reached or not measured is null."""
+def make_result(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The whole of result.json, of these runs."""
+    described = [run.pop("environment", None) for run in runs]
+    return {"schema": SCHEMA, "environment": next(filter(None, described), environment()), "runs": runs}
+
+
+def run_result(ledger: Ledger, samples: Samples | None = None) -> dict[str, Any]:
+    """A run's entry. What was not reached or not measured is null; power over time is drawn from the samples."""
     with reading(ledger.path):
-        return _run_result(ledger)
+        return _run_result(ledger, samples)
 
 
-def _run_result(ledger: Ledger) -> dict[str, Any]:
+def _run_result(ledger: Ledger, samples: Samples | None) -> dict[str, Any]:
     facts = ledger.facts()
+    phases, powers, devices = ledger.phases(), ledger.powers(), ledger.devices()
+    energy = run_energy(phases, powers, devices)
     config = facts["config"]
     (method,) = config["methods"]
     target = config["target"]["value"]
-    curve = _curve(ledger)
+    curve = _curve(ledger, energy)
     best = max((point["value"] for point in curve), default=None)
     hit = next((point for point in curve if point["value"] >= target), None)
     down, up = ledger.bytes_down, ledger.bytes_up
@@ -56,7 +69,7 @@ def _run_result(ledger: Ledger) -> dict[str, Any]:
         "rounds": len(curve),
         "rounds_to_target": hit and hit["round"],
         "bytes_to_target": hit and hit["bytes_down"] + hit["bytes_up"],
-        "joules_to_target": None,
+        "joules_to_target": hit and hit["energy_j"],
         "best": best,
         "test": facts.get("test"),
         "trainable_parameters": facts.get("trainable_parameters"),
@@ -64,7 +77,7 @@ def _run_result(ledger: Ledger) -> dict[str, Any]:
         "bytes_down": down,
         "bytes_up": up,
         "curve": curve,
-        "devices": _devices(ledger),
+        "devices": _devices(ledger, phases, _traces(samples, powers)),
         "config": config,
         # Beyond the fixed schema.
         "run_id": facts["run_id"],
@@ -79,6 +92,10 @@ def _run_result(ledger: Ledger) -> dict[str, Any]:
         "setbacks": ledger.setbacks(),
         "control_bytes": facts.get("control_bytes"),
         "shard_sizes": facts.get("shard_sizes"),
+        "energy_scope": energy.scope,
+        "energy_coverage": energy.coverage,
+        "energy_note": energy.note,
+        "energy_is_replay": energy.is_replay,
         "environment": facts["environment"],
     }
 
@@ -89,13 +106,16 @@ def _rate(method: dict[str, Any]) -> float:
     return MethodChoice.model_validate(method).rate
 
 
-def _curve(ledger: Ledger) -> list[dict[str, Any]]:
+def _curve(ledger: Ledger, energy: RunEnergy) -> list[dict[str, Any]]:
     points = []
     elapsed_s, down, up = 0.0, 0, 0
+    energy_j: float | None = None
     for row in ledger.rounds():
         elapsed_s += row["seconds"]
         down += row["bytes_down"]
         up += row["bytes_up"]
+        # Of a round from which no device has reported yet the sum so far stands: its joules come with the next result.
+        energy_j = energy.after.get(row["round"], energy_j)
         if row["value"] is not None:
             points.append(
                 {
@@ -104,34 +124,104 @@ def _curve(ledger: Ledger) -> list[dict[str, Any]]:
                     "value": row["value"],
                     "bytes_down": down,
                     "bytes_up": up,
-                    "energy_j": None,
+                    "energy_j": energy_j,
                 }
             )
     return points
 
 
-def _devices(ledger: Ledger) -> list[dict[str, Any]]:
-    seconds = ledger.phase_seconds()
-    step_ms = ledger.step_ms()
-    devices = []
-    for name, facts in ledger.devices().items():
-        steps = step_ms.get(name)
-        quantiles = {f"p{q}": float(np.percentile(steps, q)) if steps else None for q in (50, 95, 99)}
-        devices.append(
+def _traces(samples: Samples | None, powers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
+    if samples is None:
+        return {}
+    return samples.traces({name: power.get("interval_s") or 0.0 for name, power in powers.items()})
+
+
+def _devices(ledger: Ledger, phases: Rows, traces: Mapping[str, Any]) -> list[dict[str, Any]]:
+    steps: dict[str, dict[int, array[float]]] = defaultdict(dict)
+    for (name, round_), times in ledger.step_ms().items():
+        steps[name][round_] = times
+    powers, sensors, updates = ledger.powers(), ledger.sensors(), ledger.updates()
+    rows: dict[str, Rows] = defaultdict(list)
+    for row in phases:
+        rows[row["device"]].append(row)
+    return [
+        {
+            "name": name,
+            "board": facts.get("board"),
+            **_power(powers.get(name, {}), rows[name]),
+            "step_ms": _quantiles(sum(steps[name].values(), array("f"))),
+            "updates": updates.get(name, 0),
+            "rounds": _rounds(rows[name], steps[name], why_no_sum(powers.get(name, {})) is None),
+            "sensors": _sensors(sensors.get(name, {})),
+            "trace": traces.get(name),
+            "facts": facts,
+        }
+        for name, facts in ledger.devices().items()
+    ]
+
+
+def _power(power: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """Where a device's time and energy went in the rounds, and, apart, before the first."""
+    rounds, setup = tally(row for row in rows if row["round"] > 0), tally(row for row in rows if row["round"] == 0)
+    phases = {
+        phase: tally(row for row in rows if row["phase"] == phase and row["round"] > 0)
+        for phase in sorted({row["phase"] for row in rows if row["round"] > 0})
+    }
+    source, idle_w, unlike = power.get("source"), power.get("idle_w"), why_no_sum(power)
+    if unlike:
+        rounds, setup = replace(rounds, joules=None, peak_w=None), replace(setup, joules=None)
+        phases = {phase: replace(part, joules=None) for phase, part in phases.items()}
+    above = None if rounds.joules is None or idle_w is None else rounds.joules - idle_w * rounds.covered_s
+    return {
+        "power_source": source,
+        "power_detail": unlike or power.get("detail"),
+        "scope": power.get("scope"),
+        "idle_w": idle_w,
+        "peak_w": rounds.peak_w,
+        "energy_j": rounds.joules,
+        "above_idle_j": above,
+        # Without a source nothing was to be covered.
+        "coverage": rounds.coverage if source else None,
+        "largest_gap_s": rounds.largest_gap_s if source and rounds.seconds else None,
+        "seconds": {phase: part.seconds for phase, part in phases.items()},
+        "joules": {phase: part.joules for phase, part in phases.items()},
+        "setup": {"seconds": setup.seconds, "joules": setup.joules},
+    }
+
+
+def _rounds(rows: Rows, steps: Mapping[int, array[float]], summed: bool) -> list[dict[str, Any]]:
+    """A device's rounds in order, those without telemetry as well. Joules only where they can be `summed`."""
+    of_round: dict[int, Rows] = defaultdict(list)
+    for row in rows:
+        of_round[row["round"]].append(row)
+    rounds = []
+    for round_ in sorted({*of_round, *steps} - {0}):
+        whole = tally(of_round.get(round_, []))
+        rounds.append(
             {
-                "name": name,
-                "board": facts.get("board"),
-                "power_source": None,
-                "scope": None,
-                "idle_w": None,
-                "peak_w": None,
-                "energy_j": None,
-                "coverage": None,
-                "largest_gap_s": None,
-                "seconds": seconds.get(name, {}),
-                "joules": dict.fromkeys(seconds.get(name, {})),
-                "step_ms": quantiles,
-                "facts": facts,
+                "round": round_,
+                "seconds": whole.seconds,
+                "joules": whole.joules if summed else None,
+                "coverage": whole.coverage if whole.joules is not None else None,
+                "step_ms": _quantiles(steps.get(round_, array("f"))),
             }
         )
-    return devices
+    return rounds
+
+
+def _sensors(known: Mapping[str, Readings]) -> dict[str, Any]:
+    def shown(name: str) -> dict[str, float] | None:
+        tally = known.get(name)
+        return {"mean": tally.sum / tally.count, "max": tally.high} if tally else None
+
+    temps = (name for name in known if name.startswith("temp "))
+    plain = {name: shown(name) for name in ("gpu_load", "gpu_mhz", "throttled")}
+    return {**plain, "temps_c": {name[5:]: shown(name) for name in temps}}
+
+
+def _quantiles(steps: array[float]) -> dict[str, float | None]:
+    """In milliseconds."""
+    if not steps:
+        return {"p50": None, "p95": None, "p99": None}
+    p50, p95, p99 = (float(quantile) for quantile in np.percentile(steps, (50, 95, 99)))
+    return {"p50": p50, "p95": p95, "p99": p99}

@@ -23,7 +23,9 @@ from coordinator.recovery import recover
 from coordinator.result import environment, run_result, write_results
 from coordinator.rounds import Rounds
 from coordinator.run_folder import RunFolder
+from coordinator.samples import Samples
 from coordinator.sessions import Sessions
+from coordinator.telemetry import Telemetry
 from federa.config import Experiment
 from federa.errors import FederaError
 from protos import federation_pb2 as pb
@@ -59,9 +61,16 @@ class Run:
         self._events: asyncio.Queue[Event | FederaError] = asyncio.Queue()
         self._evaluation = Evaluation(learner, folder, ledger)
         self._writing: asyncio.Future[None] | None = None
-        self._control_bytes_before = ledger.facts().get("control_bytes", 0)
+        facts = ledger.facts()
+        self._control_bytes_before = facts.get("control_bytes", 0)
+        self._under_way_before_s = max(0.0, time.time() - facts["began_at"]) if "began_at" in facts else 0.0
+        self._created = time.monotonic()
         self.intake = Intake(folder, ledger)
-        self.crew = Crew(run_id=run_id, sessions=sessions, ledger=ledger, board=board, post=self.post)
+        self.samples = Samples(folder.path)
+        self.telemetry = Telemetry(ledger, self.samples, config.federation.rounds, self._under_way_s)
+        self.crew = Crew(
+            run_id=run_id, sessions=sessions, ledger=ledger, telemetry=self.telemetry, board=board, post=self.post
+        )
         self.desk = Desk(self, sessions)
 
     async def execute(self) -> bool:
@@ -96,8 +105,11 @@ class Run:
             if self._writing is not None:
                 await asyncio.wait([self._writing])
             # A ledger or a disk that fails has had its say already.
+            with contextlib.suppress(OSError):
+                self.samples.write()
             with contextlib.suppress(FederaError, OSError):
                 self._note_control_bytes()
+                self.ledger.flush()
                 self._write_result()
             with contextlib.suppress(FederaError):
                 self.ledger.close()
@@ -122,6 +134,10 @@ class Run:
         """Show the bytes that have moved."""
         self._board.run.bytes_down, self._board.run.bytes_up = self.ledger.bytes_down, self.ledger.bytes_up
         self._board.touch()
+
+    def _under_way_s(self) -> float:
+        """Since the run began, downtime included: the devices' clocks went on."""
+        return self._under_way_before_s + time.monotonic() - self._created
 
     # ---- its course
 
@@ -159,6 +175,7 @@ class Run:
             environment=environment(),
             state="running",
             failure=None,
+            began_at=facts.get("began_at", now),
             alive_at=now,
             restarts=facts.get("restarts", -1) + 1,
             downtime_s=facts.get("downtime_s", 0.0) + away_s,
@@ -264,7 +281,8 @@ class Run:
             elapsed_s = self.conductor.elapsed_s() if self.conductor is not None else 0.0
             try:
                 await asyncio.to_thread(self.ledger.alive, round_, elapsed_s, time.time())
-            except FederaError as error:
+                await asyncio.to_thread(self.samples.write)
+            except (FederaError, OSError) as error:
                 self.cannot_write(error)
                 return
 
@@ -284,4 +302,4 @@ class Run:
             self.cannot_write(error)
 
     def _write_result(self) -> None:
-        write_results(self.folder.path, [run_result(self.ledger)])
+        write_results(self.folder.path, [run_result(self.ledger, self.samples)])

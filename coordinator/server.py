@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
-from coordinator.campaign import Campaign, LearnerFactory
+from coordinator.address import host_port
+from coordinator.campaign import Campaign, LearnerFactory, View
 from coordinator.federation import FederationService
 from coordinator.learner import ModelLearner
 from coordinator.operation import OperationService
 from coordinator.record import Record, new_record, read_record
 from coordinator.run import Run
 from coordinator.sessions import Sessions
+from coordinator.telemetry import Latest
 from federa.config import Experiment
 from federa.errors import BadInput
 from protos import federation_pb2 as pb
@@ -21,6 +25,20 @@ from protos.channel import server_options
 from protos.federation_pb2_grpc import add_FederationServicer_to_server, add_OperationServicer_to_server
 
 MOST_QUEUED = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """One moment of a coordinator, in copies that other threads may read. Of an experiment under way, or the last."""
+
+    view: View
+    experiment_id: str
+    stage: str
+    round: int
+    rounds: int
+    connected: int
+    latest: Mapping[str, Latest]
+    """The newest sample of each device of the run under way."""
 
 
 class Coordinator:
@@ -31,6 +49,8 @@ class Coordinator:
         self.sessions = Sessions()
         self.campaigns: dict[str, Campaign] = {}
         self.current: Campaign | None = None
+        self.last: Campaign | None = None
+        """The one under way, or the one before."""
         self.stopping = False
         self._make_learner = make_learner
         self._queue: asyncio.Queue[Campaign] = asyncio.Queue()
@@ -42,7 +62,7 @@ class Coordinator:
             raise BadInput(f"--out: {self.path} holds one experiment, not those of a coordinator that serves")
         found = [(record, path) for path in self.path.iterdir() if path.is_dir() and (record := read_record(path))]
         for record, path in sorted(found, key=lambda entry: entry[0].submitted_at):
-            self.queue(record, path)
+            self.last = self.queue(record, path)
 
     def queue(self, record: Record, path: Path) -> Campaign:
         """Take an experiment in, with `path` as its folder. One that is over is not run again."""
@@ -78,7 +98,7 @@ class Coordinator:
 
     async def work_once(self) -> pb.Outcome:
         """Run the next experiment of the queue."""
-        self.current = await self._queue.get()
+        self.current = self.last = await self._queue.get()
         try:
             return await self.current.execute()
         finally:
@@ -101,14 +121,26 @@ class Coordinator:
         """Whether a run of that id will be under way again, or for the first time."""
         return any(campaign.expects(run_id) for campaign in self.campaigns.values())
 
+    def status(self) -> Status:
+        """What the web is shown of this moment."""
+        run, last = self.run(), self.last
+        progress = last.board.snapshot() if last is not None else None
+        return Status(
+            view=last.view() if last is not None else View(folders=()),
+            stage=progress.run.stage if progress is not None else "",
+            experiment_id=last.experiment_id if last is not None else "",
+            round=progress.run.round if progress is not None else 0,
+            rounds=progress.run.rounds if progress is not None else 0,
+            connected=len(self.sessions.names),
+            latest=dict(run.telemetry.latest) if run is not None else {},
+        )
+
     async def serve(self, address: str) -> tuple[grpc.aio.Server, str]:
         """Start listening; returns the server and the address with the port that was taken. Raises BadInput."""
         server = grpc.aio.server(options=server_options())
         add_FederationServicer_to_server(FederationService(self), server)
         add_OperationServicer_to_server(OperationService(self), server)
-        host, colon, port = address.rpartition(":")
-        if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-            raise BadInput(f"--listen: must be HOST:PORT with a port from 0 to 65535, not {address!r}")
+        host, _ = host_port("--listen", address)
         try:
             bound = server.add_insecure_port(address)
         except RuntimeError:

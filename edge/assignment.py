@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,9 @@ import grpc
 
 from edge.engine import Engine, Setup, TrainedClient
 from edge.orders import Orders
+from edge.power.meter import Meter
+from edge.power.telemetry import Telemetry
+from edge.power.timeline import Timeline
 from edge.reports import Reports, log_refused
 from edge.retries import persist
 from edge.transfer import Download, Link, Upload
@@ -29,6 +33,8 @@ log = logging.getLogger("federa.worker")
 T = TypeVar("T")
 
 ACTIVITY_INTERVAL_S = 0.5
+REST_S = 2.0
+"""How long a device whose power is measured does nothing before its first load of a run: that is its idle power."""
 # The coordinator's answers to an update that it will not take: too late for its round, and not what it may be.
 _REFUSALS = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}
 
@@ -50,6 +56,9 @@ class Assignment:
         key: str,
         orders: Orders,
         reports: Reports,
+        timeline: Timeline,
+        telemetry: Telemetry,
+        meter: Meter,
         thread: ThreadPoolExecutor,
     ) -> None:
         self.order = order
@@ -60,24 +69,29 @@ class Assignment:
         self._key = key
         self._orders = orders
         self._reports = reports
+        self._timeline = timeline
+        self._telemetry = telemetry
+        self._meter = meter
         self._thread = thread
         self._config = Experiment()
         self._setup: Setup | None = None
         self._installed = False
         self._start: Tensors | None = None  # below fp32 alone, where later states are differences from it
-        self._stopped = False
-        self._round = 1
+        self._over = asyncio.Event()
+        self._round = 0
+        self._awaited = (0, "idle")  # round and phase, as the coordinator said last
         self._left: list[int] = []  # clients of the order under way, the first of them in work
         self._transfer: asyncio.Future[Any] | None = None
         self._uploads: int | None = None  # the client whose upload `_transfer` is
-        self._idle_since: float | None = None
+        self._rested = False
+        self._idle_w: float | None = None
         self._down = self._up = Link(None)
 
     # ---- from the control stream, at any moment
 
     def stop(self) -> None:
         """The run is over: end at the next step, or byte."""
-        self._stopped = True
+        self._over.set()
         self._drop(self._left)
 
     def abandon(self, abandoned: pb.Abandon) -> list[int]:
@@ -90,16 +104,40 @@ class Assignment:
 
     def say_prepared(self) -> bool:
         """Report that it can train, when it can."""
-        if self._setup is None or self._stopped:
+        if self._setup is None or self._over.is_set():
             return False
-        self._reports.prepared(self._setup)
+        self._reports.prepared(self._setup, self._power())
         return True
 
-    def report_idle(self) -> None:
-        """Report the time since the last work. Call before the worker says that it released the run."""
-        if self._idle_since is not None:
-            self._reports.phase(self._round, 0, "idle", time.monotonic() - self._idle_since)
-            self._idle_since = None
+    def wait_for(self, round_: int, phase: str) -> None:
+        """What is waited for when there is nothing to do. A word of an earlier stream may come late."""
+        self._awaited = max(self._awaited, (round_, phase), key=_stage)
+        place = self._timeline.place
+        if place is not None and place.phase in ("idle", "evaluate"):
+            self._rest()
+
+    def tell(self) -> None:
+        """Post where time and energy went since the last call."""
+        self._telemetry.tell()
+
+    def end(self) -> None:
+        """Post the last of it. Call before the worker says that it released the run."""
+        self._telemetry.end()
+
+    def _rest(self) -> None:
+        """Nothing to do: the round goes on elsewhere, or its state is evaluated."""
+        round_, phase = max(self._awaited, (self._round, "idle"), key=_stage)
+        self._timeline.enter(round_, 0, phase)
+
+    def _power(self) -> pb.Power:
+        meter = self._meter
+        return pb.Power(
+            source=meter.source,
+            scope=meter.scope,
+            detail=meter.detail,
+            interval_s=meter.interval_s,
+            idle_w=self._idle_w,
+        )
 
     def _drop(self, clients: list[int]) -> None:
         self._left = [client for client in self._left if client not in clients]
@@ -110,28 +148,30 @@ class Assignment:
 
     async def prepare(self) -> None:
         """Load the base model and the data, and say so, or say what is wrong."""
+        if not self._rested:
+            self._rested = True
+            await self._measure_idle()
         try:
             setup = await self._prepared()
         except Exception as error:
             self._reports.trouble(0, 0, error)
             return
+        finally:
+            self._rest()
         log.info("prepared run %s on %s in %s", self.run_id, setup.device, setup.precision)
         self.say_prepared()
         self._reports.activity(0, 0, "idle")
-        if self._idle_since is None:
-            self._idle_since = time.monotonic()
 
     async def train(self, order: pb.Train) -> None:
         """Download the round's state once, then train and upload each client. One that fails is told, and does not keep
         the next from its turn."""
-        if self._stopped:
+        if self._over.is_set():
             return
         self._round, self._left = order.round, list(order.clients)
-        self.report_idle()
         await self._train_all(order)
         self._left = []
+        self._rest()
         await self._in_thread(return_freed)
-        self._idle_since = time.monotonic()
         self._reports.activity(order.round, order.clients[-1], "idle")
 
     async def _train_all(self, order: pb.Train) -> None:
@@ -166,42 +206,45 @@ class Assignment:
 
     async def _prepared(self) -> Setup:
         if self._setup is None:
+            self._timeline.enter(self._round, 0, "load")
             self._config = parse_json(self.order.experiment_json)
             self._down, self._up = Link(self._config.bandwidth_mbps), Link(self._config.bandwidth_mbps)
             self._setup = await self._in_thread(self._engine.prepare, self.order)
         return self._setup
 
+    async def _measure_idle(self) -> None:
+        if not self._meter.scope:
+            return
+        self._timeline.enter(0, 0, "idle")
+        began_s = time.monotonic()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._over.wait(), REST_S)
+        rest = self._meter.measured(began_s, time.monotonic())
+        if rest.integral is not None:
+            self._idle_w = rest.integral / rest.covered_s / 1e3
+
     async def _receive(self, order: pb.Train) -> Tensors:
         """The round's state; before the run's first one, its start too, which is installed."""
         client = order.clients[0]
-        seconds = {"download": 0.0, "load": 0.0}
 
         async def fetch(sha256: bytes, take: Callable[[memoryview], Tensors]) -> Tensors:
             request = pb.DownloadRequest(run_id=self.run_id, sha256=sha256, worker=self._worker, key=self._key)
-            began = time.monotonic()
-            self._reports.activity(order.round, client, "download")
-            try:
-                blob = await self._moved(None, Download(self._stub, request, self._down).attempt)
-            finally:
-                seconds["download"] += time.monotonic() - began
-            began = time.monotonic()
-            self._reports.activity(order.round, client, "load")
-            try:
-                return await self._in_thread(take, blob)
-            finally:
-                seconds["load"] += time.monotonic() - began
+            self._enter(client, "download")
+            blob = await self._moved(None, Download(self._stub, request, self._down).attempt)
+            self._enter(client, "load")
+            return await self._in_thread(take, blob)
 
-        try:
-            start = self._start
-            if not self._installed:
-                start = await fetch(self.order.start_sha256, self._install)
-            if start is not None and order.state_sha256 == self.order.start_sha256:
-                return start
-            del start
-            return await fetch(order.state_sha256, lambda blob: decode(blob, self._start))
-        finally:
-            for phase, spent_s in seconds.items():
-                self._reports.phase(order.round, client, phase, spent_s)
+        start = self._start
+        if not self._installed:
+            start = await fetch(self.order.start_sha256, self._install)
+        if start is not None and order.state_sha256 == self.order.start_sha256:
+            return start
+        del start
+        return await fetch(order.state_sha256, lambda blob: decode(blob, self._start))
+
+    def _enter(self, client: int, phase: str, at_s: float | None = None) -> None:
+        self._timeline.enter(self._round, client, phase, at_s)
+        self._reports.activity(self._round, client, phase)
 
     def _install(self, blob: memoryview) -> Tensors:
         start = decode(blob)
@@ -219,45 +262,38 @@ class Assignment:
 
     async def _train_client(self, client: int, state: Tensors, state_sha256: str) -> None:
         round_ = self._round
-        last_shown = 0.0
+        last_shown: float | None = None  # None: not a step was made
         loop = asyncio.get_running_loop()
 
         def on_step(progress: float) -> None:
             nonlocal last_shown
             if client not in self._left:
                 raise Stopped
-            if time.monotonic() - last_shown > ACTIVITY_INTERVAL_S:
-                last_shown = time.monotonic()
+            now_s = time.monotonic()
+            if last_shown is None:
+                loop.call_soon_threadsafe(self._enter, client, "train", now_s)
+                last_shown = now_s
+            elif now_s - last_shown > ACTIVITY_INTERVAL_S:
                 loop.call_soon_threadsafe(self._reports.activity, round_, client, "train", progress)
+                last_shown = now_s
 
-        self._reports.activity(round_, client, "train")
-        began = time.monotonic()
-        try:
-            trained = await self._in_thread(self._engine.train, round_, client, state, on_step)
-        except Exception:
-            self._reports.phase(round_, client, "train", time.monotonic() - began)
-            raise
-        self._reports.phase(round_, client, "load", trained.load_s)
-        self._reports.phase(round_, client, "train", trained.train_s)
-        self._reports.activity(round_, client, "upload")
-        began = time.monotonic()
-        try:
-            # Before the engine's next call, which may change what it gave.
-            blob = await self._in_thread(self._encode, client, trained, state, state_sha256)
-            update = pb.UpdateHeader(
-                run_id=self.run_id,
-                round=round_,
-                client=client,
-                worker=self._worker,
-                key=self._key,
-                examples=trained.examples,
-                loss=trained.loss,
-                step_ms=trained.step_ms,
-            )
-            del trained
-            await self._moved(client, Upload(self._stub, blob, update, self._up).attempt)
-        finally:
-            self._reports.phase(round_, client, "upload", time.monotonic() - began)
+        self._enter(client, "load")
+        trained = await self._in_thread(self._engine.train, round_, client, state, on_step)
+        self._enter(client, "upload")
+        # Before the engine's next call, which may change what it gave.
+        blob = await self._in_thread(self._encode, client, trained, state, state_sha256)
+        update = pb.UpdateHeader(
+            run_id=self.run_id,
+            round=round_,
+            client=client,
+            worker=self._worker,
+            key=self._key,
+            examples=trained.examples,
+            loss=trained.loss,
+            step_ms=trained.step_ms,
+        )
+        del trained
+        await self._moved(client, Upload(self._stub, blob, update, self._up).attempt)
 
     def _encode(self, client: int, trained: TrainedClient, state: Tensors, state_sha256: str) -> bytes:
         seed = derive_seed(self._config.seed, "wire", "up", self._round, client)
@@ -281,3 +317,8 @@ class Assignment:
 
     async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+
+
+def _stage(place: tuple[int, str]) -> tuple[int, bool]:
+    """Orders what can be waited for: a round's clients, then its evaluation, then the next round's clients."""
+    return place[0], place[1] == "evaluate"

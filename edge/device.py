@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 
 import torch
 
+from edge.power.identity import model
 from federa.errors import BadInput, one_line
-
-# On a Jetson /proc/device-tree/model names the board, with a NUL at its end.
-BOARD_FILE = Path("/proc/device-tree/model")
 
 
 def try_device(device: torch.device, dtype: torch.dtype = torch.float32) -> str | None:
@@ -57,14 +54,6 @@ def device_name(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
 
 
-def board() -> str | None:
-    """The board's name, or None on a machine that does not tell."""
-    try:
-        return BOARD_FILE.read_text().strip("\0\n ") or None
-    except OSError:
-        return None
-
-
 def facts(device: torch.device) -> dict[str, str]:
     """What is recorded about this machine beside its figures."""
     found = {
@@ -74,5 +63,5 @@ def facts(device: torch.device) -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
     }
-    name = board()
+    name = model()
     return found if name is None else {**found, "board": name}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +31,6 @@ class TrainedClient:
     examples: int
     loss: float
     step_ms: Sequence[float]
-    load_s: float
-    train_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +62,8 @@ class Engine(Protocol):
         ...
 
     def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
-        """Train one client from a broadcast state, which it leaves as it is. Whatever `on_step` raises ends it."""
+        """Train one client from a broadcast state, which it leaves as it is. `on_step` hears 0.0 when the state is
+        loaded and the first step begins, then the progress after each step, up to 1. Whatever it raises ends it."""
         ...
 
     def release(self) -> None:
@@ -138,9 +136,8 @@ class TorchEngine:
         from federa.seeds import derive_seed
 
         assert self._model is not None and self._trainer is not None and self._config is not None
-        began = time.monotonic()
         self._model.load(state)
-        loaded = time.monotonic()
+        on_step(0.0)
         examples = self._examples[client]
         seed = derive_seed(self._config.seed, "train", round_, client)
         trained = self._trainer.train(examples, seed, on_step)
@@ -149,8 +146,6 @@ class TorchEngine:
             examples=len(examples),
             loss=trained.loss,
             step_ms=trained.step_ms,
-            load_s=loaded - began,
-            train_s=time.monotonic() - loaded,
         )
 
     def release(self) -> None:

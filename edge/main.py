@@ -14,6 +14,9 @@ from pathlib import Path
 
 from edge.engine import Engine, TorchEngine
 from edge.identity import Identity, default_folder
+from edge.power.choice import check_spec, open_source
+from edge.power.identity import identity as device_identity
+from edge.power.meter import DEFAULT_HZ, Meter
 from edge.worker import Worker
 from federa import __version__
 from federa.errors import EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
@@ -41,6 +44,15 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parse.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if it works")
     parse.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch (default: torch's own choice)")
+    parse.add_argument(
+        "--power", default="auto", metavar="SOURCE",
+        help="what to measure power with: auto (the first that gives a total), sysfs, tegrastats, jtop, nvml, rapl, "
+        "replay:FILE (a tegrastats log at its own pace), or none (default: %(default)s)",
+    )  # fmt: skip
+    parse.add_argument(
+        "--power-hz", type=float, default=DEFAULT_HZ, metavar="HZ", help="readings a second (default: %(default)g)"
+    )
+    parse.add_argument("--board", metavar="NAME", help="the board's model, where the machine does not tell or is wrong")
     parse.add_argument("--version", action="version", version=f"federa {__version__}")
     return parse
 
@@ -83,7 +95,14 @@ def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_
         _check(options)
         clients = parse_clients(options.clients) if options.clients else ()
         with Identity(options.state or default_folder(), options.name) as identity:
-            return asyncio.run(_serve(options, identity.key, clients, make_engine(options)))
+            power = open_source(options.power, board=options.board, interval_s=1.0 / options.power_hz)
+            logging.getLogger("federa.worker").info("power: %s", power.detail)
+            try:
+                with Meter(power.source, hz=options.power_hz, detail=power.detail) as meter:
+                    return asyncio.run(_serve(options, identity.key, clients, make_engine(options), meter))
+            finally:
+                if power.source is not None:
+                    power.source.close()
     except FederaError as error:
         print(f"federa-worker: {error}", file=sys.stderr)
         return error.exit_code
@@ -102,9 +121,12 @@ def _check(options: argparse.Namespace) -> None:
         raise BadInput(f"--threads: must be from 1 to 1024, not {options.threads}")
     if options.data is not None and not options.data.is_file():
         raise BadInput(f"--data: no such file: {options.data}")
+    if not 0.1 <= options.power_hz <= 100:  # nan too
+        raise BadInput(f"--power-hz: must be from 0.1 to 100 readings a second, not {options.power_hz:g}")
+    check_spec(options.power)
 
 
-async def _serve(options: argparse.Namespace, key: str, clients: tuple[int, ...], engine: Engine) -> int:
+async def _serve(options: argparse.Namespace, key: str, clients: tuple[int, ...], engine: Engine, meter: Meter) -> int:
     worker = Worker(
         engine=engine,
         address=options.coordinator,
@@ -113,6 +135,8 @@ async def _serve(options: argparse.Namespace, key: str, clients: tuple[int, ...]
         clients=clients,
         own_data=options.data is not None,
         give_up_after_s=options.give_up_after,
+        meter=meter,
+        facts=device_identity(options.board),
     )
     task = asyncio.ensure_future(worker.run())
     code = EXIT_OK

@@ -27,17 +27,12 @@ class Reports:
         self._run_id = run_id
         self._post = post
 
-    def prepared(self, setup: Setup) -> None:
+    def prepared(self, setup: Setup, power: pb.Power) -> None:
         """It can train."""
         prepared = pb.Prepared(
-            run_id=self._run_id, device=setup.device, precision=setup.precision, examples=setup.examples
+            run_id=self._run_id, device=setup.device, precision=setup.precision, examples=setup.examples, power=power
         )
         self._post(pb.WorkerMessage(prepared=prepared))
-
-    def phase(self, round_: int, client: int, phase: str, seconds: float) -> None:
-        """A phase is over."""
-        times = pb.PhaseTime(run_id=self._run_id, round=round_, client=client, phase=phase, seconds=seconds)
-        self._post(pb.WorkerMessage(phase_time=times))
 
     def activity(self, round_: int, client: int, phase: str, progress: float = 0.0) -> None:
         """What it does now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -15,6 +15,9 @@ from edge.backoff import Backoff
 from edge.engine import Engine
 from edge.orders import Orders
 from edge.outbox import Outbox
+from edge.power.meter import Meter
+from edge.power.telemetry import INTERVAL_S, Batches, Telemetry
+from edge.power.timeline import Timeline
 from edge.pulse import Pulse
 from edge.reports import Reports, log_refused
 from federa.errors import BadInput, FederaError
@@ -46,7 +49,8 @@ class _Stream:
 
 
 class Worker:
-    """`run` it; cancel that to end it. `pulse` has how fast the coordinator answered in the run under way."""
+    """`run` it; cancel that to end it. `pulse` has how fast the coordinator answered in the run under way. `facts` of
+    the device stand beside the engine's. `meter` is in use already, and stays so; without one no power is measured."""
 
     def __init__(
         self,
@@ -58,9 +62,14 @@ class Worker:
         clients: Sequence[int] = (),
         own_data: bool = False,
         give_up_after_s: float,
+        meter: Meter | None = None,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         self.pulse = Pulse()
         self._engine = engine
+        self._meter = meter or Meter()
+        self._facts = dict(facts or {})
+        self._batches = Batches()
         self._address = address
         self._name = name
         self._give_up_after_s = give_up_after_s
@@ -79,23 +88,25 @@ class Worker:
         """Serve until cancelled. Raises FederaError when the coordinator refuses this worker, or has been away for
         longer than it waits."""
         self._hello.versions.update(self._engine.versions())
-        self._hello.device.update(self._engine.facts())
+        self._hello.device.update({**self._engine.facts(), **self._facts})
         async with grpc.aio.insecure_channel(self._address, options=client_options()) as data_channel:
             self._data = FederationStub(data_channel)
             working = asyncio.ensure_future(self._work())
             connecting = asyncio.ensure_future(self._stay_connected())
+            telling = asyncio.ensure_future(self._tell())
+            tasks = (connecting, working, telling)
             try:
-                # Neither ends but by an error. One of the work's own would else leave a worker that only beats.
-                await asyncio.wait({working, connecting}, return_when=asyncio.FIRST_COMPLETED)
-                for task in (connecting, working):
+                # None ends but by an error. One of the work's own would else leave a worker that only beats.
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
                     if task.done():
                         task.result()
             finally:
-                for task in (connecting, working):
+                for task in tasks:
                     task.cancel()
                 if self._assignment is not None:
                     self._assignment.stop()
-                await asyncio.wait({connecting, working})
+                await asyncio.wait(tasks)
                 self._thread.shutdown(wait=False, cancel_futures=True)
 
     # ---- the control stream
@@ -183,6 +194,9 @@ class Worker:
                 self._orders.put(message.train)
             case "abandon":
                 self._hear_abandon(message.abandon)
+            case "wait":
+                if self._assignment is not None and self._assignment.run_id == message.wait.run_id:
+                    self._assignment.wait_for(message.wait.round, message.wait.phase)
             case "release":
                 if self._assignment is not None and self._assignment.run_id == message.release.run_id:
                     self._assignment.stop()
@@ -203,6 +217,12 @@ class Worker:
         for client in gone:
             log_refused(client, order.round, order.reason)
 
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            if self._assignment is not None:
+                self._assignment.tell()
+
     # ---- the work
 
     async def _work(self) -> None:
@@ -222,6 +242,7 @@ class Worker:
             await self._forget(self._assignment)
         if self._assignment is None:
             self.pulse.reset()
+            timeline, post = Timeline(), self._outbox.post
             self._assignment = Assignment(
                 order,
                 engine=self._engine,
@@ -229,19 +250,22 @@ class Worker:
                 worker=self._name,
                 key=self._hello.key,
                 orders=self._orders,
-                reports=Reports(order.run_id, self._outbox.post),
+                reports=Reports(order.run_id, post),
+                timeline=timeline,
+                telemetry=Telemetry(order.run_id, timeline, self._meter, self._batches, post),
+                meter=self._meter,
                 thread=self._thread,
             )
         await self._assignment.prepare()
 
     async def _release(self, run_id: str) -> None:
         if self._assignment is not None and self._assignment.run_id == run_id:
-            self._assignment.report_idle()
             await self._forget(self._assignment)
             log.info("released run %s, waiting for the next (%s)", run_id, self.pulse)
         self._outbox.post(pb.WorkerMessage(released=pb.Released(run_id=run_id)))
 
     async def _forget(self, assignment: Assignment) -> None:
+        assignment.end()
         self._assignment = None
         self._orders.forget(assignment.run_id)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.release)

@@ -64,22 +64,22 @@ class UploadReply(_message.Message):
     def __init__(self, already_accepted: bool = ...) -> None: ...
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "prepared", "trouble", "activity", "phase_time", "released")
+    __slots__ = ("hello", "heartbeat", "prepared", "trouble", "activity", "telemetry", "released")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
     TROUBLE_FIELD_NUMBER: _ClassVar[int]
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
-    PHASE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     prepared: Prepared
     trouble: Trouble
     activity: Activity
-    phase_time: PhaseTime
+    telemetry: Telemetry
     released: Released
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., phase_time: _Optional[_Union[PhaseTime, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "name", "key", "versions", "device", "clients", "own_data")
@@ -120,7 +120,7 @@ class Heartbeat(_message.Message):
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
 class Prepared(_message.Message):
-    __slots__ = ("run_id", "precision", "device", "examples")
+    __slots__ = ("run_id", "precision", "device", "examples", "power")
     class ExamplesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -132,11 +132,13 @@ class Prepared(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     precision: str
     device: str
     examples: _containers.ScalarMap[int, int]
-    def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., examples: _Optional[_Mapping[int, int]] = ...) -> None: ...
+    power: Power
+    def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., examples: _Optional[_Mapping[int, int]] = ..., power: _Optional[_Union[Power, _Mapping]] = ...) -> None: ...
 
 class Trouble(_message.Message):
     __slots__ = ("run_id", "round", "client", "message", "bad_input")
@@ -166,19 +168,81 @@ class Activity(_message.Message):
     progress: float
     def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., phase: _Optional[str] = ..., progress: _Optional[float] = ...) -> None: ...
 
-class PhaseTime(_message.Message):
-    __slots__ = ("run_id", "round", "client", "phase", "seconds")
+class Telemetry(_message.Message):
+    __slots__ = ("run_id", "epoch", "sequence", "slices", "samples", "rails", "sensors")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SLICES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    RAILS_FIELD_NUMBER: _ClassVar[int]
+    SENSORS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    epoch: int
+    sequence: int
+    slices: _containers.RepeatedCompositeFieldContainer[Slice]
+    samples: _containers.RepeatedCompositeFieldContainer[Sample]
+    rails: _containers.RepeatedScalarFieldContainer[str]
+    sensors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., rails: _Optional[_Iterable[str]] = ..., sensors: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Slice(_message.Message):
+    __slots__ = ("round", "client", "phase", "seconds", "joules", "covered_s", "largest_gap_s", "peak_mw")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
-    run_id: str
+    JOULES_FIELD_NUMBER: _ClassVar[int]
+    COVERED_S_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_GAP_S_FIELD_NUMBER: _ClassVar[int]
+    PEAK_MW_FIELD_NUMBER: _ClassVar[int]
     round: int
     client: int
     phase: str
     seconds: float
-    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., phase: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+    joules: float
+    covered_s: float
+    largest_gap_s: float
+    peak_mw: float
+    def __init__(self, round: _Optional[int] = ..., client: _Optional[int] = ..., phase: _Optional[str] = ..., seconds: _Optional[float] = ..., joules: _Optional[float] = ..., covered_s: _Optional[float] = ..., largest_gap_s: _Optional[float] = ..., peak_mw: _Optional[float] = ...) -> None: ...
+
+class Sample(_message.Message):
+    __slots__ = ("at_s", "round", "client", "phase", "total_mw", "rails_mw", "gpu_load", "gpu_mhz", "temps_c", "throttled")
+    AT_S_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_MW_FIELD_NUMBER: _ClassVar[int]
+    RAILS_MW_FIELD_NUMBER: _ClassVar[int]
+    GPU_LOAD_FIELD_NUMBER: _ClassVar[int]
+    GPU_MHZ_FIELD_NUMBER: _ClassVar[int]
+    TEMPS_C_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_FIELD_NUMBER: _ClassVar[int]
+    at_s: float
+    round: int
+    client: int
+    phase: str
+    total_mw: float
+    rails_mw: _containers.RepeatedScalarFieldContainer[float]
+    gpu_load: float
+    gpu_mhz: float
+    temps_c: _containers.RepeatedScalarFieldContainer[float]
+    throttled: bool
+    def __init__(self, at_s: _Optional[float] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., phase: _Optional[str] = ..., total_mw: _Optional[float] = ..., rails_mw: _Optional[_Iterable[float]] = ..., gpu_load: _Optional[float] = ..., gpu_mhz: _Optional[float] = ..., temps_c: _Optional[_Iterable[float]] = ..., throttled: bool = ...) -> None: ...
+
+class Power(_message.Message):
+    __slots__ = ("source", "scope", "detail", "interval_s", "idle_w")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    IDLE_W_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    scope: str
+    detail: str
+    interval_s: float
+    idle_w: float
+    def __init__(self, source: _Optional[str] = ..., scope: _Optional[str] = ..., detail: _Optional[str] = ..., interval_s: _Optional[float] = ..., idle_w: _Optional[float] = ...) -> None: ...
 
 class Released(_message.Message):
     __slots__ = ("run_id",)
@@ -187,20 +251,22 @@ class Released(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("welcome", "heartbeat", "prepare", "train", "release", "abandon")
+    __slots__ = ("welcome", "heartbeat", "prepare", "train", "release", "abandon", "wait")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PREPARE_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     ABANDON_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     heartbeat: Heartbeat
     prepare: Prepare
     train: Train
     release: Release
     abandon: Abandon
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., abandon: _Optional[_Union[Abandon, _Mapping]] = ...) -> None: ...
+    wait: Wait
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., abandon: _Optional[_Union[Abandon, _Mapping]] = ..., wait: _Optional[_Union[Wait, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("versions",)
@@ -264,6 +330,16 @@ class Abandon(_message.Message):
     clients: _containers.RepeatedScalarFieldContainer[int]
     reason: str
     def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., clients: _Optional[_Iterable[int]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Wait(_message.Message):
+    __slots__ = ("run_id", "round", "phase")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    phase: str
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., phase: _Optional[str] = ...) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ("run_id", "reason")

@@ -53,6 +53,8 @@ class FakeCoordinator(FederationServicer):
         self.downloads_go_on.set()
         self.uploads_go_on.set()
         self.answers_heartbeats = True
+        self.tap = lambda message: None
+        """Hears every message of the worker's, also those that the script passes over."""
 
     async def Control(self, requests, context):
         await context.send_initial_metadata(((ADMITTED, "0"),))
@@ -65,6 +67,7 @@ class FakeCoordinator(FederationServicer):
             while True:
                 message = await requests.__anext__()
                 kind = message.WhichOneof("message")
+                self.tap(message)
                 if kind == "heartbeat" and self.answers_heartbeats:
                     outbox.put_nowait(pb.CoordinatorMessage(heartbeat=message.heartbeat))
                 if kind in kinds:

@@ -56,6 +56,8 @@ class Insider(Enum):
     MORE_THAN_ANNOUNCED = auto()
     A_STREAM_THAT_NEVER_ENDS = auto()
     EMPTY_CHUNKS = auto()
+    TELEMETRY_THAT_NO_METER_SAYS = auto()
+    A_FLOOD_OF_TELEMETRY = auto()
 
 
 # ---------------------------------------------------------------- outsiders: `house` and the coordinator's process
@@ -293,6 +295,31 @@ async def empty_chunks(mallory, town):
     async with refused(Status.INVALID_ARGUMENT, "a chunk after the header must carry data"):
         await _stream(mallory, header, pb.Chunk(data=b""))
     await _flood(mallory, header, pb.Chunk(data=b""))
+
+
+async def telemetry_that_no_meter_says(mallory, town):
+    run_id, numbers = mallory.train.run_id, (-1.0, float("nan"), float("inf"), 1e300)
+    for sequence, number in enumerate(numbers, start=1):
+        slices = [pb.Slice(round=1, client=4, phase="train", seconds=number, joules=number, covered_s=number)]
+        samples = [pb.Sample(at_s=number, round=1, client=4, phase="train", total_mw=number)]
+        batch = pb.Telemetry(run_id=run_id, epoch=1, sequence=sequence, slices=slices, samples=samples)
+        await mallory.say(telemetry=batch)
+    slices = [pb.Slice(round=2**31, client=0, phase="train", seconds=1.0), pb.Slice(phase="x" * MEGABYTE, seconds=1.0)]
+    await mallory.say(telemetry=pb.Telemetry(run_id=run_id, epoch=2**64 - 1, sequence=2**32 - 1, slices=slices))
+    assert town.seconds("mallory") == 0
+
+
+async def a_flood_of_telemetry(mallory, town):
+    samples = [
+        pb.Sample(at_s=1e9 + at, round=1, client=4, phase="train", total_mw=at, rails_mw=[at] * 32)
+        for at in range(5000)
+    ]
+    rails = [f"rail {number}" for number in range(32)]
+    slices = [pb.Slice(round=1, client=4, phase="train", seconds=1e-3)] * 2000
+    for sequence in range(1, 60):
+        batch = pb.Telemetry(run_id=mallory.train.run_id, epoch=1, sequence=sequence, slices=slices, samples=samples,
+                             rails=rails)  # fmt: skip
+        await mallory.say(telemetry=batch)
 
 
 # ---------------------------------------------------------------- how they do it

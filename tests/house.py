@@ -172,11 +172,11 @@ class HandWorker:
 
     async def hear(self, kind):
         """The next message, which must be of that kind. A worker that joins while a run gets ready may be told to
-        prepare by both, so a second Prepare is passed over, as the real worker does."""
+        prepare by both, so a second Prepare is passed over, as the real worker does; so is a Wait."""
         while True:
             message = await self.call.read()
             assert message is not grpc.aio.EOF, f"the stream ended before {kind}: {await self.call.details()}"
-            if kind == "prepare" or message.WhichOneof("message") != "prepare":
+            if message.WhichOneof("message") == kind or message.WhichOneof("message") not in ("prepare", "wait"):
                 break
         assert message.WhichOneof("message") == kind, message
         return getattr(message, kind)

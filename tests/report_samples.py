@@ -44,6 +44,13 @@ def make_run(
             "seconds": {phase: share * total for phase, share in PHASES.items()},
             "joules": dict.fromkeys(PHASES),
             "step_ms": {"p50": 100.5, "p95": 120.25, "p99": 150.0},
+            "power_detail": None,
+            "above_idle_j": None,
+            "setup": {"seconds": 12.5, "joules": None},
+            "rounds": [],
+            "sensors": {},
+            "trace": None,
+            "facts": {},
         }
         for letter in "ab"
     ]
@@ -68,6 +75,9 @@ def make_run(
         "bytes_up": cost * rounds,
         "curve": curve,
         "devices": devices,
+        "energy_scope": None,
+        "energy_note": None,
+        "energy_is_replay": False,
         "downtime_s": 0.0,
         "restarts": 0,
         "wire": "fp32",
@@ -81,6 +91,132 @@ def make_result(*runs: dict[str, Any]) -> dict[str, Any]:
 
 
 FINISHED = make_result(make_run("ft"), make_run("lora"), make_run("federa"))
+LOOKED_FOR = "auto: sysfs: no INA3221 under /sys/bus/i2c; tegrastats: not found; rapl: no permission"
+REPLAYED = "replay of orin_nano.txt"
+
+
+def make_trace(
+    total_s: float, rounds: int, power: float, gap: tuple[float, float], begins_s: float = 12.5
+) -> dict[str, Any]:
+    """Power by phase over `rounds` rounds and the time before them, in 240 bins, with a gap (shares of the time)."""
+    factors = {"idle": 0.45, "download": 0.6, "load": 0.75, "train": 1.0, "upload": 0.62, "evaluate": 0.48}
+    phases: list[list[Any]] = [[0.0, 4.0, 0, "idle"], [4.0, begins_s, 0, "load"]]
+    each = (total_s - begins_s) / rounds
+    for index in range(rounds):
+        at = begins_s + index * each
+        for phase, share in PHASES.items():
+            phases.append([round(at, 6), round(at + share * each, 6), index + 1, phase])
+            at += share * each
+    bin_s = total_s / 240
+    watts: list[float | None] = []
+    for place in range(240):
+        middle = (place + 0.5) * bin_s
+        phase = next((span[3] for span in phases if span[0] <= middle < span[1]), "idle")
+        wave = 0.04 * ((place * 7) % 5 - 2)
+        lost = gap[0] <= place / 240 < gap[1]
+        watts.append(None if lost else round(power * (factors[phase] + wave), 3))
+    return {"bin_s": bin_s, "from_s": 0.0, "power_w": watts, "phases": phases}
+
+
+def measured(
+    run: dict[str, Any], place: int, *, source: str = "sysfs", scope: str = "module", power: float = 7.0,
+    gap: tuple[float, float] = (0.0, 0.0),
+) -> None:  # fmt: skip
+    """Make one device of a run one that was measured."""
+    device = run["devices"][place]
+    shares = {"idle": 0.45, "download": 0.6, "load": 0.75, "train": 1.0, "upload": 0.62, "evaluate": 0.48}
+    covered = 1 - (gap[1] - gap[0])
+    joules = {phase: round(power * shares[phase] * s * covered, 3) for phase, s in device["seconds"].items()}
+    total, seconds, rounds = sum(joules.values()), sum(device["seconds"].values()), run["rounds"]
+    steps = {"p50": 98.75, "p95": 120.5, "p99": 151.25}
+    entries = [
+        {
+            "round": index + 1,
+            "seconds": seconds / rounds,
+            "joules": total / rounds,
+            "coverage": covered,
+            "step_ms": steps,
+        }
+        for index in range(rounds)
+    ]
+    device |= {
+        "board": "NVIDIA Jetson Orin Nano Developer Kit" if scope == "module" else "NVIDIA Jetson AGX Thor",
+        "power_source": source,
+        "scope": scope,
+        "idle_w": round(0.45 * power, 3),
+        "peak_w": round(1.12 * power, 3),
+        "energy_j": total,
+        "coverage": covered,
+        "largest_gap_s": max(0.125, (gap[1] - gap[0]) * seconds),
+        "joules": joules,
+        "power_detail": f"{source}: VDD_IN every 100 ms",
+        "above_idle_j": total - 0.45 * power * seconds * covered,
+        "setup": {"seconds": 12.5, "joules": 40.25},
+        "rounds": entries,
+        "sensors": {
+            "gpu_load": {"mean": 61.5, "max": 99.0},
+            "gpu_mhz": {"mean": 548.25, "max": 624.75},
+            "throttled": {"mean": 0.0 if place else 0.0625},
+            "temps_c": {
+                name: {"mean": 48.5 + i, "max": 56.25 + i} for i, name in enumerate(("cpu", "gpu", "soc0", "tj"))
+            },
+        },
+        "trace": make_trace(seconds + 12.5, rounds, power, gap),
+        "facts": {
+            "board": "NVIDIA Jetson Orin Nano Developer Kit",
+            "l4t": "R36.4.3",
+            "power_mode": "MAXN_SUPER",
+            "cores": "6 of 6 online",
+            "cpu_max_mhz": "1728",
+            "gpu_max_mhz": "1020",
+            "memory": "7620 MiB",
+            "host": f"{place}bc4e2a1f09d",
+            "torch": "2.9.1",
+        },
+    }
+
+
+def with_energy(
+    method: str,
+    *,
+    source: str = "sysfs",
+    scope: str = "module",
+    power: float = 7.0,
+    gap: tuple[float, float] = (0.0, 0.0),
+) -> dict[str, Any]:
+    """A run of which both devices were measured, with a sum of joules."""
+    run = make_run(method)
+    for place in range(2):
+        measured(run, place, source=source, scope=scope, power=power + place, gap=gap if place else (0.0, 0.0))
+    run |= {"energy_scope": scope, "energy_is_replay": source.startswith("replay of ")}
+    pace = run["curve"][1]["elapsed_s"] - run["curve"][0]["elapsed_s"]
+    for point in run["curve"]:
+        point["energy_j"] = round(1.5 * power * pace * point["round"], 3)
+    run["joules_to_target"] = next(p["energy_j"] for p in run["curve"] if p["value"] >= run["target"])
+    return run
+
+
+def rich_result() -> dict[str, Any]:
+    """Every kind of energy: the whole measured, with a gap, a replay, another scope, mixed scopes, nothing at all."""
+    mixed, silent = make_run("adapter"), make_run("bitfit")
+    measured(mixed, 0)
+    measured(mixed, 1, scope="board", power=19.0)
+    mixed["energy_note"] = "device-a measures the module, device-b the board"
+    for device in silent["devices"]:
+        device["power_detail"] = LOOKED_FOR
+    silent["energy_note"] = "device-a and device-b were not measured"
+    return make_result(
+        with_energy("ft"),
+        with_energy("lora", gap=(0.4, 0.5)),
+        with_energy("federa", power=6.0),
+        mixed,
+        silent,
+    )
+
+
+def replayed_result() -> dict[str, Any]:
+    """LoRA was measured, FeDeRA's joules are a replay."""
+    return make_result(with_energy("lora"), with_energy("federa", source=REPLAYED))
 
 
 def hostile_result() -> dict[str, Any]:
@@ -95,12 +231,23 @@ def hostile_result() -> dict[str, Any]:
             "state": "failed",
             "config": {"name": HOSTILE},
             "wire": HOSTILE,
+            "energy_scope": HOSTILE,
+            "energy_note": HOSTILE,
+            "energy_is_replay": True,
             "restarts": HOSTILE,
             "downtime_s": HOSTILE,
             "setbacks": [{"round": 1, "client": 0, "device": HOSTILE, "kind": HOSTILE, "reason": HOSTILE, HOSTILE: 1}],
         }
+        for point in run["curve"]:
+            point["energy_j"] = 1.0
         for device in run["devices"]:
-            device |= {"name": HOSTILE, "board": HOSTILE, "power_source": HOSTILE, "scope": HOSTILE}
+            device |= {"name": HOSTILE, "board": HOSTILE, "power_source": f"replay of {HOSTILE}", "scope": HOSTILE}
             device["seconds"][HOSTILE] = 1.0
             device["joules"] = {HOSTILE: 1.0}
+            device["power_detail"] = HOSTILE
+            device["facts"] = {HOSTILE: HOSTILE}
+            device["sensors"] = {"temps_c": {HOSTILE: {"mean": 1.0, "max": 2.0}}}
+            device["rounds"] = [{"round": HOSTILE, "step_ms": {}}]
+            spans = [[0.0, 1.0, 0, HOSTILE], [1.0, 2.0, HOSTILE, "train"]]
+            device["trace"] = {"bin_s": 1.0, "from_s": 0.0, "power_w": [1.0, None], "phases": spans}
     return result

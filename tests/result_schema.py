@@ -7,7 +7,7 @@ RUN_KEYS = {
 }  # fmt: skip
 ADDED_RUN_KEYS = {
     "run_id", "state", "failure", "setup_s", "start_s", "evaluation_s", "downtime_s", "restarts", "wire", "setbacks",
-    "control_bytes", "shard_sizes",
+    "control_bytes", "shard_sizes", "energy_scope", "energy_coverage", "energy_note", "energy_is_replay",
 }  # fmt: skip
 """Beside the fixed ones."""
 POINT_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j"}
@@ -15,3 +15,7 @@ DEVICE_KEYS = {
     "name", "board", "power_source", "scope", "idle_w", "peak_w", "energy_j", "coverage", "largest_gap_s", "seconds",
     "joules", "step_ms",
 }  # fmt: skip
+ADDED_DEVICE_KEYS = {
+    "power_detail", "above_idle_j", "setup", "rounds", "sensors", "trace", "facts", "updates",
+}  # fmt: skip
+"""Beside the fixed ones."""

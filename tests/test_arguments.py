@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.arguments import experiment_from, parser
+from benchmarks.arguments import experiment_from, parser, power_from
 from benchmarks.bench import main
 from federa.config import Experiment, parse_experiment
 from federa.errors import BadInput
@@ -29,8 +29,8 @@ def test_the_surface_of_the_command_line() -> None:
     flags = [flag for action in parser()._actions for flag in action.option_strings]
     assert flags == [
         "-h", "--help", "--method", "--target-acc", "--out", "--seed", "--devices", "--clients", "--rounds",
-        "--precision", "--model", "--data", "--bandwidth", "--coordinator", "--experiment", "--set", "--print-config",
-        "--version",
+        "--precision", "--model", "--data", "--bandwidth", "--coordinator", "--power", "--experiment", "--set",
+        "--print-config", "--version",
     ]  # fmt: skip
     assert not [action for action in parser()._actions if not action.option_strings]
 
@@ -39,6 +39,17 @@ def test_no_flags_are_the_default_experiment() -> None:
     assert _experiment() == Experiment()
     options = parser().parse_args([])
     assert options.out is options.coordinator is None and not options.print_config
+
+
+def test_power_is_what_the_local_workers_measure_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert power_from(parser().parse_args([])) == "auto"
+    assert power_from(parser().parse_args(["--power", "none"])) == "none"
+    assert power_from(parser().parse_args(["--coordinator", "orin:50051"])) == "auto"
+    for given in (["--power", "coal"], ["--power", "none", "--coordinator", "orin:50051"]):
+        assert main([*given, "--out", str(tmp_path / "out")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("federa-bench: --power: ")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -361,7 +361,8 @@ def test_three_refusals_put_a_client_aside_and_the_run_goes_on_with_others(tmp_p
                         await worker.upload(1, nan(worker.state))
                 else:
                     await worker.upload(client)
-            message = await worker.call.read()
+            while (message := await worker.call.read()).WhichOneof("message") == "wait":
+                pass
             if message.WhichOneof("message") == "release":
                 await worker.say(released=pb.Released(run_id=message.release.run_id))
                 break

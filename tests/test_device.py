@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edge import device
-from edge.device import board, choose_device, device_name, facts, try_device
+from edge.device import choose_device, device_name, facts, try_device
 from federa import __version__
 from federa.errors import BadInput
 from federa.versions import versions
@@ -112,15 +112,11 @@ def test_devices_have_the_names_that_people_use(monkeypatch):
         assert device_name(CPU) == name
 
 
-def test_a_jetsons_board_is_read_from_its_device_tree(monkeypatch, tmp_path):
-    path = tmp_path / "model"
-    monkeypatch.setattr(device, "BOARD_FILE", path)
-    assert board() is None
+def test_a_jetsons_board_is_among_the_facts(monkeypatch):
+    monkeypatch.setattr(device, "model", lambda: None)
     assert "board" not in facts(CPU)
-    path.write_bytes(b"NVIDIA Jetson Orin Nano Developer Kit\0")
-    assert board() == facts(CPU)["board"] == "NVIDIA Jetson Orin Nano Developer Kit"
-    path.write_bytes(b"\0")
-    assert board() is None
+    monkeypatch.setattr(device, "model", lambda: "NVIDIA Jetson Orin Nano Developer Kit")
+    assert facts(CPU)["board"] == "NVIDIA Jetson Orin Nano Developer Kit"
 
 
 def test_facts_and_versions_are_words():

@@ -35,7 +35,7 @@ def test_federa_reaches_its_target_on_bbc_news_with_under_2_percent_of_the_bytes
     assert run["state_bytes"] <= 0.02 * 4 * 22_715_141
     for device in run["devices"]:
         assert device["facts"]["precision"] in ("bf16", "fp16", "fp32")
-        assert set(device["seconds"]) == {"idle", "download", "load", "train", "upload"}
+        assert set(device["seconds"]) == {"idle", "download", "load", "train", "upload", "evaluate"}
         assert device["step_ms"]["p50"] > 0
         assert device["energy_j"] is None
 

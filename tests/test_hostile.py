@@ -78,6 +78,11 @@ class Town:
             query = "SELECT name, key FROM host JOIN device ON device = name WHERE client = ?"
             return ledger.execute(query, (client,)).fetchone()
 
+    def seconds(self, device):
+        """Of its telemetry that is in the ledger."""
+        with contextlib.closing(self.ledger()) as ledger:
+            return ledger.execute("SELECT total(seconds) FROM phase WHERE device = ?", (device,)).fetchone()[0]
+
     def accepted(self, round_, client):
         with contextlib.closing(self.ledger()) as ledger:
             query = "SELECT 1 FROM contribution WHERE round = ? AND client = ?"

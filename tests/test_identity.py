@@ -130,6 +130,7 @@ def start_worker(folder, name="ada"):
 def test_a_second_process_of_the_name_ends_with_2_and_a_killed_one_leaves_its_key(tmp_path):
     first = start_worker(tmp_path)
     try:
+        assert " power: " in first.stderr.readline()
         assert "not connected" in first.stderr.readline()
         key = (tmp_path / "ada").read_text()
         second = start_worker(tmp_path)
@@ -143,6 +144,7 @@ def test_a_second_process_of_the_name_ends_with_2_and_a_killed_one_leaves_its_ke
         first.communicate(timeout=20)
         third = start_worker(tmp_path)
         try:
+            assert " power: " in third.stderr.readline()
             assert "not connected" in third.stderr.readline()
             assert (tmp_path / "ada").read_text() == key
             until(lambda: (tmp_path / ".ada.lock").read_text() == f"{third.pid}\n", "its number is there", 5)

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.ledger import SCHEMA_VERSION, Ledger, LedgerFailure
+from coordinator.ledger import Ledger, LedgerFailure, Piece, Readings
 from coordinator.recovery import recover
 from coordinator.result import run_result
 from coordinator.run_folder import LEDGER, RunFolder
+from coordinator.schema import SCHEMA_VERSION
 from federa.config import Experiment
 from federa.errors import BadInput
 
@@ -40,6 +41,12 @@ def accept(ledger, round_=1, client=0, *, sha256="a" * 64, device="ada", wire_by
     return ledger.accepted(
         round_=round_, client=client, device=device, sha256=sha256, wire_bytes=wire_bytes, **said | changes
     )
+
+
+def train(ledger, seconds, round_=1, *, sequence=1, device="ada", client=0, phase="train", **measured):
+    """A batch of telemetry with one piece."""
+    piece = Piece(round=round_, client=client, phase=phase, seconds=seconds, **measured)
+    ledger.measured(device, "e1", sequence, [piece], {})
 
 
 def moved(ledger):
@@ -96,7 +103,7 @@ def test_threads_may_write_and_read_at_the_same_time(ledger):
         ledger.selected(index, 1, [0], "b")
         accept(ledger, index, 0, device=f"d{index % 3}")
         ledger.downloaded(round_=index, device="ada", wire_bytes=7, state_bytes=5)
-        ledger.phase(round_=index, device="ada", client=0, phase="train", seconds=0.5)
+        train(ledger, 0.5, index)
         ledger.folded(index, 1.0, "s")
         ledger.note(**{f"key{index}": index})
         ledger.rounds(), ledger.facts(), ledger.step_ms()
@@ -106,7 +113,7 @@ def test_threads_may_write_and_read_at_the_same_time(ledger):
     ledger.flush()
     assert [row["round"] for row in ledger.rounds()] == list(range(1, 41))
     assert moved(ledger) == (40 * 7, 40 * 110)
-    assert ledger.phase_seconds() == {"ada": {"train": 20.0}}
+    assert [(row["round"], row["seconds"]) for row in ledger.phases()] == [(index, 0.5) for index in range(1, 41)]
     assert len(ledger.facts()) == 40
 
 
@@ -209,16 +216,96 @@ def test_setbacks_are_kept_with_their_words_in_the_order_they_came(ledger):
         ledger.setback("lost", round_=1, attempt=1, client=1, device="ada", reason="")
 
 
-def test_steps_and_seconds_are_kept_by_device(ledger):
+def test_steps_are_kept_by_device_and_round(ledger):
     accept(ledger, 1, 0, step_ms=[3.0, 1.5])
     accept(ledger, 2, 0, step_ms=[2.0])
     accept(ledger, 1, 1, device="bob", step_ms=[])
-    assert {name: sorted(times) for name, times in ledger.step_ms().items()} == {"ada": [1.5, 2.0, 3.0], "bob": []}
-    for seconds in (0.5, 0.25):
-        ledger.phase(round_=1, device="ada", client=0, phase="train", seconds=seconds)
-    ledger.phase(round_=1, device="ada", client=None, phase="idle", seconds=2.0)
+    steps = {key: sorted(times) for key, times in ledger.step_ms().items()}
+    assert steps == {("ada", 1): [1.5, 3.0], ("ada", 2): [2.0], ("bob", 1): []}
+    assert ledger.updates() == {"ada": 2, "bob": 1}
+
+
+def test_pieces_of_a_phase_are_added_up_and_what_was_not_measured_takes_nothing_away(ledger):
+    def one():
+        ledger.flush()
+        (row,) = ledger.phases()
+        return {key: row[key] for key in ("seconds", "joules", "covered_s", "largest_gap_s", "peak_mw")}
+
+    train(ledger, 0.5)
+    assert one() == {"seconds": 0.5, "joules": None, "covered_s": 0.0, "largest_gap_s": 0.0, "peak_mw": None}
+    train(ledger, 1.0, joules=4.0, covered_s=0.75, largest_gap_s=0.25, peak_mw=9000.0)
+    assert one() == {"seconds": 1.5, "joules": 4.0, "covered_s": 0.75, "largest_gap_s": 0.25, "peak_mw": 9000.0}
+    train(ledger, 1.0, joules=0.5, covered_s=1.0, largest_gap_s=0.125, peak_mw=7000.0)
+    train(ledger, 0.25, largest_gap_s=0.5)
+    assert one() == {"seconds": 2.75, "joules": 4.5, "covered_s": 1.75, "largest_gap_s": 0.5, "peak_mw": 9000.0}
+
+
+def test_phases_are_one_row_a_round_device_client_and_phase_and_are_read_by_device(ledger, path):
+    for device, round_, client, phase in (("bob", 1, 2, "train"), ("ada", 1, 1, "train"), ("ada", 1, 0, "train")) * 2:
+        train(ledger, 1.0, round_, device=device, client=client, phase=phase)
+    train(ledger, 2.0, 0, phase="idle", joules=6.0, covered_s=2.0)
     ledger.flush()
-    assert ledger.phase_seconds() == {"ada": {"train": 0.75, "idle": 2.0}}
+    assert len(rows(path, "phase")) == 4
+    assert [(row["device"], row["round"], row["phase"], row["seconds"]) for row in ledger.phases()] == [
+        ("ada", 0, "idle", 2.0), ("ada", 1, "train", 4.0), ("bob", 1, "train", 2.0),
+    ]  # fmt: skip
+
+
+def test_sensors_are_added_up(ledger):
+    for count, total, high in ((2, 60.0, 40.0), (1, 55.5, 55.5), (3, -3.0, 2.0)):
+        ledger.measured("ada", "e1", count, [], {"temp cpu": Readings(count=count, sum=total, high=high)})
+    ledger.measured("bob", "e1", 1, [], {"gpu_load": Readings(count=1, sum=99.0, high=99.0)})
+    ledger.flush()
+    assert ledger.sensors() == {
+        "ada": {"temp cpu": Readings(count=6, sum=112.5, high=55.5)},
+        "bob": {"gpu_load": Readings(count=1, sum=99.0, high=99.0)},
+    }
+
+
+def test_what_a_device_measures_with_is_kept_beside_what_it_is(ledger):
+    ledger.hosted({"ada": "k"}, {0: "ada"})
+    assert ledger.powers() == {"ada": {}}
+    ledger.powered("ada", {"source": "sysfs", "idle_w": 4.5})
+    ledger.prepared("ada", {"device": "CPU"}, {})
+    ledger.flush()
+    assert (ledger.powers(), ledger.devices()) == (
+        {"ada": {"source": "sysfs", "idle_w": 4.5}},
+        {"ada": {"device": "CPU"}},
+    )
+
+
+def test_a_batch_and_its_number_are_recorded_together_or_not_at_all(ledger, path):
+    train(ledger, 1.0, sequence=3)
+    with pytest.raises(LedgerFailure, match="NOT NULL"):
+        accept(ledger, state_bytes=None)
+    assert rows(path, "phase") == rows(path, "telemetry") == []
+    ledger.flush()
+    assert len(rows(path, "phase")) == 1 and ledger.sequences() == {"ada": {"e1": 3}}
+    train(ledger, 1.0, sequence=4)
+    ledger.measured("ada", "f" * 16, 1, [], {})
+    ledger.close()
+    ledger = Ledger(path)
+    assert ledger.sequences() == {"ada": {"e1": 4, "f" * 16: 1}}
+    ledger.close()
+
+
+def test_a_killed_process_leaves_no_batch_in_pieces(path):
+    # A thread writes all the time, while batches of many pieces are added: each is in one transaction.
+    code, words = in_a_process(
+        path,
+        "import threading; from coordinator.ledger import Piece\n"
+        "pieces = [Piece(round=r, client=0, phase='train', seconds=1.0) for r in range(50)]\n"
+        "def write():\n  while True: ledger.note(a=1)\n"
+        "threading.Thread(target=write, daemon=True).start()\n"
+        "import time; end = time.monotonic() + 0.5; n = 0\n"
+        "while time.monotonic() < end: n += 1; ledger.measured('ada', 'e', n, pieces, {}); time.sleep(0.0005)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n",
+    )
+    assert code == -9, words
+    ledger = Ledger(path)
+    last = ledger.sequences()["ada"]["e"]
+    assert last > 1 and {row["seconds"] for row in ledger.phases()} == {float(last)}
+    ledger.close()
 
 
 def test_bytes_are_counted_at_once_and_again_by_who_opens_the_ledger(ledger, path):
@@ -242,15 +329,15 @@ def later(ledger):
     ledger.prepared("ada", {"device": "CPU"}, {0: 4})
     ledger.downloaded(round_=1, device="ada", wire_bytes=5, state_bytes=4)
     ledger.uploaded_in_vain(round_=1, device="ada", client=0, wire_bytes=3)
-    ledger.phase(round_=1, device="ada", client=0, phase="train", seconds=1.0)
+    train(ledger, 1.0)
 
 
 def on_disk(path):
     return [len(rows(path, "transfer")), len(rows(path, "phase")), rows(path, "host"), rows(path, "device")]
 
 
-NOT_YET = [0, 0, [(0, "ada", None)], [("ada", "k", "{}")]]
-THERE = [2, 1, [(0, "ada", 4)], [("ada", "k", '{"device": "CPU"}')]]
+NOT_YET = [0, 0, [(0, "ada", None)], [("ada", "k", "{}", "{}")]]
+THERE = [2, 1, [(0, "ada", 4)], [("ada", "k", '{"device": "CPU"}', "{}")]]
 
 
 @pytest.mark.parametrize(
@@ -339,7 +426,7 @@ def test_a_kill_between_the_file_and_its_schema_leaves_a_ledger_that_can_be_begu
     ledger.close()
 
 
-@pytest.mark.parametrize("version", [1, 3, -1, 0])
+@pytest.mark.parametrize("version", [1, 2, 4, -1, 0])
 def test_a_ledger_of_another_schema_is_refused_with_the_way_out(path, version):
     Ledger(path).close()
     with sqlite3.connect(path) as other:
@@ -456,7 +543,8 @@ def whole(tmp_path_factory):
 
 READERS = [
     Ledger.facts, Ledger.devices, Ledger.keys, Ledger.clients, Ledger.rounds, Ledger.last_round, Ledger.paces,
-    Ledger.setbacks, Ledger.phase_seconds, Ledger.step_ms, run_result,
+    Ledger.setbacks, Ledger.phases, Ledger.powers, Ledger.sensors, Ledger.sequences, Ledger.updates, Ledger.step_ms,
+    run_result,
     lambda ledger: ledger.attempts(1),
     lambda ledger: ledger.contributions(1),
     lambda ledger: ledger.distances(before=3),
@@ -471,6 +559,7 @@ READERS = [
     [
         ("run", "value", Ledger.facts),
         ("device", "facts", Ledger.devices),
+        ("device", "power", Ledger.powers),
         ("attempt", "clients", lambda ledger: ledger.attempts(1)),
         ("contribution", "step_ms", Ledger.step_ms),
     ],

@@ -13,8 +13,8 @@ from edge.pulse import Pulse
 from protos import federation_pb2 as pb
 
 
-def phase(number):
-    return pb.WorkerMessage(phase_time=pb.PhaseTime(round=number))
+def telemetry(number):
+    return pb.WorkerMessage(telemetry=pb.Telemetry(sequence=number))
 
 
 def trouble(number):
@@ -39,7 +39,7 @@ async def sent(outbox, most=1_000_000):
 
 def test_reports_go_out_in_their_order():
     outbox = Outbox()
-    reports = [phase(1), trouble(2), phase(3)]
+    reports = [telemetry(1), trouble(2), telemetry(3)]
     for report in reports:
         outbox.post(report)
     assert asyncio.run(sent(outbox)) == reports
@@ -50,42 +50,42 @@ def test_what_comes_while_a_stream_waits_goes_out_at_once():
         outbox = Outbox()
         coming = asyncio.ensure_future(anext(outbox.stream()))
         await asyncio.sleep(0)
-        outbox.post(phase(1))
+        outbox.post(telemetry(1))
         return await asyncio.wait_for(coming, 1)
 
-    assert asyncio.run(scenario()) == phase(1)
+    assert asyncio.run(scenario()) == telemetry(1)
 
 
 def test_what_was_not_shown_to_have_arrived_goes_out_again():
     async def scenario():
         outbox = Outbox()
         for number in range(4):
-            outbox.post(phase(number))
-        assert await sent(outbox, most=3) == [phase(0), phase(1), phase(2)]
+            outbox.post(telemetry(number))
+        assert await sent(outbox, most=3) == [telemetry(0), telemetry(1), telemetry(2)]
         # They went into a link that was dead already: three reports and no answer.
         assert len(outbox) == 4
         return await sent(outbox)
 
-    assert asyncio.run(scenario()) == [phase(number) for number in range(4)]
+    assert asyncio.run(scenario()) == [telemetry(number) for number in range(4)]
 
 
 def test_an_answered_heartbeat_shows_that_what_went_before_arrived():
     async def scenario():
         outbox = Outbox()
         stream = outbox.stream()
-        outbox.post(phase(1))
-        assert await anext(stream) == phase(1)
+        outbox.post(telemetry(1))
+        assert await anext(stream) == telemetry(1)
         outbox.beat(7)
         assert (await anext(stream)).heartbeat.sequence == 7
-        outbox.post(phase(2))
-        assert await anext(stream) == phase(2)
+        outbox.post(telemetry(2))
+        assert await anext(stream) == telemetry(2)
         outbox.confirm(6)  # of another stream
         assert len(outbox) == 2
         outbox.confirm(7)
         assert len(outbox) == 1
         return await sent(outbox)
 
-    assert asyncio.run(scenario()) == [phase(2)]
+    assert asyncio.run(scenario()) == [telemetry(2)]
 
 
 def test_of_activities_the_last_one_is_kept_and_told_to_every_stream():
@@ -103,25 +103,25 @@ def test_no_heartbeat_of_an_earlier_stream_goes_out():
     async def scenario():
         outbox = Outbox()
         stream = outbox.stream()
-        outbox.post(phase(1))
-        assert await anext(stream) == phase(1)
+        outbox.post(telemetry(1))
+        assert await anext(stream) == telemetry(1)
         outbox.beat(1)
         assert (await anext(stream)).heartbeat.sequence == 1
         for number in range(2, 700):
             outbox.beat(number)
         return await sent(outbox)
 
-    assert asyncio.run(scenario()) == [phase(1)]
+    assert asyncio.run(scenario()) == [telemetry(1)]
 
 
 def test_heartbeats_go_before_what_waits():
     async def scenario():
         outbox = Outbox()
         stream = outbox.stream()
-        outbox.post(phase(0))
-        assert await anext(stream) == phase(0)
+        outbox.post(telemetry(0))
+        assert await anext(stream) == telemetry(0)
         for number in range(5):
-            outbox.post(phase(number))
+            outbox.post(telemetry(number))
         outbox.beat(3)
         return await anext(stream)
 
@@ -136,15 +136,15 @@ def test_an_earlier_stream_ends_when_the_next_begins():
         await asyncio.sleep(0)
         coming = asyncio.ensure_future(anext(new))
         await asyncio.sleep(0)
-        outbox.post(phase(1))
+        outbox.post(telemetry(1))
         return await asyncio.wait_for(coming, 1), await asyncio.wait_for(waiting, 1)
 
-    assert asyncio.run(scenario()) == (phase(1), "over")
+    assert asyncio.run(scenario()) == (telemetry(1), "over")
 
 
-def test_beyond_the_limit_the_oldest_phase_times_go_first():
+def test_beyond_the_limit_the_oldest_telemetry_goes_first():
     outbox = Outbox(limit=4)
-    for report in (trouble(1), phase(2), phase(3), trouble(4), phase(5), trouble(6)):
+    for report in (trouble(1), telemetry(2), telemetry(3), trouble(4), telemetry(5), trouble(6)):
         outbox.post(report)
     assert len(outbox) == 4
 
@@ -155,8 +155,70 @@ def test_beyond_the_limit_the_oldest_phase_times_go_first():
         return first, await sent(outbox)
 
     first, second = asyncio.run(scenario())
-    assert first == [trouble(1), trouble(4), phase(5), trouble(6)]
+    assert first == [trouble(1), trouble(4), telemetry(5), trouble(6)]
     assert second == [trouble(number) for number in range(16, 20)]
+
+
+def batch(number, samples=0):
+    telemetry = pb.Telemetry(run_id="r1", sequence=number)
+    telemetry.slices.add(round=number, phase="train", seconds=0.5)
+    for _ in range(samples):
+        telemetry.samples.add(at_s=1e9, phase="train", total_mw=5000.0)
+    return pb.WorkerMessage(telemetry=telemetry)
+
+
+def test_beyond_the_bytes_the_oldest_samples_go_and_their_slices_stay():
+    size = batch(1, samples=100).ByteSize()
+    outbox = Outbox(limit_bytes=10 * size)
+    outbox.post(trouble(0))
+    for number in range(1, 31):
+        outbox.post(batch(number, samples=100))
+    messages = asyncio.run(sent(outbox))
+    assert messages[0] == trouble(0)
+    assert [message.telemetry.sequence for message in messages[1:]] == list(range(1, 31))
+    assert all(message.telemetry.slices for message in messages[1:])
+    kept = [message.telemetry.sequence for message in messages[1:] if message.telemetry.samples]
+    assert kept == list(range(kept[0], 31))
+    assert 5 <= len(kept) < 10
+
+
+def test_beyond_the_bytes_of_slices_the_oldest_telemetry_goes():
+    size = batch(100).ByteSize()
+    outbox = Outbox(limit_bytes=10 * size)
+    outbox.post(trouble(0))
+    for number in range(1, 101):
+        outbox.post(batch(number, samples=3))
+    messages = asyncio.run(sent(outbox))
+    assert messages[0] == trouble(0)
+    kept = [message.telemetry.sequence for message in messages[1:]]
+    assert kept == list(range(kept[0], 101))
+    assert sum(message.ByteSize() for message in messages[1:]) <= 10 * size
+
+
+def test_what_was_confirmed_counts_no_more():
+    async def scenario():
+        outbox = Outbox(limit_bytes=3 * batch(1, samples=9).ByteSize())
+        stream = outbox.stream()
+        for number in range(1, 40):
+            outbox.post(batch(number, samples=9))
+            await asyncio.wait_for(anext(stream), 1)
+            outbox.beat(number)
+            await asyncio.wait_for(anext(stream), 1)
+            if number == 20:
+                message = batch(50, samples=9)
+                outbox.post(message)
+                assert await asyncio.wait_for(anext(stream), 1) == message
+            outbox.confirm(number)
+        outbox.post(batch(60, samples=9))
+        return [message async for message in _until(stream, 1)]
+
+    (last,) = asyncio.run(scenario())
+    assert last == batch(60, samples=9)
+
+
+async def _until(stream, most):
+    for _ in range(most):
+        yield await asyncio.wait_for(anext(stream), 1)
 
 
 steps = st.lists(st.sampled_from(["post", "stream", "break", "beat", "answer"]), max_size=40)
@@ -173,11 +235,11 @@ def test_whatever_happens_each_report_arrives_and_in_order(steps):
             match step:
                 case "post":
                     posted += 1
-                    outbox.post(phase(posted))
+                    outbox.post(telemetry(posted))
                 case "stream" | "break":
                     stream, on_the_way = (outbox.stream() if step == "stream" else None), []
                 case "beat" if stream is not None:
-                    for _ in range(len(outbox) - sum(message.HasField("phase_time") for message in on_the_way)):
+                    for _ in range(len(outbox) - sum(message.HasField("telemetry") for message in on_the_way)):
                         on_the_way.append(await anext(stream))
                     beats += 1
                     outbox.beat(beats)
@@ -189,7 +251,7 @@ def test_whatever_happens_each_report_arrives_and_in_order(steps):
         return arrived, posted, len(outbox)
 
     arrived, posted, left = asyncio.run(scenario())
-    assert arrived == [phase(number) for number in range(1, posted + 1)]
+    assert arrived == [telemetry(number) for number in range(1, posted + 1)]
     assert left == 0
 
 

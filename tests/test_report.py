@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_samples import FINISHED, HOSTILE, hostile_result, make_result, make_run
+from report_samples import (
+    FINISHED,
+    HOSTILE,
+    LOOKED_FOR,
+    hostile_result,
+    make_result,
+    make_run,
+    replayed_result,
+    rich_result,
+    with_energy,
+)
 
 from coordinator.report import render_report, write_report
 from coordinator.report.numbers import scaled, show_seconds
-from coordinator.report.sentences import run_labels
+from coordinator.report.runs import run_labels
 
 
 class Page(HTMLParser):
@@ -183,3 +193,55 @@ def test_what_was_not_taken_is_named_with_its_reason_and_a_restart_is_told():
     assert "update came too late round 3 is closed" in page.words
     assert "taken up again 2 times, after 31.0 s of downtime" in page.words
     assert "not taken" not in Page(render_report(make_result(make_run()))).words
+
+
+def test_every_energy_stands_with_its_scope_and_its_coverage():
+    page = Page(render_report(rich_result()))
+    assert "and 6.3 kJ (module, 100 % covered, largest gap 0.125 s)" in page.words
+    assert "1.57 kJ, module 90 % covered, largest gap 20.0 s" in page.words
+    assert "Energy by phase (module)" in page.words and "Energy by phase (board)" in page.words
+    assert "Accuracy over energy (module)" in page.words
+    assert f"not measured on device-a (BitFit) and device-b (BitFit): {LOOKED_FOR}." in page.words
+    assert "no sum of joules for Adapter: device-a measures the module, device-b the board." in page.words
+    assert "Above idle" in page.words and "Step p99" in page.words and "MAXN_SUPER" in page.words
+    assert "6.2 % of the time" in page.words and "never" in page.words, "throttling"
+    assert "548 MHz most 624.8" in page.words and "Temperature tj" in page.words
+
+
+def test_savings_of_energy_compare_one_kind_only():
+    alike = Page(render_report(make_result(with_energy("lora"), with_energy("federa")))).words
+    assert "energy \u221220 %" in alike
+    for other in (with_energy("federa", scope="board"), with_energy("federa", source="replay of a.txt")):
+        words = Page(render_report(make_result(with_energy("lora"), other))).words
+        assert "energy \u221220 %" not in words
+        assert "of unlike scope" in words or "only one is a replay" in words
+        assert words.count("Accuracy over energy") >= 2, "a figure for each"
+
+
+def test_replay_is_marked_wherever_its_joules_are():
+    source = render_report(replayed_result())
+    cells = re.findall(r'<td title="[\d.,e-]+\u00a0J">(.*?)</td>', source)
+    federa = source[source.index("<summary>FeDeRA</summary>") :]
+    marked = re.findall(r'<td title="[\d.,e-]+\u00a0J">(.*?)</td>', federa[: federa.index("</section>")])
+    assert marked and all("replay" in cell for cell in marked)
+    assert len(cells) > len(marked)
+    assert "replay of orin_nano.txt, not measured on this device" in Page(source).words
+
+
+def test_power_that_nobody_measured_has_no_figure_but_a_sentence():
+    words = Page(render_report(FINISHED)).words
+    assert "Power of" not in words and "No figure over energy" in words
+
+
+def test_damaged_trace_is_no_figure():
+    run = with_energy("federa")
+    for trace in ({}, {"bin_s": None}, {"bin_s": 1.0, "power_w": [None]}):
+        run["devices"][0]["trace"] = trace
+        assert "Power of device-a" not in Page(render_report(make_result(run))).words
+
+
+def test_what_was_measured_and_has_no_sum_is_not_called_unmeasured() -> None:
+    comparison = render_report(rich_result()).partition(">Comparison<")[2].partition("</table>")[0]
+    adapter, bitfit = (re.search(rf"{name}</th>.*?</tr>", comparison, re.DOTALL) for name in ("Adapter", "BitFit"))
+    assert adapter is not None and "no sum" in adapter[0] and "not measured" not in adapter[0]
+    assert bitfit is not None and "not measured" in bitfit[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from report_samples import FINISHED, hostile_result, make_result, make_run
+from report_samples import FINISHED, hostile_result, make_result, make_run, rich_result
 
 from coordinator.report import render_report, write_report
 
@@ -75,3 +76,71 @@ def test_phone_page_fits_and_answers(tmp_path: Path) -> None:
     assert seen["content"] <= seen["width"] <= 390
     assert seen["drawn"] <= 0 and seen["recoloured"]
     assert 0 < seen["filtered"] < seen["lines"]
+
+
+# Hovers over one point of every kind of figure and tells the words of its label, by figure.
+HOVER = """<script>
+window.addEventListener("load", () => setTimeout(() => {
+  const before = document.documentElement.clientWidth;
+  document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+  setTimeout(() => {
+    const root = document.documentElement;
+    const hover = (node, find) => {
+      const curve = node.data.findIndex(find);
+      const point = node.data[curve].text.findIndex((text, i) => text && i >= 60 % node.data[curve].text.length);
+      Plotly.Fx.hover(node, [{ curveNumber: curve, pointNumber: point }]);
+      return [point, [...node.querySelectorAll(".hoverlayer .hovertext tspan, .hoverlayer .hovertext text")]
+        .map((text) => text.textContent).join(" ")];
+    };
+    const at = (selector) => document.querySelector(selector);
+    const speaks = (trace) => trace.hoverinfo === "text";
+    const trace = at('.plot[data-kind="trace"][data-run="1"][data-device="1"]');
+    const trains = (found) => found.text.some((text) => /train/.test(text));
+    const line = trace.data.find((found) => found.connectgaps === false);
+    const seen = {
+      before, width: root.clientWidth, content: root.scrollWidth,
+      requests: performance.getEntriesByType("resource").length,
+      traces: document.querySelectorAll('.plot[data-kind="trace"] .scatterlayer').length,
+      drawn: Math.max(...[...document.querySelectorAll(".plot")].map((plot) => plot.scrollWidth - plot.clientWidth)),
+      breaks: line.y.filter((value) => value === null).length,
+      power: hover(trace, speaks),
+      joules: hover(at('.plot[data-kind="joules"][data-run="1"]'), trains),
+      seconds: hover(at('.plot[data-kind="seconds"][data-run="1"]'), trains),
+      curve: hover(at('.plot[data-x="energy"]'), (found) => speaks(found) && /LoRA/.test(found.text[0])),
+    };
+    parent.postMessage(JSON.stringify(seen), "*");
+  }, 2500);
+}, 300));
+</script>"""
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_energy_figures_say_what_the_result_says(width: int, tmp_path: Path) -> None:
+    result = rich_result()
+    source = re.sub(r"<meta http-equiv[^>]+>", lambda _: HOVER, render_report(result))
+    (tmp_path / "inner.html").write_text(source, encoding="utf-8")
+    frame = '<p id="seen"></p><script>onmessage = (m) => { seen.textContent = m.data; };</script>'
+    frame += f'<iframe src="inner.html" style="width: {width}px; height: 20000px; border: 0"></iframe>'
+    (tmp_path / "outer.html").write_text(frame, encoding="utf-8")
+    document, console = browse(tmp_path / "outer.html", tmp_path / "profile")
+    found = re.search(r'<p id="seen">(\{.*?\})</p>', document)
+    assert found is not None and console == []
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["content"] <= seen["width"] <= width and seen["drawn"] <= 0
+    assert seen["before"] == seen["width"], "folds that open change no width"
+    assert seen["requests"] == 0
+    assert seen["traces"] == 8, "a power trace for each device that was measured"
+    lora = result["runs"][1]
+    device = lora["devices"][1]
+    assert seen["breaks"] == 2 * device["trace"]["power_w"].count(None) > 0
+
+    def shown(kind: str, unit: str) -> float:
+        number = re.search(rf"([\d.,]+) {unit}", seen[kind][1].replace("\u00a0", " "))
+        assert number is not None, seen[kind]
+        return float(number[1].replace(",", ""))
+
+    assert shown("power", "W, module") == device["trace"]["power_w"][seen["power"][0]]
+    named = lora["devices"][seen["joules"][0]]
+    assert shown("joules", "J, module") == pytest.approx(named["joules"]["train"], abs=1e-9)
+    assert shown("seconds", "s") == pytest.approx(lora["devices"][seen["seconds"][0]]["seconds"]["train"], abs=1e-9)
+    assert shown("curve", "J, module") == pytest.approx(lora["curve"][seen["curve"][0]]["energy_j"], abs=1e-9)

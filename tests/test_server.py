@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from pathlib import Path
 
@@ -302,15 +303,15 @@ def test_reports_of_another_run_are_not_this_runs(tmp_path):
     async def scenario(house):
         worker = await house.training()
         await worker.say(trouble=pb.Trouble(run_id="an earlier one", round=1, message="late"))
-        await worker.say(phase_time=pb.PhaseTime(run_id="an earlier one", phase="train", seconds=99.0))
-        for seconds in (0.5, -1.0, float("nan"), float("inf")):  # no clock says the last three
-            report = pb.PhaseTime(run_id=worker.train.run_id, round=1, phase="train", seconds=seconds)
-            await worker.say(phase_time=report)
+        spent = [pb.Slice(round=1, phase="train", seconds=seconds) for seconds in (99.0, 0.5, -1.0, math.nan, math.inf)]
+        await worker.say(telemetry=pb.Telemetry(run_id="an earlier one", epoch=1, sequence=1, slices=spent[:1]))
+        # No clock says the last three.
+        await worker.say(telemetry=pb.Telemetry(run_id=worker.train.run_id, epoch=1, sequence=1, slices=spent[1:]))
         await worker.say(heartbeat=pb.Heartbeat(sequence=1))
         await worker.hear("heartbeat")  # all before it was read
         run = house.run
         run.ledger.flush()
-        assert run.ledger.phase_seconds() == {"ada": {"train": 0.5}}
+        assert [(row["device"], row["phase"], row["seconds"]) for row in run.ledger.phases()] == [("ada", "train", 0.5)]
         assert run.ledger.setbacks() == []
         assert (await worker.upload(0)).already_accepted is False
 

@@ -87,6 +87,11 @@ GOOD = {"--coordinator": "127.0.0.1:1", "--name": "ada"}
         ({"--threads": "1025"}, "--threads"),
         ({"--data": "no/such/file.csv"}, "--data: no such file: no/such/file.csv"),
         ({"--clients": "4-2"}, "--clients"),
+        ({"--power": "nuclear"}, "--power: "),
+        ({"--power": "replay:no/such/log"}, "--power: "),
+        ({"--power-hz": "0"}, "--power-hz: must be from 0.1 to 100"),
+        ({"--power-hz": "101"}, "--power-hz"),
+        ({"--power-hz": "nan"}, "--power-hz"),
     ],
 )
 def test_bad_arguments_end_with_2_and_a_line_that_names_them(capsys, changes, words):
@@ -123,6 +128,7 @@ def test_neither_side_needs_torch_to_start():
 def start_worker(tmp_path):
     def start(address, give_up_after_s):
         command = [sys.executable, *NOOP, "worker", "--coordinator", address, "--name", "ada", "--state", str(tmp_path)]
+        command += ["--power", "none"]
         return subprocess.Popen([*command, "--give-up-after", str(give_up_after_s)], stderr=subprocess.PIPE, text=True)
 
     return start
@@ -161,6 +167,7 @@ def test_a_worker_gives_up_where_somebody_listens_and_never_answers(start_worker
 def test_a_signal_ends_a_worker_that_waits(start_worker, number, code):
     process = start_worker(closed_port(), 60)
     try:
+        assert "power: --power none" in process.stderr.readline()
         assert "not connected" in process.stderr.readline()
         process.send_signal(number)
         _, said = process.communicate(timeout=PATIENCE_S)
@@ -176,7 +183,7 @@ def test_a_signal_ends_a_worker_that_waits(start_worker, number, code):
 
 def test_a_run_from_hello_to_release():
     engine = NoopEngine()
-    reports = []
+    slices = []
 
     async def script(hear, say, number, fake):
         say(prepare=prepare_order())
@@ -185,12 +192,12 @@ def test_a_run_from_hello_to_release():
         assert dict(prepared.examples) == {0: 1, 1: 2}
         for round_ in (1, 2):
             say(train=train_order(round_))
-            for _ in range(2):
-                while (report := await hear("phase_time", "trouble")).phase != "upload":
-                    reports.append((report.round, report.client, report.phase))
-                assert report.seconds >= 0
+            while len(fake.updates) < 2 * round_:
+                assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
         say(release=pb.Release(run_id="r1", reason="finished"))
-        assert (await hear("released")).run_id == "r1"
+        while (report := await hear("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
+            slices.extend(report.slices)
+        assert report.run_id == "r1"
 
     fake = work(script, engine=engine, clients=(0, 1), own_data=True)
     (hello,) = fake.hellos
@@ -209,8 +216,18 @@ def test_a_run_from_hello_to_release():
         assert len(update.step_ms) == 4
         expected = trained_state(unpack(START), update.round, update.client)
         assert all((unpack(blob)[name] == value).all() for name, value in expected.items())
-    assert reports[:4] == [(1, 0, "idle"), (1, 0, "download"), (1, 0, "load"), (1, 0, "load")]
-    assert [phase for round_, client, phase in reports if (round_, client) == (2, 1)] == ["load", "train"]
+    seen = {(piece.round, piece.client, piece.phase) for piece in slices}
+    assert {
+        (0, 0, "load"),
+        (0, 0, "idle"),
+        (1, 0, "download"),
+        (1, 0, "load"),
+        (1, 0, "train"),
+        (1, 0, "upload"),
+    } <= seen
+    assert {phase for round_, client, phase in seen if (round_, client) == (2, 1)} == {"load", "train", "upload"}
+    assert {piece.round for piece in slices} == {0, 1, 2}
+    assert all(piece.seconds > 0 and not piece.HasField("joules") and piece.covered_s == 0 for piece in slices)
 
 
 def test_trouble_is_told_and_the_worker_stays():
@@ -279,7 +296,7 @@ def test_orders_of_another_run_are_left_alone():
         assert (await hear("released")).run_id == "another"
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            await hear("phase_time")
+            await hear("activity")
 
     assert updates_of(work(script, engine=engine)) == [(1, 0)]
     assert "release" not in engine.calls
@@ -294,7 +311,7 @@ def test_the_next_run_replaces_the_last():
             assert (await hear("prepared")).run_id == run_id
         say(train=train_order(run_id="r2", clients=(0,)))
         while not fake.updates:
-            await hear("phase_time")
+            await hear("activity")
 
     work(script, engine=engine)
     assert engine.calls == ["prepare", "release", "prepare", "install", "train"]

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import threading
 import time
+from itertools import groupby
 
 import grpc
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from fake_coordinator import PATIENCE_S, START, prepare_order, train_order, updates_of, work
 
 from benchmarks.noop import NoopEngine, equal_shapes, start_state, trained_state
-from edge import retries
+from edge import retries, worker
 from edge.transfer import Stalled
 from federa.codec import Encoded, decode, encode
 from federa.errors import BadInput, FederaError
@@ -31,10 +32,19 @@ BIG_SHA = hashlib.sha256(BIG).digest()
 def soon(monkeypatch):
     """The next attempt comes at once."""
     monkeypatch.setattr(retries.Backoff, "next_s", lambda self: 0.01)
+    monkeypatch.setattr(worker, "INTERVAL_S", 0.1)
 
 
 def lines(caplog):
     return [record.getMessage() for record in caplog.records]
+
+
+def told(telemetry):
+    return [piece.phase for piece in telemetry.slices]
+
+
+def without_repeats(values):
+    return [value for value, _ in groupby(values)]
 
 
 def big(fake):
@@ -47,7 +57,7 @@ async def train_big(hear, say, number, fake):
     await hear("prepared")
     say(train=train_order(clients=(0,), state=BIG_SHA))
     while not fake.updates:
-        assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+        assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
 
 # ---------------------------------------------------------------- transfers that break
@@ -75,7 +85,7 @@ def test_transfers_that_fail_in_passing_are_tried_again():
         await hear("prepared")
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, prepare=prepare)
     assert updates_of(fake) == [(1, 0)]
@@ -134,7 +144,7 @@ def test_an_upload_that_is_there_whole_already_sends_nothing():
         await hear("prepared")
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            await hear("phase_time")
+            await hear("activity")
 
     fake = work(script)
     assert fake.bytes_up == 0
@@ -149,7 +159,7 @@ def test_a_beginning_that_was_tampered_with_costs_one_fresh_upload():
         await hear("prepared")
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     fake = work(script)
     assert fake.offsets == [50, 0]
@@ -167,7 +177,7 @@ def test_a_transfer_on_which_nothing_moves_is_given_up_and_tried_again(monkeypat
             await asyncio.sleep(0.01)
         fake.downloads_go_on.set()
         while not fake.updates:
-            await hear("phase_time")
+            await hear("activity")
 
     assert len(work(script).downloads) >= 2
 
@@ -200,7 +210,7 @@ def test_a_refused_update_is_left_and_the_next_client_trained(caplog, status):
         await hear("prepared")
         say(train=train_order())
         while not fake.updates:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     assert updates_of(work(script, prepare=prepare)) == [(1, 1)]
     assert "the coordinator refused client 0's update for round 1: not now" in lines(caplog)
@@ -214,13 +224,11 @@ def test_a_refused_update_may_be_ordered_again():
         say(prepare=prepare_order(clients=(0,)))
         await hear("prepared")
         say(train=train_order(clients=(0,)))
-        while not fake.uploads:
-            await hear("phase_time")
-        while (await hear("activity")).phase != "idle":
+        while (now := await hear("activity")).phase != "idle" or now.round == 0:
             pass
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            await hear("phase_time")
+            await hear("activity")
 
     work(script, engine=engine)
     assert engine.trained == [(1, 0), (1, 0)]
@@ -234,7 +242,7 @@ def test_an_order_for_a_state_that_comes_too_late_is_left(caplog):
         say(train=train_order())
         say(train=train_order(round_=2))
         while len(fake.updates) < 2:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     assert updates_of(work(script)) == [(2, 0), (2, 1)]
     assert "the coordinator refused client 1's update for round 1: not now" in lines(caplog)
@@ -252,7 +260,7 @@ def test_trouble_with_one_client_keeps_no_other_from_its_turn():
         while len(said) < 2:
             said.append(await hear("trouble"))
         while len(fake.updates) < 2:
-            await hear("phase_time")
+            await hear("activity")
 
     assert updates_of(work(script, engine=engine)) == [(1, 1), (2, 1)]
     assert [(trouble.round, trouble.client, trouble.message) for trouble in said] == [
@@ -286,7 +294,7 @@ def test_every_client_of_an_order_is_told_when_its_state_cannot_be_had():
         said.extend([await hear("trouble"), await hear("trouble")])
         say(train=train_order())
         while len(fake.updates) < 2:
-            await hear("phase_time")
+            await hear("activity")
 
     work(script)
     assert [(trouble.client, trouble.message) for trouble in said] == [
@@ -311,7 +319,7 @@ def test_a_start_that_cannot_be_installed_is_tried_with_a_fresh_model():
         assert (await hear("trouble")).message == "half of it is in"
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            await hear("phase_time")
+            await hear("activity")
 
     work(script, engine=engine)
     assert engine.calls == ["prepare", "install", "release", "prepare", "install", "train"]
@@ -329,16 +337,16 @@ def test_what_was_announced_already_is_not_trained_twice():
         await hear("prepared")
         for _ in range(3):
             say(train=train_order(clients=(0, 1)))
-        while (await hear("phase_time")).phase != "train":
+        while (await hear("activity")).phase != "upload":
             pass
         say(train=train_order(clients=(0, 1)))
         say(train=train_order(round_=2, clients=(1,)))
         while len(fake.updates) < 3:
-            await hear("phase_time")
+            await hear("activity")
         say(train=train_order(clients=(0, 1)))
         say(train=train_order(round_=3, clients=(0,)))
         while len(fake.updates) < 4:
-            await hear("phase_time")
+            await hear("activity")
 
     fake = work(script, engine=engine)
     assert engine.trained == updates_of(fake) == [(1, 0), (1, 1), (2, 1), (3, 0)]
@@ -357,7 +365,7 @@ def test_a_worker_reconnects_with_its_own_key_and_goes_on():
         await hear("prepared")
         say(train=train_order())
         while len(fake.updates) < 2:
-            await hear("phase_time")
+            await hear("activity")
 
     broke = threading.Event()
     fake = work(script, engine=engine)
@@ -386,7 +394,7 @@ def test_a_training_under_way_goes_on_over_a_reconnect_and_is_delivered_once():
                 pass
             raise ConnectionError("the coordinator's stream breaks")
         while not fake.updates:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, engine=engine, give_up_after_s=4.0)
     assert fake.streams == 2
@@ -397,7 +405,7 @@ def test_a_training_under_way_goes_on_over_a_reconnect_and_is_delivered_once():
 
 def test_reports_survive_a_reconnect():
     # The first stream breaks before any heartbeat was answered: nothing shows that the reports arrived.
-    phases = []
+    phases, sequences = [], []
 
     async def script(hear, say, number, fake):
         if number == 1:
@@ -405,35 +413,49 @@ def test_reports_survive_a_reconnect():
             say(prepare=prepare_order(clients=(0,)))
             await hear("prepared")
             say(train=train_order(clients=(0,)))
-            while (await hear("phase_time")).phase != "upload":
+            while "upload" not in told(await hear("telemetry")):
                 pass
             raise ConnectionError("the coordinator's stream breaks")
-        assert (await hear("prepared", "phase_time")).DESCRIPTOR.name == "Prepared"
-        while not phases or phases[-1] != "upload":
-            phases.append((await hear("phase_time")).phase)
+        assert (await hear("prepared", "telemetry")).DESCRIPTOR.name == "Prepared"
+        while "upload" not in phases:
+            telemetry = await hear("telemetry")
+            sequences.append(telemetry.sequence)
+            phases.extend(told(telemetry))
 
     work(script)
-    assert phases == ["idle", "download", "load", "load", "train", "upload"]
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert without_repeats(phases)[:6] == ["load", "idle", "download", "load", "train", "upload"]
 
 
 def test_reports_that_arrived_are_not_sent_again():
-    rounds = []
+    seen, rounds = [], []
 
     async def script(hear, say, number, fake):
         say(prepare=prepare_order(clients=(0,)))
         await hear("prepared")
         say(train=train_order(round_=number, clients=(0,)))
-        while not rounds or rounds[-1] != (number, "upload"):
-            report = await hear("phase_time")
-            rounds.append((report.round, report.phase))
+        while (number, "upload") not in rounds:
+            telemetry = await hear("telemetry")
+            seen.append((number, telemetry.sequence))
+            rounds.extend((piece.round, piece.phase) for piece in telemetry.slices)
         if number == 1:
-            await hear("heartbeat")
-            await hear("heartbeat")
+            beats = 0
+            while beats < 2:
+                report = await hear("heartbeat", "telemetry")
+                if report.DESCRIPTOR.name == "Heartbeat":
+                    beats += 1
+                else:
+                    seen.append((number, report.sequence))
             raise ConnectionError("the coordinator's stream breaks")
 
     work(script, give_up_after_s=4.0)
-    phases = ("idle", "download", "load", "load", "train", "upload")
-    assert rounds == [(round_, phase) for round_ in (1, 2) for phase in phases]
+    # What was sent before the last heartbeat that was answered came once; little was sent after it.
+    again = {sequence for number, sequence in seen if number == 1} & {
+        sequence for number, sequence in seen if number == 2
+    }
+    assert min(sequence for number, sequence in seen if number == 2) > 1
+    assert len(again) <= 2
+    assert {(round_, phase) for round_ in (1, 2) for phase in ("download", "load", "train", "upload")} <= set(rounds)
 
 
 def test_a_prepare_of_other_content_is_prepared_anew():
@@ -514,7 +536,7 @@ def test_clients_that_are_queued_are_dropped_when_they_are_abandoned(caplog):
         say(train=train_order(round_=2, clients=(1,)))
         say(abandon=abandon_order([1, 3]))
         while len(fake.updates) < 3:
-            await hear("phase_time")
+            await hear("activity")
 
     fake = work(script, engine=engine)
     assert engine.trained == updates_of(fake) == [(1, 0), (1, 2), (2, 1)]
@@ -556,7 +578,7 @@ def test_an_upload_is_cancelled_when_its_client_is_abandoned(caplog):
             await asyncio.sleep(0.01)
         fake.uploads_go_on.set()
         while not fake.updates:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     fake = work(script)
     assert [header.update.client for header in fake.uploads] == [0, 1]
@@ -582,7 +604,7 @@ def test_a_download_is_cancelled_when_all_its_clients_are_abandoned(all_of_them)
                 await asyncio.sleep(0.01)
         fake.downloads_go_on.set()
         while not fake.updates:
-            await hear("phase_time")
+            await hear("activity")
 
     fake = work(script, engine=engine)
     assert updates_of(fake) == ([(2, 0)] if all_of_them else [(1, 1)])
@@ -602,7 +624,7 @@ def test_an_abandoned_client_may_be_ordered_again_at_once():
         say(abandon=abandon_order([0]))
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, engine=engine)
     assert engine.trained == [(1, 0), (1, 0)]
@@ -637,10 +659,10 @@ def test_an_abandoned_client_that_fails_is_nobodys_trouble():
             pass
         say(train=train_order(clients=(0,)))  # it is queued, or under way: the failure has not let it in again
         while not fake.updates:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
         say(train=train_order(round_=2, clients=(0,)))
         while len(fake.updates) < 2:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, engine=engine)
     assert engine.trained == [(1, 0), (1, 0), (2, 0)]
@@ -678,7 +700,7 @@ def test_differences_travel_below_fp32(wire):
         say(train=train_order())
         say(train=train_order(round_=2, state=sha256))
         while len(fake.updates) < 4:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     fake = work(script)
     assert len(fake.downloads) == 2  # the start is kept
@@ -714,7 +736,7 @@ def test_a_worker_that_joins_late_fetches_the_start_too():
         for round_ in (4, 5):
             say(train=train_order(round_=round_, clients=(0,), state=sha256))
         while len(fake.updates) < 2:
-            assert (await hear("phase_time", "trouble")).DESCRIPTOR.name == "PhaseTime"
+            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, engine=Recording())
     assert [request.sha256 == sha256 for request in fake.downloads] == [False, True, True]

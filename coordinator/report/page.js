@@ -5,7 +5,7 @@
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const result = read("result");
   const view = read("view");
-  const runs = (result.runs || []).map((run, index) => ({ ...run, ...view.runs[index] }));
+  const runs = (result.runs || []).map((run, index) => ({ ...run, ...view.runs[index], place: index }));
   const KNOWN = ["ft", "bitfit", "adapter", "lora", "federa"];
   const PHASES = ["idle", "download", "load", "train", "upload", "evaluate"];
   const DASHES = ["solid", "dot", "dash", "dashdot", "longdash"];
@@ -63,14 +63,15 @@
   const QUANTITY = {
     time: { of: (point) => point.elapsed_s, target: (run) => run.time_to_target_s, title: "time" },
     bytes: { of: (at) => sum(at.bytes_down, at.bytes_up), target: (run) => run.bytes_to_target, title: "bytes" },
+    energy: { of: (point) => point.energy_j, target: (run) => run.joules_to_target, title: "energy" },
     value: { of: (point) => point.value, target: (run) => run.target, title: view.metric },
   };
-  function axis(kind, values, wish) {
+  function axis(kind, values, wish, among) {
     const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
     if (kind !== "value") {
-      const units = kind === "time" ? TIME : BYTES;
+      const units = { time: TIME, bytes: BYTES, energy: ENERGY }[kind];
       const last = (run) => (run.curve || []).map(QUANTITY[kind].of).filter((value) => value > 0).pop();
-      const ends = shown().map(last).filter(number);
+      const ends = among.map(last).filter(number);
       // Methods differ by orders of magnitude: on one linear scale the small one would lie on the axis.
       const first = values.reduce((least, value) => (value > 0 ? Math.min(least, value) : least), Infinity);
       if (ends.length && Math.max(...ends) > 8 * Math.min(...ends)) return logTicks(first, high, units);
@@ -111,6 +112,10 @@
     node.replaceChildren(words);
   }
 
+  // What every figure of energy is read with.
+  const about = (scope, replay) => ", " + plain(scope || "scope not known") + (replay ? ", replay" : "");
+  const replayed = (device) => String(device.power_source ?? "").startsWith("replay of ");
+
   function hoverText(run, point) {
     const lines = ["<b>" + plain(run.label) + "</b>"];
     if (number(point.round)) lines.push("round " + point.round);
@@ -118,7 +123,7 @@
     if (number(point.elapsed_s)) lines.push(exact(point.elapsed_s) + " s");
     if (number(point.bytes_down)) lines.push("down " + exact(point.bytes_down) + " B");
     if (number(point.bytes_up)) lines.push("up " + exact(point.bytes_up) + " B");
-    if (number(point.energy_j)) lines.push(exact(point.energy_j) + " J");
+    if (number(point.energy_j)) lines.push(exact(point.energy_j) + " J" + about(run.energy_scope, run.energy_is_replay));
     return lines.join("<br>");
   }
 
@@ -126,7 +131,9 @@
     const [across, along] = [QUANTITY[node.dataset.x], QUANTITY[node.dataset.y]];
     const traces = [];
     const [xs, ys] = [[], []];
-    for (const run of shown()) {
+    const members = node.dataset.runs === undefined ? null : node.dataset.runs.split(",").map(Number);
+    const among = shown().filter((run) => members === null || members.includes(run.place));
+    for (const run of among) {
       const points = (run.curve || []).filter((point) => number(across.of(point)) && number(along.of(point)));
       if (!points.length) continue;
       const [x, y] = [points.map(across.of), points.map(along.of)];
@@ -141,14 +148,14 @@
     }
     const nothing = hidden.size ? "No run of this selection has a point." : "No round has been evaluated yet.";
     if (!traces.length) return say(node, nothing);
-    const targets = node.dataset.y === "value" ? [...new Set(shown().map((run) => run.target).filter(number))] : [];
-    const xaxis = axis(node.dataset.x, xs, node.clientWidth < 480 ? 4 : 6);
-    const yaxis = axis(node.dataset.y, ys.concat(targets), 5);
+    const targets = node.dataset.y === "value" ? [...new Set(among.map((run) => run.target).filter(number))] : [];
+    const xaxis = axis(node.dataset.x, xs, node.clientWidth < 480 ? 4 : 6, among);
+    const yaxis = axis(node.dataset.y, ys.concat(targets), 5, among);
     for (const trace of traces) {
       const kept = trace.x.map((x, i) => (x > 0 || xaxis.type !== "log") && (trace.y[i] > 0 || yaxis.type !== "log"));
       for (const key of ["x", "y", "text"]) trace[key] = trace[key].filter((_, i) => kept[i]); // a logarithm has no 0
     }
-    for (const run of shown()) {
+    for (const run of among) {
       const [x, y] = [across.target(run), along.target(run)];
       if (!run.reached || !number(x) || !number(y)) continue;
       if (node.dataset.y === "bytes") { // down to the time axis: when the target was reached
@@ -178,15 +185,16 @@
     const run = runs[Number(node.dataset.run)];
     const kind = node.dataset.kind;
     const units = kind === "seconds" ? TIME : ENERGY;
-    const devices = run.devices || [];
+    const devices = node.dataset.devices.split(",").map((place) => run.devices[Number(place)]);
     const found = [...new Set(devices.flatMap((device) => Object.keys(device[kind] || {})))];
     const phases = PHASES.concat(found.filter((phase) => !PHASES.includes(phase)));
     const sums = devices.map((device) => Object.values(device[kind] || {}).filter(number).reduce((a, b) => a + b, 0));
-    const high = (view.largest[kind] || Math.max(...sums)) * 1.02;
+    const high = (Number(node.dataset.largest) || Math.max(...sums)) * 1.02;
     if (!(high > 0)) return say(node, "Nothing has been recorded yet.");
     const rows = devices.map((_, index) => index);
-    const unit = kind === "seconds" ? " s" : " J";
-    const words = (device, phase, value) => `<b>${plain(device.name)}</b><br>${plain(phase)} ${exact(value)}${unit}`;
+    const unit = (device) => (kind === "seconds" ? " s" : " J" + about(device.scope, replayed(device)));
+    const words = (device, phase, value) =>
+      `<b>${plain(device.name)}</b><br>${plain(phase)} ${exact(value)}${unit(device)}`;
     const traces = phases.map((phase) => {
       const x = devices.map((device) => (number((device[kind] || {})[phase]) ? device[kind][phase] : null));
       return {
@@ -203,11 +211,101 @@
     show(node, traces, base({ barmode: "stack", xaxis, yaxis }));
   }
 
+  // The area below the line, in a phase's colour, is that phase's joules; a faint band goes on where nothing was
+  // measured. One trace a phase, as shapes by the hundred are slow.
+  function drawTrace(node) {
+    const run = runs[Number(node.dataset.run)];
+    const device = run.devices[Number(node.dataset.device)];
+    const { bin_s: bin, power_w: watts } = device.trace;
+    const from = number(device.trace.from_s) ? device.trace.from_s : 0;
+    const spans = (device.trace.phases || []).filter((span) => number(span[0]) && number(span[1]));
+    const alike = run.devices.filter((other) => other.scope === device.scope && other.trace);
+    const most = (values) => values.filter(number).reduce((a, b) => Math.max(a, b), 0);
+    const top = Math.max(most(alike.map((other) => most(other.trace.power_w || []))), device.idle_w || 0) * 1.18 || 1;
+    const end = most(run.devices.map(({ trace }) => (trace ? (trace.from_s || 0) + trace.bin_s * trace.power_w.length : 0)));
+    const traces = [];
+    const filled = (x, y, color, opacity) => traces.push({
+      type: "scatter", mode: "lines", x, y, fill: "toself", fillcolor: color, opacity, hoverinfo: "skip",
+      line: { width: 0 },
+    });
+    const names = [...new Set(spans.map((span) => span[3]))];
+    for (const phase of names) {
+      const color = css(PHASES.includes(phase) ? phase : "other");
+      const [band, area] = [{ x: [], y: [] }, { x: [], y: [] }];
+      for (const [began, ended, , name] of spans) {
+        if (name !== phase) continue;
+        band.x.push(began, began, ended, ended, null);
+        band.y.push(0, top, top, 0, null);
+        const last = Math.min(watts.length - 1, Math.floor((ended - from) / bin));
+        for (let i = Math.max(0, Math.floor((began - from) / bin)); i <= last; i++) {
+          const [left, right] = [Math.max(began, from + i * bin), Math.min(ended, from + (i + 1) * bin)];
+          if (!number(watts[i]) || right <= left) continue;
+          area.x.push(left, left, right, right, null);
+          area.y.push(0, watts[i], watts[i], 0, null);
+        }
+      }
+      filled(band.x, band.y, color, 0.13);
+      filled(area.x, area.y, color, 0.55);
+    }
+    const rounds = new Map();
+    for (const [began, , round] of spans) {
+      if (round > 0) rounds.set(round, Math.min(began, rounds.get(round) ?? Infinity));
+    }
+    const every = Math.ceil(rounds.size / Math.max(2, Math.floor(node.clientWidth / 44)));
+    const marked = [...rounds].filter(([round]) => (round - 1) % every === 0);
+    traces.push({
+      type: "scatter", mode: "lines", hoverinfo: "skip", line: { color: css("soft"), width: 1 }, opacity: 0.55,
+      x: marked.flatMap(([, at]) => [at, at, null]), y: marked.flatMap(() => [0, top, null]),
+    });
+    traces.push({
+      type: "scatter", mode: "text", hoverinfo: "skip", textposition: "bottom right", cliponaxis: false,
+      x: marked.map(([, at]) => at), y: marked.map(() => top), text: marked.map(([round]) => "\u00a0" + plain(round)),
+      textfont: { size: 11, color: css("soft") },
+    });
+    if (number(device.idle_w)) {
+      const dashed = { color: css("ink"), width: 1.25, dash: "dash" };
+      const words = `<b>${plain(device.name)}</b><br>at rest ${exact(device.idle_w)} W`;
+      traces.push({
+        type: "scatter", mode: "lines", x: [0, end], y: [device.idle_w, device.idle_w], line: dashed, opacity: 0.7,
+        hoverinfo: "skip", name: words,
+      });
+    }
+    const steps = { x: [], y: [] };
+    watts.forEach((value, i) => {
+      steps.x.push(from + i * bin, from + (i + 1) * bin);
+      steps.y.push(number(value) ? value : null, number(value) ? value : null);
+    });
+    traces.push({
+      type: "scatter", mode: "lines", connectgaps: false, hoverinfo: "skip", ...steps,
+      line: { color: css("ink"), width: 1.5, shape: "linear" },
+    });
+    const middle = watts.map((_, i) => from + (i + 0.5) * bin);
+    const doing = (at) => spans.find((span) => span[0] <= at && at < span[1]);
+    const text = watts.map((value, i) => {
+      const span = doing(middle[i]);
+      const place = span ? (span[2] > 0 ? `round ${plain(span[2])}, ` : "before round 1, ") + plain(span[3]) : "no phase";
+      const scope = plain(device.scope || "scope not known") + (replayed(device) ? ", replay" : "");
+      const power = number(value) ? `${exact(value)} W, ${scope}` : "not measured";
+      return `<b>${plain(device.name)}</b><br>${power}<br>${exact(Number(middle[i].toPrecision(6)))} s, ${place}`;
+    });
+    traces.push({
+      type: "scatter", mode: "markers", x: middle, y: watts.map((value) => (number(value) ? value : 0)), text,
+      hoverinfo: "text", marker: { size: 8, color: css("ink"), opacity: 0 },
+    });
+    const seconds = (value) => (value === 0 ? "0" : human(value, [[unitOf(end, TIME)[0], unitOf(end, TIME)[1], 0]]));
+    const size = unitOf(end, TIME)[0];
+    const foot = linearTicks(0, end, size, seconds, node.clientWidth < 480 ? 4 : 8);
+    const watt = (value) => (value === 0 ? "0" : short(value) + "\u00a0W");
+    const xaxis = line({ ...foot, showgrid: false, showline: true, ticks: "outside" });
+    const yaxis = line(linearTicks(0, top, 1, watt, 4));
+    show(node, traces, base({ hovermode: "x", hoverdistance: -1, xaxis, yaxis }));
+  }
+
   const widths = new WeakMap();
   const draw = (node) => {
     if (!node.clientWidth) return; // inside details that are closed
     widths.set(node, node.clientWidth);
-    (node.dataset.kind ? drawBars : drawCurve)(node);
+    ({ trace: drawTrace, seconds: drawBars, joules: drawBars }[node.dataset.kind] || drawCurve)(node);
   };
   const drawAll = () => document.querySelectorAll(".plot").forEach(draw);
 

@@ -11,29 +11,28 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from coordinator.report.cells import fold, method_dot
+from coordinator.report.devices import PHASES, run_devices
+from coordinator.report.energy import Kind, has_energy, kind_of_device
 from coordinator.report.numbers import FRACTIONS, escaped, in_words, number_in
-from coordinator.report.sentences import (
+from coordinator.report.runs import (
     Record,
     config_of,
     devices_of,
     distinct,
-    gap_sentences,
     goal_of,
     joined,
-    lede,
     link_of,
-    method_dot,
     method_of,
     metric_of,
     run_labels,
-    run_sentence,
 )
+from coordinator.report.sentences import gap_sentences, lede, run_sentence
 from coordinator.report.tables import (
-    PHASES,
     comparison_table,
     configuration_tables,
     curve_figure,
-    device_figures,
+    energy_curves,
     environment_table,
     setback_table,
 )
@@ -97,15 +96,21 @@ def _view(runs: Sequence[Record], labels: Sequence[str]) -> dict[str, Any]:
         entries.append({"label": label, "facets": [":".join(f) for f in facets], "link": link, "seed_index": seed})
     metrics = distinct(map(metric_of, runs))
     percent = bool(metrics) and all(metric in FRACTIONS for metric in metrics)
-    largest = {kind: _shared(runs, kind) for kind in ("seconds", "joules")}
-    return {"runs": entries, "metric": " / ".join(metrics) or "score", "percent": percent, "largest": largest}
+    return {"runs": entries, "metric": " / ".join(metrics) or "score", "percent": percent}
 
 
-def _shared(runs: Sequence[Record], kind: str) -> float | None:
-    """The end of a scale that all runs' bars can share, or None where the short ones would vanish on it."""
+def _scales(runs: Sequence[Record]) -> dict[object, float | None]:
+    """The end of a scale that all runs' bars can share, of seconds and of each kind of energy; None where the short
+    ones would vanish on it."""
+    kinds = dict.fromkeys(kind_of_device(d) for run in runs for d in devices_of(run) if has_energy(d))
+    return {"seconds": _shared(runs, "seconds", None), **{kind: _shared(runs, "joules", kind) for kind in kinds}}
+
+
+def _shared(runs: Sequence[Record], key: str, kind: Kind | None) -> float | None:
     longest = [
-        max((sum(number_in(v) or 0 for v in (d.get(kind) or {}).values()) for d in devices_of(run)), default=0)
+        max((sum(number_in(v) or 0 for v in (d.get(key) or {}).values()) for d in found), default=0)
         for run in runs
+        for found in [[d for d in devices_of(run) if kind in (None, kind_of_device(d))]]
     ]
     some = [value for value in longest if value > 0]
     return max(some) if some and max(some) <= 5 * min(some) else None
@@ -130,17 +135,13 @@ def _filters(runs: Sequence[Record]) -> str:
     return f'<div class="filters" role="group" aria-label="Runs shown in the figures">{"".join(buttons)}</div>'
 
 
-def _fold(summary: str, content: str) -> str:
-    return f'<details class="fold"><summary>{escaped(summary)}</summary>{content}</details>'
-
-
 def _section(title: str, note: str, content: str) -> str:
     words = f'<p class="note">{escaped(note)}</p>' if note else ""
     return f"<section><h2>{escaped(title)}</h2>{words}{content}</section>"
 
 
 def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
-    environment = _fold("Environment", environment_table(result.get("environment")))
+    environment = fold("Environment", environment_table(result.get("environment")))
     if not runs:
         return f'<p class="empty">No run has been recorded yet.</p><section>{environment}</section>'
     name = next(map(metric_of, runs))
@@ -156,13 +157,16 @@ def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
         curve_figure(runs, labels, "time", "bytes", "Bytes over time", traffic),
         curve_figure(runs, labels, "bytes", "value", f"{title} over bytes", dashed),
         "</div>",
+        energy_curves(runs, labels, title, dashed),
     )
     key = "".join(f'<li><i style="background:var(--{phase})"></i>{phase}</li>' for phase in PHASES)
     pairs = enumerate(zip(runs, labels, strict=True))
-    devices = "".join(device_figures(run, index, label, len(runs) <= 4) for index, (run, label) in pairs)
-    scale = "The runs share one scale." if _shared(runs, "seconds") else "Each run has a scale of its own."
+    scales = _scales(runs)
+    devices = "".join(run_devices(run, index, label, len(runs) <= 4, scales) for index, (run, label) in pairs)
+    scale = "The runs share one scale." if scales["seconds"] else "Each run has a scale of its own."
     scale = scale if len(runs) > 1 else ""
     recorded = f'<ul class="key">{key}</ul>{devices}' if devices else '<p class="note">No device was recorded.</p>'
+    energy = " and energy" if any(has_energy(device) for run in runs for device in devices_of(run)) else ""
     setbacks = setback_table(runs, labels)
     circle = "A ring marks the round that reached the target. Press a name to hide it."
     return "".join(
@@ -170,7 +174,7 @@ def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
             _section("In short", "", f'<ul class="summary">{"".join(map(run_sentence, runs, labels))}</ul>'),
             _section("Comparison", "", comparison_table(runs, labels)),
             _section("The way to the target", circle, _filters(runs) + "".join(curves)),
-            _section("Where the devices' time went", scale, recorded),
+            _section(f"Where the devices' time{energy} went", scale, recorded),
             _section("Updates that were not taken", "", setbacks) if setbacks else "",
             _section(
                 "What was not measured", "", f'<ul class="gaps">{gaps}</ul>' if gaps else "<p>Nothing is missing.</p>"
@@ -178,7 +182,7 @@ def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
             _section(
                 "How it was made",
                 "",
-                environment + _fold("Configuration", configuration_tables(runs, labels)),
+                environment + fold("Configuration", configuration_tables(runs, labels)),
             ),
         )
     )

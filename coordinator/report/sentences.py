@@ -1,90 +1,24 @@
-"""What a run says of itself, in words, and the sentences made of it."""
+"""The sentences of the page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from coordinator.report.numbers import (
-    SPACE,
-    escaped,
-    in_words,
-    number_in,
-    scored,
-    show_bytes,
-    show_joules,
-    show_seconds,
+from coordinator.report.cells import method_dot
+from coordinator.report.energy import NO_SCOPE, cover_words, has_energy, replay_of, run_badge, why_unmeasured
+from coordinator.report.numbers import escaped, in_words, number_in, scored, show_bytes, show_joules, show_seconds
+from coordinator.report.runs import (
+    Record,
+    curve_of,
+    devices_of,
+    distinct,
+    goal_of,
+    joined,
+    link_of,
+    method_of,
+    metric_of,
+    steps_of,
 )
-
-Record = Mapping[str, Any]
-NAMES = {"ft": "FT", "bitfit": "BitFit", "adapter": "Adapter", "lora": "LoRA", "federa": "FeDeRA"}
-
-
-# Reading a run.
-
-
-def config_of(run: Record) -> Record:
-    return run.get("config") or {}
-
-
-def method_of(run: Record) -> str:
-    key = in_words(run.get("method"))
-    return NAMES.get(key, key or "unnamed method")
-
-
-def link_of(run: Record) -> str:
-    rate = number_in(run.get("bandwidth"))
-    return "link as it is" if rate is None else f"{rate:g}{SPACE}Mbit/s"
-
-
-def metric_of(run: Record) -> str:
-    return in_words(run.get("metric")) or "score"
-
-
-def goal_of(run: Record) -> str:
-    target = number_in(run.get("target"))
-    return "the target" if target is None else scored(run.get("metric"))(target)
-
-
-def devices_of(run: Record) -> list[Record]:
-    return list(run.get("devices") or [])
-
-
-def curve_of(run: Record) -> list[Record]:
-    return list(run.get("curve") or [])
-
-
-def steps_of(device: Record) -> list[float | None]:
-    return [number_in((device.get("step_ms") or {}).get(key)) for key in ("p50", "p95", "p99")]
-
-
-def joined(names: Iterable[str], most: int = 6) -> str:
-    listed = list(names)
-    if len(listed) > most:
-        return f"{', '.join(listed[:most])} and {len(listed) - most} more"
-    return " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
-
-
-def distinct(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
-
-
-def run_labels(runs: Sequence[Record]) -> list[str]:
-    """A name for each run that tells it from the others: the method, and whatever else differs."""
-    labels = [method_of(run) for run in runs]
-    if len({link_of(run) for run in runs}) > 1:
-        labels = [f"{label} · {link_of(run)}" for label, run in zip(labels, runs, strict=True)]
-    if len({in_words(run.get("seed")) for run in runs}) > 1:
-        labels = [f"{label} · seed {in_words(run.get('seed'))}" for label, run in zip(labels, runs, strict=True)]
-    return [f"{x} · run {i + 1}" if labels.count(x) > 1 else x for i, x in enumerate(labels)]
-
-
-# Sentences.
-
-
-def method_dot(run: Record) -> str:
-    """The run's method as a coloured dot, as HTML."""
-    return f'<span class="dot" data-method="{escaped(run.get("method"))}" aria-hidden="true"></span>'
 
 
 def lede(runs: Sequence[Record]) -> str:
@@ -111,7 +45,9 @@ def run_sentence(run: Record, label: str) -> str:
         words += f" in <strong>{show_seconds(seconds)}</strong>" if seconds is not None else ""
         words += after
         words += f", with <strong>{show_bytes(size)}</strong> on the wire" if size is not None else ""
-        words += f" and <strong>{show_joules(joules)}</strong>" if joules is not None else ""
+        if joules is not None:
+            about = [in_words(run.get("energy_scope")) or NO_SCOPE, cover_words(devices_of(run))]
+            words += f" and <strong>{show_joules(joules)}</strong> ({escaped(', '.join(filter(None, about)))})"
     else:
         tried = {
             "running": f"is still running{after} and has not reached {goal} yet",
@@ -126,7 +62,8 @@ def run_sentence(run: Record, label: str) -> str:
     words += later.get(str(state), "") if run.get("reached") else ""
     words += _interruption(run)
     failure = f" Reason: {escaped(run['failure'])}" if run.get("failure") else ""
-    return f"<li>{method_dot(run)}<span><strong>{escaped(label)}</strong> {words}{failure}</span></li>"
+    badge = run_badge(run) if number_in(run.get("joules_to_target")) is not None else ""
+    return f"<li>{method_dot(run)}<span><strong>{escaped(label)}</strong> {words}{failure}{badge}</span></li>"
 
 
 def _interruption(run: Record) -> str:
@@ -143,10 +80,7 @@ def gap_sentences(runs: Sequence[Record], labels: Sequence[str]) -> list[str]:
     """What is not known, a sentence each, as plain text."""
     named = list(zip(runs, labels, strict=True))
     devices = [(d, f"{in_words(d.get('name'))} ({label})") for run, label in named for d in devices_of(run)]
-    silent = [name for device, name in devices if number_in(device.get("energy_j")) is None]
-    found = []
-    if silent:
-        found.append(f"Energy was not measured{'' if len(silent) == len(devices) else f' on {joined(silent)}'}.")
+    found = energy_gaps(runs, labels)
     lists: tuple[tuple[str, Callable[[Record], bool]], ...] = (
         (
             "Time and bytes to the target do not exist for {}: the target was not reached.",
@@ -161,3 +95,32 @@ def gap_sentences(runs: Sequence[Record], labels: Sequence[str]) -> list[str]:
             found.append(sentence.format(joined(names)))
     untimed = [name for device, name in devices if not any(steps_of(device))]
     return found + ([f"Step times were not measured on {joined(untimed)}."] if untimed else [])
+
+
+def energy_gaps(runs: Sequence[Record], labels: Sequence[str]) -> list[str]:
+    """Where energy was not measured, and why; why there is no sum of what was."""
+    named = list(zip(runs, labels, strict=True))
+    devices = [(device, label) for run, label in named for device in devices_of(run)]
+    reasons: dict[str, list[str]] = {}
+    for device, label in devices:
+        if number_in(device.get("energy_j")) is None:
+            reasons.setdefault(why_unmeasured(device), []).append(f"{in_words(device.get('name'))} ({label})")
+    found = []
+    for reason, names in reasons.items():
+        where = "" if len(names) == len(devices) else f" on {joined(names)}"
+        found.append(f"Energy was not measured{where}{f': {_ended(reason)}' if reason else '.'}")
+    notes: dict[str, list[str]] = {}
+    for run, label in named:
+        measured = any(number_in(device.get("energy_j")) is not None for device in devices_of(run))
+        if run.get("energy_note") and measured:
+            notes.setdefault(in_words(run["energy_note"]), []).append(label)
+    found += [f"There is no sum of joules for {joined(names)}: {_ended(note)}" for note, names in notes.items()]
+    replays: dict[str, list[str]] = {}
+    for device, label in devices:
+        if (source := replay_of(device)) and has_energy(device):
+            replays.setdefault(source, []).append(f"{in_words(device.get('name'))} ({label})")
+    return found + [f"Joules of {joined(names)} are a {name}, not measured there." for name, names in replays.items()]
+
+
+def _ended(words: str) -> str:
+    return words if words.endswith((".", "!", "?")) else f"{words}."

@@ -1,12 +1,13 @@
-"""Tables, and the figures that have them behind. A cell is the HTML of a <td>."""
+"""Tables about runs, and the curves that have them behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from coordinator.report.cells import UNMEASURED, UNREACHED, behind, cell, method_dot, plain, table
+from coordinator.report.comparison import base_of, bases_among, savings
+from coordinator.report.energy import Kind, cover_words, energy_of_run, kind_of_run, name_of_kind, run_badge
 from coordinator.report.numbers import (
-    SPACE,
-    Formatter,
     escaped,
     in_words,
     number_in,
@@ -14,75 +15,32 @@ from coordinator.report.numbers import (
     show_bytes,
     show_change,
     show_count,
-    show_joules,
     show_seconds,
     sum_known,
 )
-from coordinator.report.sentences import (
-    NAMES,
-    Record,
-    config_of,
-    curve_of,
-    devices_of,
-    distinct,
-    method_dot,
-    metric_of,
-    steps_of,
-)
-
-PHASES = ("idle", "download", "load", "train", "upload", "evaluate")
-GOALS = (("time", "time_to_target_s"), ("bytes", "bytes_to_target"), ("energy", "joules_to_target"))
-UNMEASURED, UNREACHED = "not measured", "not reached"
-
-
-def _cell(value: object, show: Formatter, unit: str = "", missing: str = UNMEASURED) -> str:
-    number = number_in(value)
-    if number is None:
-        return f'<td class="none">{missing}</td>'
-    exact = f"{number:,}" if isinstance(number, int) else repr(number)
-    return f'<td title="{exact}{SPACE if unit else ""}{unit}">{show(number)}</td>'
-
-
-def _plain(value: object, missing: str = UNMEASURED) -> str:
-    words = escaped(value)
-    return f"<td>{words}</td>" if words else f'<td class="none">{missing}</td>'
-
-
-def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, box: str = "", table: str = "") -> str:
-    """A table in a box that scrolls. Each row is its head's inner HTML, then cells; the heads are plain text."""
-    top = "".join(f'<th scope="col">{escaped(head)}</th>' for head in heads)
-    body = "".join(f'<tr><th scope="row">{row[0]}</th>{"".join(row[1:])}</tr>' for row in rows)
-    label = f'role="region" tabindex="0" aria-label="{escaped(caption)}"'
-    return (
-        f'<div class="scroll {box}" {label}><table class="{table}"><caption>{escaped(caption)}</caption>'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _behind(content: str) -> str:
-    return f"<details><summary>The numbers behind this figure</summary>{content}</details>"
+from coordinator.report.runs import NAMES, Record, config_of, curve_of, devices_of, distinct, metric_of
 
 
 def _against(run: Record, runs: Sequence[Record], method: str) -> str:
     """The cell that says by how much the way to the target is shorter than that of `method` in the same setting."""
-    same = ("seed", "bandwidth", "metric", "target")
-    alike = (other for other in runs if other.get("method") == method)
-    base = next((other for other in alike if all(other.get(key) == run.get(key) for key in same)), None)
+    base = base_of(run, runs, method)
     if base is None or run.get("method") == method:
         return f'<td class="none">{"no such run" if base is None else "—"}</td>'
     if not (base.get("reached") and run.get("reached")):
         return '<td class="none">not both reached</td>'
-    found = []
-    for name, key in GOALS:
-        mine, other = number_in(run.get(key)), number_in(base.get(key))
-        if mine is not None and other:
-            found.append(f'<span title="{mine / other:.6g} times">{name} {show_change(mine / other)}</span>')
+    found = [
+        f'<span title="{ratio:.6g} times">{name} {show_change(ratio)}</span>' for name, ratio in savings(run, base)
+    ]
+    both = all(number_in(one.get("joules_to_target")) is not None for one in (run, base))
+    mine, other = kind_of_run(run), kind_of_run(base)
+    if both and mine != other:
+        alike = mine is not None and other is not None and mine[0] == other[0]
+        found.append(f"<small>energy: {'only one is a replay' if alike else 'of unlike scope'}</small>")
     return f"<td>{'<br>'.join(found)}</td>" if found else f'<td class="none">{UNMEASURED}</td>'
 
 
 def comparison_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
-    methods = {run.get("method") for run in runs}
-    bases = [key for key in ("ft", "lora") if key in methods and len(methods) > 1]
+    bases = bases_among(runs)
     heads = ["Method", "Reached", "Time to target", "Rounds", "Bytes to target", "Energy to target"]
     heads += [*(f"Against {NAMES[key]}" for key in bases), "Best", "Test", "Trainable parameters", "State size"]
     rows = []
@@ -98,88 +56,82 @@ def comparison_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
             [
                 method_dot(run) + escaped(label),
                 f'<td class="{hue}">{verdict}</td>',
-                _cell(run.get("time_to_target_s"), show_seconds, "s", missing),
-                _cell(run.get("rounds_to_target"), lambda value: f"{value:g}", "", missing),
-                _cell(run.get("bytes_to_target"), show_bytes, "B", missing),
-                _cell(run.get("joules_to_target"), show_joules, "J"),
+                cell(run.get("time_to_target_s"), show_seconds, "s", missing),
+                cell(run.get("rounds_to_target"), lambda value: f"{value:g}", "", missing),
+                cell(run.get("bytes_to_target"), show_bytes, "B", missing),
+                energy_of_run(run, run.get("joules_to_target"), _no_joules(run, missing)),
                 *(_against(run, runs, key) for key in bases),
-                _cell(run.get("best"), score),
-                _cell(run.get("test"), score),
-                _cell(run.get("trainable_parameters"), show_count),
-                _cell(run.get("state_bytes"), show_bytes, "B"),
+                cell(run.get("best"), score),
+                cell(run.get("test"), score),
+                cell(run.get("trainable_parameters"), show_count),
+                cell(run.get("state_bytes"), show_bytes, "B"),
             ]
         )
-    return _table("Every run on the way to its target", heads, rows, table="comparison")
+    return table("Every run on the way to its target", heads, rows, kind="comparison")
 
 
-def curve_figure(runs: Sequence[Record], labels: Sequence[str], x: str, y: str, title: str, note: str) -> str:
+def _no_joules(run: Record, missing: str) -> str:
+    """Why a run has no joules to its target; `missing` where the target is the reason."""
+    if all(number_in(device.get("energy_j")) is None for device in devices_of(run)):
+        return UNMEASURED
+    return "no sum" if run.get("energy_note") else missing
+
+
+def curve_figure(
+    runs: Sequence[Record], labels: Sequence[str], x: str, y: str, title: str, note: str, kind: Kind | None = None
+) -> str:
+    """A curve of every run; over energy, of those alone whose joules are of this kind."""
     metric = next(map(metric_of, runs), "score")
     heads = {"time": ["Time"], "value": [metric.capitalize()], "bytes": ["Bytes down", "Bytes up", "Bytes"]}
+    places = [place for place, run in enumerate(runs) if kind is None or kind_of_run(run) == kind]
     rows = []
-    for run, label in zip(runs, labels, strict=True):
+    for run, label in ((runs[place], labels[place]) for place in places):
         for point in curve_of(run):
             down, up = point.get("bytes_down"), point.get("bytes_up")
             cells = {
-                "time": [_cell(point.get("elapsed_s"), show_seconds, "s")],
-                "value": [_cell(point.get("value"), scored(run.get("metric")))],
-                "bytes": [_cell(value, show_bytes, "B") for value in (down, up, sum_known(down, up))],
+                "time": [cell(point.get("elapsed_s"), show_seconds, "s")],
+                "value": [cell(point.get("value"), scored(run.get("metric")))],
+                "bytes": [cell(value, show_bytes, "B") for value in (down, up, sum_known(down, up))],
+                "energy": [],  # always the last column
             }
-            joules = [_cell(point.get("energy_j"), show_joules, "J")]
-            rows.append([escaped(label), _cell(point.get("round"), "{:g}".format), *cells[x], *cells[y], *joules])
-    table = _table(f"{title}, after each round", ["Run", "Round", *heads[x], *heads[y], "Energy"], rows, box="tall")
+            joules = [energy_of_run(run, point.get("energy_j"), beside=False)]
+            rows.append([escaped(label), cell(point.get("round"), "{:g}".format), *cells[x], *cells[y], *joules])
+    columns = ["Run", "Round", *heads.get(x, []), *heads[y], "Energy"]
+    numbers = table(f"{title}, after each round", columns, rows, box="tall")
+    badge = "" if kind is None or not kind[1] else "".join(dict.fromkeys(run_badge(runs[place]) for place in places))
+    data = f'data-x="{x}" data-y="{y}"' + ("" if kind is None else f' data-runs="{",".join(map(str, places))}"')
     return (
-        f"<figure><figcaption><h3>{escaped(title)}</h3>"
+        f"<figure><figcaption><h3>{escaped(title)}{badge}</h3>"
         f'<p>{escaped(note)} <span class="scale"></span></p></figcaption>'
-        f'<div class="plot curve" data-x="{x}" data-y="{y}" role="img" aria-label="{escaped(title)}"></div>'
-        f"{_behind(table)}</figure>"
+        f'<div class="plot curve" {data} role="img" aria-label="{escaped(title)}"></div>'
+        f"{behind(numbers)}</figure>"
     )
 
 
-def _phase_figure(run: Record, index: int, label: str, kind: str) -> str:
-    show, unit, title = (show_seconds, "s", "Time") if kind == "seconds" else (show_joules, "J", "Energy")
-    tables = [(device, device.get(kind) or {}) for device in devices_of(run)]
-    phases = distinct([*PHASES, *(phase for _, found in tables for phase in found)])
-    rows = [
-        [escaped(device.get("name")), *(_cell(value, show, unit) for value in (*map(found.get, phases), total))]
-        for device, found in tables
-        for total in [sum_known(*found.values()) if found else None]
-    ]
-    heads = ["Device", *(phase.capitalize() for phase in phases), "Total"]
-    title = f"{title} by phase"
-    drawn = f'data-kind="{kind}" data-run="{index}" role="img" aria-label="{title}, {escaped(label)}"'
-    return (
-        f"<figure><figcaption><h3>{title}</h3></figcaption>"
-        f'<div class="plot" {drawn}></div>'
-        f"{_behind(_table(f'{title}, {label}', heads, rows))}</figure>"
-    )
+def energy_curves(runs: Sequence[Record], labels: Sequence[str], title: str, note: str) -> str:
+    """The score over joules, a figure for each kind of energy; in words where there is none to show."""
+    known = {
+        place: kind
+        for place, run in enumerate(runs)
+        if (kind := kind_of_run(run)) and any(number_in(point.get("energy_j")) is not None for point in curve_of(run))
+    }
+    kinds = list(dict.fromkeys(known.values()))
+    figures = []
+    for kind in kinds:
+        parts = [(labels[place], cover_words(devices_of(runs[place]))) for place in known if known[place] == kind]
+        covered = " ".join(f"{label}: {words}." for label, words in parts if words)
+        name = f"{title} over energy ({name_of_kind(kind)})"
+        figures.append(curve_figure(runs, labels, "energy", "value", name, f"{note} {covered}", kind))
+    silent = [label for place, label in enumerate(labels) if place not in known]
+    if not kinds:
+        return f'<p class="note">No figure over energy: no run has a sum of joules. {_why(runs)}</p>'
+    missing = f'<p class="note">Not in a figure over energy: {escaped(", ".join(silent))}.</p>' if silent else ""
+    return "".join(figures) + missing
 
 
-def device_figures(run: Record, index: int, label: str, is_open: bool) -> str:
-    devices = devices_of(run)
-    if not devices:
-        return ""
-    energy = any(number_in(value) is not None for d in devices for value in (d.get("joules") or {}).values())
-    figures = "".join(_phase_figure(run, index, label, kind) for kind in ("seconds", *(["joules"] if energy else [])))
-    heads = ["Device", "Board", "Step p50", "Step p95", "Step p99", "Energy"]
-    heads += ["Idle", "Peak", "Covered", "Largest gap", "Power source", "Scope"] if energy else []
-
-    def watts(value: float) -> str:
-        return f"{value:.3g}{SPACE}W"
-
-    rows = []
-    for device in devices:
-        row = [escaped(device.get("name")), _plain(device.get("board"), "not known")]
-        row += [_cell(step, lambda value: f"{value:.4g}{SPACE}ms", "ms") for step in steps_of(device)]
-        row += [_cell(device.get("energy_j"), show_joules, "J")]
-        if energy:
-            row += [_cell(device.get("idle_w"), watts, "W"), _cell(device.get("peak_w"), watts, "W")]
-            row += [_cell(device.get("coverage"), lambda value: f"{100 * value:.1f}{SPACE}%")]
-            row += [_cell(device.get("largest_gap_s"), show_seconds, "s")]
-            row += [_plain(device.get("power_source"), "none"), _plain(device.get("scope"), "not known")]
-        rows.append(row)
-    steps = _table(f"Devices and their training steps, {label}", heads, rows, table="devices")
-    mark = " open" if is_open else ""
-    return f'<details class="run"{mark}><summary>{escaped(label)}</summary>{figures}{steps}</details>'
+def _why(runs: Sequence[Record]) -> str:
+    notes = distinct(in_words(run.get("energy_note")) for run in runs)
+    return escaped(" ".join(f"{note.rstrip('.')}." for note in notes if note))
 
 
 SETBACKS = {
@@ -195,17 +147,17 @@ def setback_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
     rows = [
         [
             escaped(label),
-            _cell(entry.get("round"), "{:g}".format),
-            _cell(entry.get("client"), "{:g}".format),
-            _plain(entry.get("device")),
-            _plain(SETBACKS.get(in_words(entry.get("kind")), entry.get("kind"))),
-            _plain(entry.get("reason")),
+            cell(entry.get("round"), "{:g}".format),
+            cell(entry.get("client"), "{:g}".format),
+            plain(entry.get("device")),
+            plain(SETBACKS.get(in_words(entry.get("kind")), entry.get("kind"))),
+            plain(entry.get("reason")),
         ]
         for run, label in zip(runs, labels, strict=True)
         for entry in run.get("setbacks") or []
     ]
     heads = ["Run", "Round", "Client", "Device", "What happened", "Why"]
-    return _table("Updates that were not taken", heads, rows, box="tall", table="setbacks") if rows else ""
+    return table("Updates that were not taken", heads, rows, box="tall", kind="setbacks") if rows else ""
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, str]:
@@ -219,8 +171,8 @@ def _flat(tree: object, prefix: str = "") -> dict[str, str]:
 
 
 def _pairs(caption: str, flat: Mapping[str, str]) -> str:
-    rows = [[escaped(key), _plain(value, "empty")] for key, value in flat.items()]
-    return _table(caption, ["Field", "Value"], rows, table="pairs")
+    rows = [[escaped(key), plain(value, "empty")] for key, value in flat.items()]
+    return table(caption, ["Field", "Value"], rows, kind="pairs")
 
 
 def environment_table(environment: object) -> str:
@@ -237,8 +189,8 @@ def configuration_tables(runs: Sequence[Record], labels: Sequence[str]) -> str:
     tables = _pairs("The same in every run", shared) if shared else ""
     if differing:
         rows = [
-            [escaped(label), *(_plain(flat.get(key), "not set") for key in differing)]
+            [escaped(label), *(plain(flat.get(key), "not set") for key in differing)]
             for flat, label in zip(flats, labels, strict=True)
         ]
-        tables += _table("What differs from run to run", ["Run", *differing], rows)
+        tables += table("What differs from run to run", ["Run", *differing], rows)
     return tables or '<p class="note">No configuration was recorded.</p>'

@@ -1,0 +1,93 @@
+"""What a tegrastats log says, on the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.display import human_seconds
+from benchmarks.tegrastats_log import Spread, TegrastatsLog
+from coordinator.report.energy import show_share
+from coordinator.report.numbers import show_joules
+
+_SHOWN = 12
+NO_RAILS = "no power in this log: tegrastats shows rails only to root on this release"
+NO_TOTAL = "no total: these rails are of no board that is known, so there is no energy"
+
+
+def print_log(log: TegrastatsLog, name: str, console: Console) -> None:
+    """After its samples were read to the end."""
+
+    def say(words: str, style: str = "") -> None:
+        console.print(words.replace("\u00a0", " "), style=style, highlight=False, markup=False, soft_wrap=True)
+
+    ending = log.ending()
+    timed = "by the log's dates" if log.has_dates else f"at {1000 * log.interval_s:g} ms"
+    say(f"{name}: {log.samples_read} {'sample' if log.samples_read == 1 else 'samples'}, "
+        f"{human_seconds(log.duration_s)}, {timed}", "bold")  # fmt: skip
+    energy = log.energy
+    if not log.samples_read:
+        say("no line of it is tegrastats'")
+    elif energy is None:
+        say(NO_TOTAL if log.rails else NO_RAILS)
+    else:
+        scope = log.scope or "scope not known"
+        if ending["energy_j"] is None:
+            say(f"energy: not measured, no two samples with a total are close enough in time ({scope})")
+        else:
+            say(f"energy: {show_joules(ending['energy_j'])}, {scope}; mean {ending['mean_mw'] / 1000:.3g} W, "
+                f"peak {ending['peak_mw'] / 1000:.3g} W; {show_share(ending['coverage'])} covered, "
+                f"largest gap {human_seconds(energy.largest_gap_s)}")  # fmt: skip
+        console.print(_power(log, energy.power))
+    if log.temps:
+        console.print(_spreads("temperature (°C)", log.temps, 1.0))
+    gpu = {"load (%)": log.gpu_load, "clock (MHz)": log.gpu_mhz}
+    if any(spread.count for spread in gpu.values()):
+        console.print(_spreads("GPU", {key: spread for key, spread in gpu.items() if spread.count}, 1.0))
+    if energy is None and log.rails:
+        console.print(_spreads("rail (W)", log.rails, 1000.0))
+    for words in _remarks(log):
+        say(words, "dim")
+
+
+def _remarks(log: TegrastatsLog) -> list[str]:
+    """What was not understood, or does not fit, a line each."""
+    lines = []
+    if log.skipped:
+        lines.append(f"lines that were not understood: {log.skipped}")
+    if log.jumps_back:
+        lines.append(f"the clock jumped back or stood still: {log.jumps_back} x; nothing is integrated over that")
+    if log.gaps:
+        lines.append(f"gaps of more than three intervals: {log.gaps}; nothing is integrated over them")
+    for scope, count in log.other_scopes.items():
+        lines.append(f"samples of another scope ({scope}), not in the energy: {count}")
+    named = (
+        ("words that were not understood", log.unknown),
+        ("names that came again in a line (the first one counts)", log.repeated),
+        ("sensors that are off", log.offline),
+        ("totals", log.warnings),
+    )
+    return lines + [f"{title}: {_listed(counter)}" for title, counter in named if counter]
+
+
+def _listed(counter: Counter[str]) -> str:
+    words = [f"{word[:80]} ({count} x)" for word, count in counter.most_common(_SHOWN)]
+    more = len(counter) - len(words)
+    return ", ".join(words) + (f" and {more} more" if more > 0 else "")
+
+
+def _power(log: TegrastatsLog, total: Spread) -> Table:
+    return _spreads("power (W)", {**log.rails, f"total, {log.scope or 'scope not known'}": total}, 1000.0)
+
+
+def _spreads(title: str, spreads: dict[str, Spread], unit: float) -> Table:
+    table = Table(header_style="bold")
+    table.add_column(title)
+    for column in ("least", "mean of samples", "most"):
+        table.add_column(column, justify="right")
+    for name, spread in spreads.items():
+        table.add_row(escape(name), *(f"{value / unit:.4g}" for value in (spread.low, spread.mean, spread.high)))
+    return table

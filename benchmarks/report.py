@@ -1,0 +1,226 @@
+"""federa-report: tables and a page of one or several runs, or what a tegrastats log says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.log_summary import print_log
+from benchmarks.summary import device_table, phase_table, setback_lines, summary, unmeasured_lines
+from benchmarks.tegrastats_log import TegrastatsLog
+from coordinator.ledger import Ledger
+from coordinator.report import write_report
+from coordinator.result import run_result
+from coordinator.run_folder import LEDGER, REPORT, RESULT
+from coordinator.samples import Samples
+from federa import __version__
+from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError, one_line
+
+_DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+"""What reading a result can raise that is not as it should be."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parse = argparse.ArgumentParser(prog="federa-report", description=__doc__)
+    parse.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="a run's or a benchmark's folder")
+    parse.add_argument("--out", type=Path, metavar="FILE",
+                       help="the page (default: DIR/report.html for one folder, else ./report.html)")  # fmt: skip
+    parse.add_argument("--tegrastats", metavar="FILE", help="say what this tegrastats log says; - is standard input")
+    parse.add_argument("--interval", metavar="MS", help="the log's interval in ms (default: by its dates, else 1000)")
+    parse.add_argument("--json", action="store_true", help="with --tegrastats: a JSON line a sample, one at the end")
+    parse.add_argument("--version", action="version", version=f"federa {__version__}")
+    return parse
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        code = _log(options) if options.tegrastats is not None else _folders(options)
+        sys.stdout.flush()
+        return code
+    except FederaError as error:
+        print(f"federa-report: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Nobody reads on. Python flushes what is held once more at its end: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except OSError as error:
+        named = error.filename or options.out or "standard output"
+        print(f"federa-report: {named}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def console_here() -> Console:
+    # Off a terminal rich would wrap the tables at 80 columns.
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+# ---- a log
+
+
+def _log(options: argparse.Namespace) -> int:
+    if options.folders:
+        raise BadInput("--tegrastats: reads a log alone; name folders or a log, not both")
+    if options.out is not None:
+        raise BadInput("--out: is for the page of folders; a log has none")
+    interval_s = None if options.interval is None else _interval(options.interval)
+    name = options.tegrastats
+    try:
+        if not name or (name == "-" and sys.stdin is None):
+            raise BadInput(f"--tegrastats: {'standard input is closed' if name else 'names no file'}")
+        if name != "-" and Path(name).is_dir():
+            raise BadInput(f"--tegrastats: {name} is a folder; it must be a log of tegrastats, or - for standard input")
+        with sys.stdin.buffer if name == "-" else open(name, "rb") as file:
+            log = TegrastatsLog(file, interval_s)
+            for sample in log.samples():
+                if options.json:
+                    _put(json.dumps(sample, ensure_ascii=False, allow_nan=False))
+            if options.json:
+                _put(json.dumps(log.ending(), allow_nan=False))
+                if not log.samples_read:
+                    print(f"federa-report: {name}: no line of it is tegrastats'", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise BadInput(f"--tegrastats: cannot read {name}: {words}") from None
+    if not options.json:
+        print_log(log, "standard input" if name == "-" else name, console_here())
+    return EXIT_OK
+
+
+def _put(line: str) -> None:
+    """Prints it; that it cannot be written is no fault of the log that is read meanwhile."""
+    try:
+        print(line)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FederaError(f"cannot write to standard output: {error.strerror or error}") from None
+
+
+def _interval(text: str) -> float:
+    try:
+        milliseconds = float(text)
+    except ValueError:
+        milliseconds = math.nan
+    if not 0 < milliseconds <= 86_400_000:
+        raise BadInput(f"--interval: must be a number of milliseconds above 0, at most a day, not {text!r}")
+    return milliseconds / 1000
+
+
+# ---- folders
+
+
+def _folders(options: argparse.Namespace) -> int:
+    for flag, given in (("--interval", options.interval is not None), ("--json", options.json)):
+        if given:
+            raise BadInput(f"{flag}: goes with --tegrastats FILE")
+    if not options.folders:
+        raise BadInput("DIR: name at least one folder of a run, or a log with --tegrastats FILE")
+    folders = list(dict.fromkeys(options.folders))
+    results = [read_folder(folder) for folder in folders]
+    result = results[0] if len(results) == 1 else together(results, _names(folders))
+    page = options.out or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
+    console = console_here()
+    try:
+        tables = [summary(result), device_table(result), phase_table(result)]
+        lines = [*unmeasured_lines(result), *setback_lines(result)]
+    except _DAMAGE as error:
+        raise BadInput(f"{folders[0] / RESULT} is not a result that this federa reads: {one_line(error)}") from None
+    for table in tables:
+        if table.row_count:
+            console.print(table)
+    if not result["runs"]:
+        console.print("No run has been recorded yet.")
+    for line in lines:
+        console.print(line.replace("\u00a0", " "), style="dim", highlight=False, markup=False, soft_wrap=True)
+    try:
+        write_report(result, page)
+    except _DAMAGE as error:
+        raise BadInput(f"{folders[0] / RESULT} is not a result that this federa reads: {one_line(error)}") from None
+    except OSError as error:
+        raise BadInput(f"--out: cannot write {page}: {error.strerror or error}") from None
+    print(f"report: {page}")  # brackets in a path are no markup
+    return EXIT_OK
+
+
+def read_folder(folder: Path) -> dict[str, Any]:
+    """result.json's content, or that of the ledgers where there is none yet: of the folder itself, or of those below it
+    that a benchmark of several methods makes. Raises BadInput."""
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: {'is not a folder' if folder.exists() else 'there is no such folder'}")
+    if (folder / RESULT).exists():
+        return _read_result(folder / RESULT)
+    if (folder / LEDGER).exists():
+        run = _read_ledger(folder / LEDGER)
+        return {"schema": 1, "environment": run.pop("environment", {}), "runs": [run]}
+    below = sorted(path for path in folder.iterdir() if (path / RESULT).exists() or (path / LEDGER).exists())
+    if not below:
+        raise BadInput(f"{folder}: holds neither a {RESULT} nor a {LEDGER}; it must be the folder of a run")
+    found = [read_folder(path) for path in below]
+    return {**found[0], "runs": [run for result in found for run in result["runs"]]}
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is damaged: {one_line(error)}") from None
+    runs = result.get("runs", []) if isinstance(result, dict) else None
+    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        raise BadInput(f"{path} is not a result that this federa reads: it must hold a list of runs")
+    return {**result, "runs": runs}
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _read_ledger(path: Path) -> dict[str, Any]:
+    ledger = None
+    try:
+        if not path.stat().st_size:
+            raise BadInput(f"{path} is empty: the run has not begun")
+        ledger = Ledger(path)
+        return run_result(ledger, Samples(path.parent))
+    except FederaError as error:
+        raise BadInput(str(error).replace("; name another --out", "")) from None
+    finally:
+        if ledger is not None:
+            ledger.close()
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Each folder's last name, or its path where that does not tell it from the others."""
+    names = [folder.resolve().name for folder in folders]
+    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, folders, strict=True)]
+
+
+def together(results: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Results of several folders as one: every run says which folder it is from."""
+    environments = [result.get("environment") or {} for result in results]
+    alike = all(environment == environments[0] for environment in environments)
+    runs = [{**run, "folder": name} for result, name in zip(results, names, strict=True) for run in result["runs"]]
+    return {
+        "schema": 1,
+        "environment": environments[0] if alike else dict(zip(names, environments, strict=True)),
+        "runs": runs,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""What a tegrastats log says: its samples on one time line, the energy over them, and what was not understood.
+
+Everything is added up while the log is read, so that memory does not grow with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from edge.power.integral import MAX_GAP_INTERVALS, integrate
+from edge.power.rails import total_of
+from edge.power.tegrastats_file import DATE_STEP_S, TegrastatsFile
+from edge.power.tegrastats_line import Line
+
+_CHUNK = 1024
+_NAMES = 500
+"""So many different names and words are told apart."""
+
+
+@dataclass(slots=True)
+class Spread:
+    """Count, mean, least and most of values that come one by one."""
+
+    count: int = 0
+    total: float = 0.0
+    low: float = float("inf")
+    high: float = float("-inf")
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self.total += value
+        self.low, self.high = min(self.low, value), max(self.high, value)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+
+@dataclass(slots=True)
+class Energy:
+    """Totals of one scope, integrated piece by piece."""
+
+    max_gap_s: float
+    power: Spread = field(default_factory=Spread)
+    joules: float = 0.0
+    covered_s: float = 0.0
+    largest_gap_s: float = 0.0
+    _points: list[tuple[float, float]] = field(default_factory=list)
+
+    def add(self, t_s: float, total_mw: float, follows: bool) -> None:
+        if not follows:
+            self.flush()
+            self._points.clear()
+        self.power.add(total_mw)
+        self._points.append((t_s, total_mw / 1000))
+        if len(self._points) >= _CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Integrate what is held; the last point stays, for the next ones to go on from."""
+        if len(self._points) > 1:
+            piece = integrate(self._points, self._points[0][0], self._points[-1][0], self.max_gap_s)
+            self.joules += piece.integral or 0.0
+            self.covered_s += piece.covered_s
+            self.largest_gap_s = max(self.largest_gap_s, piece.largest_gap_s)
+            del self._points[:-1]
+
+
+class TegrastatsLog:
+    """Reads a log once, in `samples`; the rest says what was found so far. `interval_s` is what --interval says."""
+
+    def __init__(self, file: BinaryIO, interval_s: float | None = None) -> None:
+        self._file = TegrastatsFile(file, interval_s)
+        self.samples_read = self.jumps_back = self.gaps = 0
+        self.duration_s = 0.0
+        self.rails: dict[str, Spread] = {}
+        self.temps: dict[str, Spread] = {}
+        self.gpu_load, self.gpu_mhz = Spread(), Spread()
+        self.unknown: Counter[str] = Counter()
+        self.repeated: Counter[str] = Counter()
+        self.offline: Counter[str] = Counter()
+        self.warnings: Counter[str] = Counter()
+        self._energies: dict[str, Energy] = {}
+        self._broken: dict[str, bool] = {}
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """Every sample as the mapping that --json prints."""
+        last_s = 0.0
+        for sample in self._file.samples():
+            line, total = sample.read, total_of(sample.read.rails_mw, None)
+            self.samples_read += 1
+            self.duration_s = sample.t_s
+            self.gaps += sample.t_s - last_s > self._max_gap_s
+            last_s = sample.t_s
+            self._count(line, total.warning)
+            if not sample.follows:
+                self.jumps_back += 1
+                self._broken = dict.fromkeys(self._energies, True)
+            if total.mw is not None:
+                scope = total.scope or ""
+                energy = self._energies.setdefault(scope, Energy(self._max_gap_s))
+                energy.add(sample.t_s, total.mw, not self._broken.pop(scope, False))
+            yield {
+                "line": sample.line,
+                "t_s": round(sample.t_s, 6),
+                "rails_mw": line.rails_mw,
+                "total_mw": total.mw,
+                "scope": total.scope,
+                "gpu_load": line.gpu_load,
+                "gpu_mhz": line.gpu_mhz,
+                "temps_c": line.temps_c,
+            }
+
+    @property
+    def interval_s(self) -> float:
+        return self._file.interval_s
+
+    @property
+    def has_dates(self) -> bool:
+        return self._file.has_dates
+
+    @property
+    def skipped(self) -> int:
+        """Lines that were not understood."""
+        return self._file.skipped
+
+    @property
+    def scope(self) -> str | None:
+        """Of the energy: the one that most samples have. Unlike ones are never added up."""
+        counts = {scope: energy.power.count for scope, energy in self._energies.items()}
+        return max(counts, key=counts.__getitem__) if counts else None
+
+    @property
+    def other_scopes(self) -> dict[str, int]:
+        """Samples that are left out of the energy as they have another scope."""
+        return {scope: energy.power.count for scope, energy in self._energies.items() if scope != self.scope}
+
+    @property
+    def energy(self) -> Energy | None:
+        scope = self.scope
+        if scope is None:
+            return None
+        energy = self._energies[scope]
+        energy.flush()
+        return energy
+
+    def ending(self) -> dict[str, Any]:
+        """The last line that --json prints. What could not be integrated is None."""
+        energy = self.energy
+        known = energy is not None and energy.covered_s > 0
+        mean_mw: float | None = None
+        peak_mw: float | None = None
+        if energy is not None:
+            peak_mw = energy.power.high
+            # Over the time; of the samples where the time between them is not known.
+            mean_mw = 1000 * energy.joules / energy.covered_s if known else energy.power.mean
+        return {
+            "samples": self.samples_read,
+            "skipped": self.skipped,
+            "energy_j": energy.joules if energy is not None and known else None,
+            "mean_mw": mean_mw,
+            "peak_mw": peak_mw,
+            "coverage": min(1.0, energy.covered_s / self.duration_s) if energy is not None and known else None,
+        }
+
+    def _count(self, line: Line, warning: str | None) -> None:
+        for spreads, values in ((self.rails, line.rails_mw), (self.temps, line.temps_c)):
+            for name, value in values.items():
+                if name in spreads or len(spreads) < _NAMES:
+                    spreads.setdefault(name, Spread()).add(value)
+        for spread, number in ((self.gpu_load, line.gpu_load), (self.gpu_mhz, line.gpu_mhz)):
+            if number is not None:
+                spread.add(number)
+        tallies = ((self.unknown, line.unknown), (self.repeated, line.repeated), (self.offline, line.offline))
+        for counter, words in (*tallies, (self.warnings, [warning] if warning else [])):
+            for word in words:
+                counter[word if word in counter or len(counter) < _NAMES else "others"] += 1
+
+    @property
+    def _max_gap_s(self) -> float:
+        """Dates cannot tell less than a second apart."""
+        gap_s = MAX_GAP_INTERVALS * self.interval_s
+        return max(gap_s, DATE_STEP_S) if self.has_dates else gap_s

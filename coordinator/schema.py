@@ -1,0 +1,72 @@
+"""The ledger's tables."""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 3
+
+SCHEMA = f"""
+BEGIN;
+CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE device (
+  name TEXT PRIMARY KEY,
+  key TEXT NOT NULL,             -- the worker's own: another one under the name is refused
+  facts TEXT NOT NULL,
+  power TEXT NOT NULL            -- what it measures its power with
+) WITHOUT ROWID;
+CREATE TABLE host (
+  client INTEGER PRIMARY KEY, device TEXT NOT NULL,
+  examples INTEGER               -- that the device announced for this client
+);
+CREATE TABLE round (
+  round INTEGER PRIMARY KEY,
+  broadcast_sha256 TEXT NOT NULL,
+  spent_s REAL NOT NULL,         -- while the round is open: seconds since its announcement, downtime apart
+  seconds REAL,                  -- from the announcement until the new state was folded, downtime apart
+  state_sha256 TEXT,             -- of the state that the round made
+  value REAL                     -- its validation metric
+);
+CREATE TABLE attempt (
+  round INTEGER NOT NULL, attempt INTEGER NOT NULL,
+  clients TEXT NOT NULL,         -- drawn in this attempt: JSON list, ascending
+  PRIMARY KEY (round, attempt)
+) WITHOUT ROWID;
+CREATE TABLE contribution (
+  round INTEGER NOT NULL, client INTEGER NOT NULL, device TEXT NOT NULL,
+  examples INTEGER NOT NULL, loss REAL, sha256 TEXT NOT NULL, step_ms BLOB NOT NULL,
+  distance REAL NOT NULL,        -- the 2-norm of update minus broadcast
+  after_s REAL NOT NULL,         -- seconds into the round
+  UNIQUE (round, client)
+);
+CREATE TABLE setback (
+  round INTEGER NOT NULL, attempt INTEGER NOT NULL, client INTEGER NOT NULL, device TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('failed', 'refused', 'late', 'missing')),
+  reason TEXT NOT NULL,
+  UNIQUE (round, attempt, client, kind)  -- a round that is closed again after a restart says the same again
+);
+CREATE TABLE transfer (
+  round INTEGER NOT NULL, device TEXT NOT NULL, direction TEXT NOT NULL CHECK (direction IN ('down', 'up')),
+  client INTEGER, wire_bytes INTEGER NOT NULL, state_bytes INTEGER NOT NULL
+);
+CREATE INDEX transfer_round ON transfer (round, direction, wire_bytes);
+CREATE TABLE phase (              -- where a device's time and energy went
+  round INTEGER NOT NULL,        -- 0: before the first
+  device TEXT NOT NULL, client INTEGER NOT NULL, phase TEXT NOT NULL,
+  seconds REAL NOT NULL,
+  joules REAL,                   -- of covered_s of these seconds; NULL: nothing was measured
+  covered_s REAL NOT NULL, largest_gap_s REAL NOT NULL, peak_mw REAL,
+  PRIMARY KEY (round, device, client, phase)
+) WITHOUT ROWID;
+CREATE TABLE sensor (
+  device TEXT NOT NULL, name TEXT NOT NULL,
+  count INTEGER NOT NULL, sum REAL NOT NULL, high REAL NOT NULL,
+  PRIMARY KEY (device, name)
+) WITHOUT ROWID;
+CREATE TABLE telemetry (          -- the last batch of each process of a worker's that is in the tables above
+  device TEXT NOT NULL,
+  epoch TEXT NOT NULL,           -- hex: it may be beyond SQLite's integers
+  sequence INTEGER NOT NULL,
+  PRIMARY KEY (device, epoch)
+) WITHOUT ROWID;
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""

@@ -1,0 +1,90 @@
+"""jtop, the service of jetson-stats (AGPL-3.0: an extra that is imported only where this source is used)."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from edge.power.rails import total_of
+from edge.power.source import Reading
+from federa.errors import one_line
+
+_OFFLINE_C = -256
+_QUEUE = 4096
+
+
+class Jtop:
+    """Readings as the service sends them. Raises OSError where there is no jetson-stats, or no service that answers.
+
+    Totals are made of the rails by this project's table: jtop's own counts VDDQ twice on AGX Orin.
+    """
+
+    name = "jtop"
+
+    def __init__(self, board: str | None, interval_s: float) -> None:
+        """`board` is the model's text; None judges by the rails alone."""
+        try:
+            from jtop import JtopException, jtop
+        except ImportError:
+            raise OSError("jetson-stats is not installed (pip install federa[jetson])") from None
+        self._board = board
+        self.scope: str | None = None
+        self._readings: deque[Reading] = deque(maxlen=_QUEUE)
+        self._warning: str | None = None
+        self._service = jtop(interval=interval_s)
+        self._service.attach(self._hear)
+        try:
+            self._service.start()
+        except (JtopException, OSError, EOFError) as problem:
+            # Its words go on in a second line: the command that mends it.
+            raise OSError(" ".join(str(problem).split()) or type(problem).__name__) from None
+        self.detail = f"jtop every {interval_s:g} s"
+
+    def readings(self) -> list[Reading]:
+        return [self._readings.popleft() for _ in range(len(self._readings))]
+
+    def trouble(self) -> str | None:
+        # Its thread ends when the service goes away.
+        return self._warning if self._service.is_alive() else "jtop's service has gone away"
+
+    def close(self) -> None:
+        self._service.close()
+
+    def _hear(self, service: Any) -> None:
+        """Called on jtop's thread, once for each of the service's messages: it must not raise there."""
+        at_s = time.monotonic()
+        try:
+            reading, scope, self._warning = self._reading(service, at_s)
+        except Exception as problem:  # what it sends differs from release to release
+            self._warning = f"a message of jtop was not understood: {one_line(problem)}"
+            return
+        self.scope = self.scope or scope
+        self._readings.append(reading)
+
+    def _reading(self, service: Any, at_s: float) -> tuple[Reading, str | None, str | None]:
+        rails_mw = {
+            name: float(rail["power"])
+            for name, rail in service.power.get("rail", {}).items()
+            if rail.get("online", True) and rail.get("power") is not None
+        }
+        total = total_of(rails_mw, self._board, self.scope)
+        gpus: list[Mapping[str, Any]] = list(service.gpu.values())
+        loads = [float(gpu["status"]["load"]) for gpu in gpus if "load" in gpu.get("status", {})]
+        # kHz
+        clocks = [float(gpu["freq"]["cur"]) / 1000 for gpu in gpus if "cur" in gpu.get("freq", {})]
+        temps_c = {
+            name: float(zone["temp"])
+            for name, zone in service.temperature.items()
+            if zone.get("online", True) and zone["temp"] > _OFFLINE_C
+        }
+        reading = Reading(
+            at_s=at_s,
+            rails_mw=rails_mw,
+            total_mw=total.mw,
+            gpu_load=max(loads, default=None),
+            gpu_mhz=max(clocks, default=None),
+            temps_c=temps_c,
+        )
+        return reading, total.scope, total.warning

@@ -1,0 +1,230 @@
+"""tegrastats as a child process of this one.
+
+Its own child, ended by its pid: `tegrastats --stop` would end somebody else's. A child that dies, falls silent or
+floods is ended and started again after a pause that doubles; meanwhile there are no readings, and so a gap.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.power.rails import total_of
+from edge.power.source import Reading
+from edge.power.tegrastats_line import Line, parse_line
+
+# tegrastats takes less, and then keeps a core busy.
+LEAST_INTERVAL_S = 0.1
+_LINE_BYTES = 64 * 1024
+_QUEUE = 4096
+_FLOOD_BYTES_PER_S = 1 << 20
+_LOOK_S = 0.2
+_START_S = 2.0
+# A board that trains may let it wait: a restart would cost more than the pause.
+_LEAST_SILENCE_S = 2.0
+_LAST_PAUSE_S = 60.0
+# The kernel ends the child with us, however we end (prctl's PR_SET_PDEATHSIG, 1, with SIGKILL). In a process of its own
+# before exec: code between fork and exec of a process with threads may hang. Then it becomes the child.
+_LEASH = (
+    "import ctypes,os,sys\n"
+    "ctypes.CDLL(None).prctl(1,9)\n"
+    "if os.getppid()!=int(sys.argv[1]):sys.exit(1)\n"
+    "try:os.execvp(sys.argv[2],sys.argv[2:])\n"
+    "except OSError as problem:sys.exit(f'ERROR: {problem}')"
+)
+
+
+def find(root: Path = Path("/")) -> str | None:
+    """Where tegrastats is."""
+    if root == Path("/") and (found := shutil.which("tegrastats")):
+        return found
+    path = root / "usr/bin/tegrastats"
+    return str(path) if path.is_file() and os.access(path, os.X_OK) else None
+
+
+def reading_of(
+    line: Line, at_s: float, board: str | None, scope: str | None = None
+) -> tuple[Reading, str | None, str | None]:
+    """A line as a reading, its total's scope (never another one than `scope`), and what does not fit in its total."""
+    total = total_of(line.rails_mw, board, scope)
+    reading = Reading(
+        at_s=at_s,
+        rails_mw=line.rails_mw,
+        total_mw=total.mw,
+        gpu_load=line.gpu_load,
+        gpu_mhz=line.gpu_mhz,
+        temps_c=line.temps_c,
+    )
+    return reading, total.scope, total.warning
+
+
+class Tegrastats:
+    """The readings of a tegrastats that this process runs."""
+
+    name = "tegrastats"
+
+    def __init__(self, path: str, *, board: str | None, interval_s: float, first_pause_s: float = 1.0) -> None:
+        """`board` is the model's text; None judges by the rails alone."""
+        self.interval_s = max(interval_s, LEAST_INTERVAL_S)
+        self.scope: str | None = None
+        self.detail = f"{path} every {self.interval_s:g} s"
+        self.skipped = 0
+        """Lines that were not understood."""
+        self.dropped = 0
+        """Lines too long to be one, and readings that nobody fetched in time."""
+        self.restarts = 0
+        self._command = (path, "--interval", str(round(self.interval_s * 1000)))
+        self._board, self._first_pause_s = board, first_pause_s
+        self._lock = threading.Lock()
+        self._readings: deque[Reading] = deque(maxlen=_QUEUE)
+        self._trouble: str | None = None
+        self._warning: str | None = None
+        self._closing = threading.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._last_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="tegrastats", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's, while there is one."""
+        child = self._child
+        return None if child is None else child.pid
+
+    def readings(self) -> list[Reading]:
+        with self._lock:
+            found = list(self._readings)
+            self._readings.clear()
+        return found
+
+    def trouble(self) -> str | None:
+        return self._trouble or self._warning
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause_s = self._first_pause_s
+        while not self._closing.is_set():
+            began_s = time.monotonic()
+            try:
+                problem = self._watch()
+            except OSError as error:
+                problem = f"cannot be started: {error}"
+            if self._closing.is_set():
+                return
+            self.restarts += 1
+            # One that ran for a while has earned a short pause again.
+            if time.monotonic() - began_s > 10 * max(pause_s, self.interval_s):
+                pause_s = self._first_pause_s
+            self._trouble = f"tegrastats {problem}; started again in {pause_s:g} s (restart {self.restarts})"
+            self._closing.wait(pause_s)
+            pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+
+    def _watch(self) -> str:
+        """Runs one child until it is of no use any more; says why."""
+        command = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *self._command]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as child:
+            self._child = child
+            try:
+                return self._read(child)
+            finally:
+                child.kill()
+                child.wait()
+                self._child = None
+
+    def _read(self, child: subprocess.Popen[bytes]) -> str:
+        assert child.stdout is not None
+        fd = child.stdout.fileno()
+        poll = select.poll()
+        poll.register(fd, select.POLLIN | select.POLLHUP)
+        lines = _Lines()
+        longest_s = max(5 * self.interval_s, _LEAST_SILENCE_S)
+        heard_s = time.monotonic() + _START_S
+        second_s, in_second = heard_s, 0
+        while not self._closing.is_set():
+            if poll.poll(_LOOK_S * 1000):
+                chunk = os.read(fd, _LINE_BYTES)
+                if not chunk:
+                    return f"ended ({_how(child.wait())}{self._last_words(lines)})"
+                now_s = time.monotonic()
+                if now_s - second_s >= 1:
+                    second_s, in_second = now_s, 0
+                in_second += len(chunk)
+                if in_second > _FLOOD_BYTES_PER_S:
+                    return "floods"
+                whole = lines.take(chunk)
+                self.dropped, lines.dropped = self.dropped + lines.dropped, 0
+                if self._hear(whole, now_s):
+                    heard_s = max(heard_s, now_s)
+                    self._trouble = None
+            if time.monotonic() - heard_s > longest_s:
+                return f"said nothing that is understood for {longest_s:g} s{self._last_words(lines)}"
+        return "is closed"
+
+    def _hear(self, texts: Sequence[str], now_s: float) -> bool:
+        """Whether there was a reading among them."""
+        heard: list[Line] = []
+        for text in texts:
+            line = parse_line(text)
+            if line is None:
+                self.skipped += bool(text.strip())
+            else:
+                heard.append(line)
+        if not heard:
+            return False
+        # Several at once waited in the pipe: the last is of now, those before it an interval earlier each.
+        step_s = min(self.interval_s, (now_s - self._last_s) / len(heard))
+        for i, line in enumerate(heard, 1):
+            at_s = now_s - (len(heard) - i) * step_s
+            # A line that was cut may lack the rail of the wider scope.
+            reading, scope, self._warning = reading_of(line, at_s, self._board, self.scope)
+            self.scope = self.scope or scope
+            with self._lock:
+                self.dropped += len(self._readings) == _QUEUE
+                self._readings.append(reading)
+        self._last_s = now_s
+        return True
+
+    def _last_words(self, lines: _Lines) -> str:
+        return f": {lines.last}" if lines.last.startswith(("ERROR", "WARNING")) else ""
+
+
+class _Lines:
+    """Bytes to lines. The last one is held back until its newline comes; one that is too long is dropped."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.last = ""
+        self._rest = b""
+        self._too_long = False
+
+    def take(self, chunk: bytes) -> list[str]:
+        *whole, rest = (self._rest + chunk).split(b"\n")
+        if whole and self._too_long:
+            del whole[0]
+            self._too_long = False
+        if self._too_long or len(rest) > _LINE_BYTES:
+            self.dropped += not self._too_long
+            self._too_long, rest = True, b""
+        self._rest = rest
+        texts = [line.decode("utf-8", "replace") for line in whole if len(line) <= _LINE_BYTES]
+        self.dropped += len(whole) - len(texts)
+        if texts:
+            self.last = texts[-1][:200]
+        return texts
+
+
+def _how(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit code {status}"
