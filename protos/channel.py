@@ -7,7 +7,7 @@ import resource
 
 from protos.streams import CHUNK_BYTES
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised with every change that an older peer would misunderstand; peers of two versions refuse each other."""
 
 HEARTBEAT_S = 5.0
