@@ -194,6 +194,7 @@ class Intake:
                 loss=update.loss,
                 sha256=header.sha256.hex(),
                 step_ms=update.step_ms,
+                micro_batch=update.micro_batch,
                 distance=moved,
                 after_s=expected.moment(),
                 wire_bytes=assembler.wire_bytes,

@@ -6,23 +6,27 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 
 from edge.engine import Engine, Setup, TrainedClient
+from edge.evaluation import Evaluation
+from edge.model_cache import ModelCache
 from edge.orders import Orders
 from edge.power.meter import Meter
 from edge.power.telemetry import Telemetry
 from edge.power.timeline import Timeline
 from edge.reports import Reports, log_refused
 from edge.retries import persist
-from edge.transfer import Download, Link, Upload
+from edge.transfer import Download, FileDownload, Link, Upload
 from federa.codec import decode, encode
 from federa.config import Experiment, parse_json
 from federa.memory import return_freed
+from federa.model_files import ModelFile, NotHere, check_files
 from federa.seeds import derive_seed
 from federa.state import Tensors
 from protos import federation_pb2 as pb
@@ -60,6 +64,7 @@ class Assignment:
         telemetry: Telemetry,
         meter: Meter,
         thread: ThreadPoolExecutor,
+        cache: ModelCache | None = None,
     ) -> None:
         self.order = order
         self.run_id = order.run_id
@@ -69,10 +74,13 @@ class Assignment:
         self._key = key
         self._orders = orders
         self._reports = reports
+        self._evaluation = Evaluation(engine, reports)
+        self._is_evaluating = False
         self._timeline = timeline
         self._telemetry = telemetry
         self._meter = meter
         self._thread = thread
+        self._cache = cache
         self._config = Experiment()
         self._setup: Setup | None = None
         self._installed = False
@@ -101,6 +109,11 @@ class Assignment:
         gone = [client for client in self._left if client in abandoned.clients]
         self._drop(gone)
         return gone
+
+    def overtake(self, round_: int) -> None:
+        """That round has begun: nobody waits for the evaluation of an earlier one any more."""
+        if self._is_evaluating and round_ > self._round:
+            self._drop(self._left)
 
     def say_prepared(self) -> bool:
         """Report that it can train, when it can."""
@@ -153,6 +166,8 @@ class Assignment:
             await self._measure_idle()
         try:
             setup = await self._prepared()
+        except Stopped:
+            return
         except Exception as error:
             self._reports.trouble(0, 0, error)
             return
@@ -173,6 +188,40 @@ class Assignment:
         self._rest()
         await self._in_thread(return_freed)
         self._reports.activity(order.round, order.clients[-1], "idle")
+
+    async def evaluate(self, order: pb.Evaluate) -> None:
+        """Score a state on what the clients hold out. It is downloaded once, and kept for the training that begins with
+        it."""
+        if self._over.is_set():
+            return
+        self._round, self._left, self._is_evaluating = order.round, self._evaluation.repeat(order), True
+        try:
+            if self._left:
+                await self._evaluate_all(order)
+        except Stopped:
+            log.info("ended the evaluation of round %d's state", order.round)
+        except Exception as error:
+            for client in self._left:
+                self._reports.trouble(order.round, client, error)
+        finally:
+            self._left, self._is_evaluating = [], False
+        self._rest()
+        await self._in_thread(return_freed)
+        self._reports.activity(order.round, order.clients[-1], "idle")
+
+    async def _evaluate_all(self, order: pb.Evaluate) -> None:
+        def on_batch() -> None:
+            if client not in self._left:
+                raise Stopped
+
+        await self._prepared()
+        state = await self._receive(order)
+        self._evaluation.keep(order.state_sha256, state)
+        for client in list(self._left):
+            self._enter(client, "evaluate")
+            await self._in_thread(self._evaluation.count, order, client, state, on_batch)
+            self._evaluation.say(order, client)
+            self._left = [other for other in self._left if other != client]
 
     async def _train_all(self, order: pb.Train) -> None:
         try:
@@ -209,8 +258,44 @@ class Assignment:
             self._timeline.enter(self._round, 0, "load")
             self._config = parse_json(self.order.experiment_json)
             self._down, self._up = Link(self._config.bandwidth_mbps), Link(self._config.bandwidth_mbps)
-            self._setup = await self._in_thread(self._engine.prepare, self.order)
+            self._setup = await self._set_up()
         return self._setup
+
+    async def _set_up(self) -> Setup:
+        """With the base model that was fetched before, else with this machine's own, else with the coordinator's."""
+        if not self.order.model:
+            return await self._in_thread(self._engine.prepare, self.order)
+        files = check_files(ModelFile(name=file.name, size=file.size, sha256=file.sha256) for file in self.order.model)
+        folder = await self._in_thread(self._cache.find, files) if self._cache is not None else None
+        try:
+            return await self._in_thread(self._engine.prepare, self.order, folder)
+        except NotHere:
+            if self._cache is None:
+                raise
+        folder = await self._fetched(self._cache, files)
+        self._timeline.enter(self._round, 0, "load")
+        return await self._in_thread(self._engine.prepare, self.order, folder)
+
+    async def _fetched(self, cache: ModelCache, files: Sequence[ModelFile]) -> Path:
+        """The folder with the base model's files, brought from the coordinator: at the link's own pace, since what an
+        experiment states is for the rounds."""
+        if self._over.is_set():
+            raise Stopped
+        loop = asyncio.get_running_loop()
+        shown_s = 0.0
+
+        def show(progress: float) -> None:
+            nonlocal shown_s
+            if (now_s := time.monotonic()) - shown_s > ACTIVITY_INTERVAL_S:
+                shown_s = now_s
+                loop.call_soon_threadsafe(self._reports.activity, self._round, 0, "download", progress)
+
+        async def bring(file: ModelFile, path: Path, moved: Callable[[int], None]) -> None:
+            request = pb.DownloadRequest(run_id=self.run_id, sha256=file.sha256, worker=self._worker, key=self._key)
+            await persist(FileDownload(self._stub, request, path, file.size, moved).attempt)
+
+        self._enter(0, "download")
+        return await self._unless_stopped(cache.fetch(files, bring, show), None)
 
     async def _measure_idle(self) -> None:
         if not self._meter.scope:
@@ -223,9 +308,12 @@ class Assignment:
         if rest.integral is not None:
             self._idle_w = rest.integral / rest.covered_s / 1e3
 
-    async def _receive(self, order: pb.Train) -> Tensors:
-        """The round's state; before the run's first one, its start too, which is installed."""
+    async def _receive(self, order: pb.Train | pb.Evaluate) -> Tensors:
+        """The state that an order names, if it is not here already; before the run's first one, its start too, which is
+        installed."""
         client = order.clients[0]
+        if (kept := self._evaluation.take(order.state_sha256)) is not None:
+            return kept
 
         async def fetch(sha256: bytes, take: Callable[[memoryview], Tensors]) -> Tensors:
             request = pb.DownloadRequest(run_id=self.run_id, sha256=sha256, worker=self._worker, key=self._key)
@@ -291,6 +379,7 @@ class Assignment:
             examples=trained.examples,
             loss=trained.loss,
             step_ms=trained.step_ms,
+            micro_batch=trained.micro_batch,
         )
         del trained
         await self._moved(client, Upload(self._stub, blob, update, self._up).attempt)
@@ -303,7 +392,10 @@ class Assignment:
         """A transfer's result; `abandon` and `stop` cancel it, which is told as Stopped. `uploads` is its client."""
         if not self._left or (uploads is not None and uploads not in self._left):
             raise Stopped
-        transfer = asyncio.ensure_future(persist(attempt))
+        return await self._unless_stopped(persist(attempt), uploads)
+
+    async def _unless_stopped(self, work: Awaitable[T], uploads: int | None) -> T:
+        transfer = asyncio.ensure_future(work)
         self._transfer, self._uploads = transfer, uploads
         try:
             # Not `await transfer`: a cancelled transfer would look like a cancelled worker.

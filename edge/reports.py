@@ -39,6 +39,13 @@ class Reports:
         now = pb.Activity(run_id=self._run_id, round=round_, client=client, phase=phase, progress=progress)
         self._post(pb.WorkerMessage(activity=now))
 
+    def counts(self, round_: int, part: str, client: int, correct: int, examples: int) -> None:
+        """What a client's held-out part says of a state."""
+        counts = pb.Counts(
+            run_id=self._run_id, round=round_, part=part, client=client, correct=correct, examples=examples
+        )
+        self._post(pb.WorkerMessage(counts=counts))
+
     def trouble(self, round_: int, client: int, error: Exception) -> None:
         """A client came to nothing, or with round 0 the run's preparation."""
         if isinstance(error, FederaError):

@@ -58,6 +58,8 @@ STRANGE, LATE, REFUSED = Status.PERMISSION_DENIED, Status.FAILED_PRECONDITION, S
         ({"step_ms": [1.0, -1.0]}, REFUSED, ["a step time that no clock says"]),
         ({"step_ms": [float("nan")]}, REFUSED, ["a step time that no clock says"]),
         ({"step_ms": [float("inf")]}, REFUSED, ["a step time that no clock says"]),
+        ({"micro_batch": 16}, REFUSED, ["a micro-batch of 16, which is not below the experiment's 16"]),
+        ({"micro_batch": 2**32 - 1}, REFUSED, ["which is not below the experiment's 16"]),
     ],
 )
 def test_an_update_that_does_not_belong_here_is_refused_and_not_kept(tmp_path, changes, status, words):

@@ -254,3 +254,27 @@ def test_sst2_as_it_is_published(shared_data: Path) -> None:
 def test_20_newsgroups_as_it_is_published(shared_data: Path) -> None:
     corpus = read_file(shared_data / "20newsgroups" / "20news-bydate-test.jsonl.gz", Data())
     assert len(corpus) == 7_532 and len(corpus.label_names) == 20
+
+
+def test_a_refusal_of_a_devices_own_file_quotes_no_text(tmp_path: Path) -> None:
+    secret = "the patient was seen on monday and complained of pain that nobody but her doctor should hear of"
+    headless = tmp_path / "headless.csv"
+    headless.write_text(f"{secret},yes\n{secret},no\n")
+    swapped = tmp_path / "swapped.jsonl"
+    swapped.write_text(json.dumps({"text": "yes", "label": secret}) + "\n")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(json.dumps({"text": secret, "label": "yes"})[:-1] + "\n")
+    for path, words in (
+        (headless, "line 2 has no column 'text' (data.text_column)"),
+        (swapped, f"has a label of {len(secret)} characters, which is none of no, yes"),
+        (broken, "line 1 is not JSON"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            read_file(path, Data(labels=("no", "yes")), private=True)
+        assert words in str(caught.value) and str(path) in str(caught.value)
+        assert not any(word in str(caught.value) for word in ("patient", "doctor"))
+
+
+def test_data_of_the_devices_own_without_a_file_says_what_to_start_the_worker_with() -> None:
+    with pytest.raises(BadInput, match=r"start this worker with --data FILE$"):
+        read_corpus(Data(source="devices", labels=("no", "yes")))

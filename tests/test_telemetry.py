@@ -242,7 +242,7 @@ def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release
 
 def test_a_worker_that_is_asked_again_does_not_rest_again(measured):
     class Hesitant(NoopEngine):
-        def prepare(self, order):
+        def prepare(self, order, model=None):
             setup = super().prepare(order)
             if self.calls.count("prepare") == 1:
                 raise FederaError("not yet")

@@ -14,6 +14,4 @@ wanted = sys.argv[1]
 cuda = torch.version.cuda or "none"
 print(f"torch {torch.__version__}, CUDA {cuda}, architectures {torch.cuda.get_arch_list() or 'none'}, {torch.__file__}")
 if wanted not in ("any", cuda):
-    sys.exit(
-        f"TORCH_CUDA: this torch is built for CUDA {cuda}, not {wanted}: see TORCH, TORCH_INDEX and BASE in docker/Dockerfile"
-    )
+    sys.exit(f"TORCH_CUDA: this torch is built for CUDA {cuda}, not {wanted}: see docker/Dockerfile")
