@@ -152,7 +152,10 @@ def test_a_frozen_worker_is_not_waited_for_past_the_deadline_and_takes_part_agai
                 int(str(row[0])) for row in _ledger(tmp_path, f"SELECT round FROM contribution WHERE device='{who}'")
             ]
 
-        until(lambda: (tmp_path / "out" / "ledger.sqlite").exists() and 2 in rounds("b"), "the second round")
+        # The file is there before its tables are.
+        tables = "SELECT 1 FROM sqlite_master WHERE name = 'contribution'"
+        until(lambda: (tmp_path / "out" / "ledger.sqlite").exists() and _ledger(tmp_path, tables), "a ledger")
+        until(lambda: 2 in rounds("b"), "the second round")
         os.kill(workers["b"].popen.pid, signal.SIGSTOP)
         asleep_from = max(rounds("b"))
         until(lambda: "missing" in str(_ledger(tmp_path, "SELECT kind FROM setback")), "a round is closed without it")
