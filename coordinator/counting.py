@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from coordinator.crew import Crew
 from coordinator.evaluation import Verdict
 from coordinator.learner import Part
 from coordinator.ledger import Ledger
+from coordinator.pace import Pace
 from coordinator.progress import ProgressBoard
 from protos import federation_pb2 as pb
 
@@ -30,6 +33,8 @@ class _Poll:
     state: str
     counts: dict[int, tuple[int, int]] = field(default_factory=dict)
     unable: set[int] = field(default_factory=set)
+    asked: dict[str, float] = field(default_factory=dict)
+    """When each host was asked, at first: one that keeps dying on it gains no time."""
     left_out: set[str] = field(default_factory=set)
 
     @property
@@ -39,19 +44,25 @@ class _Poll:
 
 class Counting:
     """A Judge, which hears of the workers from the crew. What was counted is in the ledger: after a restart nobody is
-    asked for it again."""
+    asked for it again. `deadline_s` is the rounds': a host may take that long from when it was asked, with auto twice
+    what it is expected to train for, but PATIENCE_S at least; without one it may take for ever."""
 
-    def __init__(self, crew: Crew, ledger: Ledger, board: ProgressBoard) -> None:
+    def __init__(
+        self, crew: Crew, ledger: Ledger, board: ProgressBoard, deadline_s: Literal["auto"] | float | None = None
+    ) -> None:
         self._crew = crew
         self._ledger = ledger
         self._board = board
+        self._deadline_s = deadline_s
+        self._pace = Pace()
         self._poll: _Poll | None = None
         self._changed = asyncio.Event()
         crew.listener = self
 
     async def judge(self, round_: int, state: str, part: Part) -> Verdict:
-        """The sum over all clients whose host is here, or comes back in time. Without any example it waits for one,
-        unless every client has said that it holds out none."""
+        """The sum over all clients whose host answers in time. Without any example it waits for one, unless every
+        client has said that it holds out none."""
+        self._pace = Pace(self._ledger.paces())
         self._poll = poll = _Poll(round_, part, state)
         for row in self._ledger.counts(round_, part):
             poll.counts[row["client"]] = (row["correct"], row["examples"])
@@ -62,7 +73,7 @@ class Counting:
                 self._show(poll, awaited)
                 self._changed.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), self._patience_s(awaited))
+                    await asyncio.wait_for(self._changed.wait(), self._patience_s(poll, awaited))
         finally:
             self._poll = None
         correct = sum(right for right, _ in poll.counts.values())
@@ -78,6 +89,7 @@ class Counting:
         clients = [client for client in self._crew.hosted_by(worker) if client not in poll.counts]
         poll.unable.difference_update(clients)
         if clients:
+            poll.asked.setdefault(worker, time.monotonic())
             order = pb.Evaluate(round=poll.round, part=poll.part, state_sha256=bytes.fromhex(poll.state))
             self._crew.evaluate(worker, order, clients)
 
@@ -130,16 +142,34 @@ class Counting:
         for worker in self._crew.able:
             if not set(self._crew.hosted_by(worker)) - poll.counts.keys() - poll.unable:
                 continue
-            if (self._crew.away_s(worker) or 0.0) < PATIENCE_S:
+            left_s = self._left_s(poll, worker)
+            if left_s is None or left_s > 0:
                 awaited.append(worker)
             elif worker not in poll.left_out:
                 poll.left_out.add(worker)
-                log.warning("round %d: worker %s is away, and left out of the %s", poll.round, worker, poll.part)
+                why = "is away" if self._crew.away_s(worker) is not None else "takes longer than its deadline"
+                log.warning("round %d: worker %s %s, and is left out of the %s", poll.round, worker, why, poll.part)
         return awaited
 
-    def _patience_s(self, awaited: list[str]) -> float | None:
-        away = [seconds for worker in awaited if (seconds := self._crew.away_s(worker)) is not None]
-        return max(0.0, PATIENCE_S - max(away)) if away else None
+    def _left_s(self, poll: _Poll, worker: str) -> float | None:
+        """For how long a host is still waited for; None: until it answers or leaves."""
+        left = []
+        if (away_s := self._crew.away_s(worker)) is not None:
+            left.append(PATIENCE_S - away_s)
+        if (asked := poll.asked.get(worker)) is not None and (may_take_s := self._may_take_s(worker)) is not None:
+            left.append(asked + may_take_s - time.monotonic())
+        return min(left, default=None)
+
+    def _may_take_s(self, worker: str) -> float | None:
+        if self._deadline_s != "auto":
+            return self._deadline_s
+        work = sum(self._crew.examples.get(client, 0) for client in self._crew.hosted_by(worker))
+        expected_s = self._pace.deadline_s({worker: work})
+        return None if expected_s is None else max(PATIENCE_S, expected_s)
+
+    def _patience_s(self, poll: _Poll, awaited: list[str]) -> float | None:
+        left = [seconds for worker in awaited if (seconds := self._left_s(poll, worker)) is not None]
+        return max(0.0, min(left)) if left else None
 
     def _is_enough(self, poll: _Poll) -> bool:
         return poll.examples > 0 or len(poll.counts) == self._crew.clients

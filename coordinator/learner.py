@@ -12,6 +12,8 @@ from federa.errors import BadInput, FederaError
 from federa.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from federa.data.batches import Examples
     from federa.data.corpus import Corpus
     from federa.scoring import Score
@@ -68,6 +70,7 @@ class ModelLearner:
         self.start_s = 0.0
         self._stopped = False
         self._model: TunedModel | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
         self._parts: dict[Part, Examples] = {}
 
     def prepare(self, recorded: bytes | None = None) -> bytes:
@@ -82,7 +85,7 @@ class ModelLearner:
         base = load_base_model(config.model, len(self.labels), config.seed)
         if base.most_tokens is not None and config.data.max_length > base.most_tokens:
             raise BadInput(f"data.max_length must be at most {base.most_tokens} for {config.model}")
-        self.base_digest = base.digest
+        self.base_digest, self._tokenizer = base.digest, base.tokenizer
         for part, corpus in held_out.items():
             self._parts[part] = tokenize(corpus, base.tokenizer, config.data.max_length)
         model = TunedModel(base, method_class(config.method.name)(config.adapter))
@@ -128,7 +131,7 @@ class ModelLearner:
 
     def model_files(self, folder: Path) -> list[Path]:
         from federa.base_model import load_base_model, local_folder
-        from federa.model_files import WEIGHTS, save_weights, weights_of, words_of
+        from federa.model_files import TOKENIZER, WEIGHTS, save_tokenizer, save_weights, weights_of, words_of
 
         source = local_folder(self.config.model)
         if source is None:
@@ -139,7 +142,11 @@ class ModelLearner:
             if not weights[0].is_file():  # else an earlier process of the run wrote it
                 # Loaded again: of the one that is evaluated, W_res has taken the place of weights.
                 save_weights(load_base_model(self.config.model, len(self.labels), self.config.seed), weights[0])
-        return [*words_of(source), *weights]
+        words = words_of(source)
+        if not (source / TOKENIZER).is_file() and self._tokenizer is not None:
+            # As it was converted here: a device needs no sentencepiece then.
+            words += save_tokenizer(self._tokenizer, folder / TOKENIZER)
+        return [*words, *weights]
 
     def evaluate(self, state: Path, part: Part) -> Score:
         from federa.scoring import score

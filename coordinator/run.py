@@ -77,7 +77,8 @@ class Run:
         )
         self.desk = Desk(self, sessions)
         on_devices = config.evaluation == "devices"
-        judge: Judge = Counting(self.crew, ledger, board) if on_devices else OwnSet(learner, folder)
+        counting = Counting(self.crew, ledger, board, config.federation.deadline_s) if on_devices else None
+        judge: Judge = counting or OwnSet(learner, folder)
         self._evaluation = Evaluation(judge, ledger)
 
     async def execute(self) -> bool:

@@ -110,7 +110,12 @@ def load_base_model(source: str, labels: int, seed: int = 0) -> BaseModel:
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, LookupError, TypeError, ImportError, EOFError, RuntimeError, *_UNREADABLE) as error:
-        raise BadInput(f"model: cannot load {source}: {one_line(error)}") from None
+        if "tiktoken" in str(error) or "sentencepiece" in str(error).lower():
+            # transformers takes any .model that it cannot read for a tiktoken file, and names that package.
+            why = "its tokenizer is in sentencepiece's format, which needs 'pip install sentencepiece'"
+        else:
+            why = one_line(error)
+        raise BadInput(f"model: cannot load {source}: {why}") from None
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         # transformers 5 makes an empty tokenizer where a folder has none: every word would be unknown.
         raise BadInput(f"model: {source} holds no tokenizer")

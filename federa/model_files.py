@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 from federa.errors import BadInput, FederaError, one_line
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from federa.base_model import BaseModel
 
 WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"
 _SHARDS = "model.safetensors.index.json"
 MOST_FILES = 1_000
 MOST_BYTES = 64 << 30
@@ -117,6 +120,30 @@ def words_of(folder: Path) -> list[Path]:
         # No index: of the weights' own apart, it is of a format that is not served.
         if path.is_file() and may_be_served(path.name) and not path.name.endswith((".safetensors", ".index.json"))
     )
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> list[Path]:
+    """Write a tokenizer that was made from another format as the file that holds all of it; nothing where it is of a
+    kind that knows no such file. Raises FederaError where it cannot be written."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        return []
+    core.no_padding()
+    core.no_truncation()
+    text: str = core.to_str(pretty=False)
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
+        raise FederaError(f"cannot write {path}, the tokenizer for the devices: {one_line(error)}") from None
+    return [path]
 
 
 def save_weights(base: BaseModel, path: Path) -> None:

@@ -257,7 +257,40 @@ def test_a_host_that_leaves_is_waited_for_and_then_left_out(tmp_path, monkeypatc
         assert (await ada.hear("train")).round == 2
 
     serving(tmp_path, scenario, experiment=on_devices())
-    assert any("worker bob is away, and left out of the validation" in r.getMessage() for r in caplog.records)
+    assert any("worker bob is away, and is left out of the validation" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize("deadline_s", [0.5, "auto"])
+def test_a_host_that_is_here_and_does_not_answer_is_left_out_at_the_deadline(tmp_path, monkeypatch, caplog, deadline_s):
+    monkeypatch.setattr(coordinator.counting, "PATIENCE_S", 0.5)
+
+    async def scenario(house):
+        ada, _ = await both_at(house)
+        await ada.say(counts=counts(ada, 0, 1, 2))
+        await ada.say(counts=counts(ada, 2, 1, 2))
+        assert await first_value(house) == 2 / 4
+        assert (await ada.hear("train")).round == 2
+
+    serving(tmp_path, scenario, experiment=on_devices(deadline_s=deadline_s))
+    assert any("bob takes longer than its deadline, and is left out of the validation" in r.getMessage()
+               for r in caplog.records)  # fmt: skip
+
+
+def test_a_host_that_keeps_dying_on_the_question_does_not_gain_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(coordinator.counting, "PATIENCE_S", 20.0)
+
+    async def scenario(house):
+        ada, bob = await both_at(house)
+        for client in (0, 2):
+            await ada.say(counts=counts(ada, client, 1, 2))
+        while not (await house.until(lambda snapshot: True)).run.values:
+            bob.call.cancel()
+            await asyncio.sleep(0.3)
+            bob = await house.worker("bob", clients=[1, 3])
+            await prepared(bob)
+        assert await first_value(house) == 2 / 4
+
+    serving(tmp_path, scenario, experiment=on_devices(deadline_s=2.0))
 
 
 def test_a_host_that_comes_back_in_time_is_asked_for_what_it_has_not_said(tmp_path):

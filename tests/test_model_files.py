@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from house import Status, experiment, refused, serving
+from processes import ROOT
 from safetensors.torch import load_file, save_file
 from tiny_models import ARCHITECTURES, make_tiny_model
 
@@ -39,6 +43,7 @@ from protos import federation_pb2 as pb
 
 Folder = Callable[[str], str]
 
+SENTENCES = ["the match was a good one", "the bank and the market", "shares of the team", "not a bad film, nor music"]
 NONE = hashlib.sha256(b"").digest()
 
 
@@ -55,6 +60,23 @@ def legacy(tmp_path: Path) -> Path:
     held = {f"deberta.{name}": tensor for name, tensor in tensors.items()}
     torch.save({**held, "lm_predictions.lm_head.bias": torch.ones(3)}, folder / "pytorch_model.bin")
     return folder
+
+
+@pytest.fixture
+def published(legacy: Path) -> Path:
+    """The same with the tokenizer that it has on the hub: a sentencepiece model, and no tokenizer.json."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    trained = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 20), model_writer=trained, model_type="unigram", vocab_size=60,
+        hard_vocab_limit=False, pad_id=0, bos_id=1, eos_id=2, unk_id=3,
+        pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]", minloglevel=2,
+    )  # fmt: skip
+    for path in legacy.glob("*token*"):
+        path.unlink()
+    (legacy / "spm.model").write_bytes(trained.getvalue())
+    (legacy / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False, "vocab_type": "spm"}))
+    return legacy
 
 
 def learner_of(model: object, tmp_path: Path) -> ModelLearner:
@@ -376,3 +398,45 @@ def test_another_model_under_the_same_name_is_refused_and_a_folder_that_is_damag
     with pytest.raises(BadInput, match="cannot load") as refused:
         load_local_model(str(damaged), 2)
     assert not isinstance(refused.value, NotHere)
+
+
+# ---- a tokenizer in sentencepiece's format
+
+
+def test_a_sentencepiece_tokenizer_is_served_as_it_was_converted_and_a_device_needs_no_sentencepiece(
+    published: Path, tmp_path: Path
+) -> None:
+    before = sorted(path.name for path in published.iterdir())
+    learner = learner_of(published, tmp_path)
+    learner.prepare()
+    paths = {path.name: path for path in learner.model_files(tmp_path / "made")}
+    assert set(paths) == {"config.json", "model.safetensors", "spm.model", "tokenizer.json", "tokenizer_config.json"}
+    assert sorted(path.name for path in published.iterdir()) == before, "nothing is written beside the model"
+    served = tmp_path / "served"
+    served.mkdir()
+    for name, path in paths.items():
+        if name != "spm.model":  # the one file that sentencepiece is needed for
+            shutil.copy(path, served / name)
+    there, here = load_base_model(str(served), 2), load_base_model(str(published), 2)
+    assert there.digest == here.digest and len(there.tokenizer) == len(here.tokenizer)
+    for text in [*SENTENCES, "Café  ½ ﬁ\n日本 [MASK] team", ""]:
+        assert there.tokenizer(text)["input_ids"] == here.tokenizer(text)["input_ids"]
+    assert len(set(here.tokenizer(SENTENCES[0])["input_ids"])) > 5
+
+
+def test_without_sentencepiece_its_tokenizer_is_refused_with_what_to_install(published: Path) -> None:
+    # In a process of its own: transformers looks once for what is installed.
+    script = (
+        "import sys; sys.modules['sentencepiece'] = None\n"
+        "from federa.base_model import load_base_model\n"
+        "from federa.errors import BadInput\n"
+        "try: load_base_model(sys.argv[1], 2)\n"
+        "except BadInput as error: print(error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script, str(published)], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert said == (
+        f"model: cannot load {published}: its tokenizer is in sentencepiece's format, "
+        "which needs 'pip install sentencepiece'\n"
+    )

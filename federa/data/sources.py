@@ -54,6 +54,8 @@ def read_rows(path: Path, data: Data, *, private: bool = False) -> list[Row]:
             raw = gzip.decompress(raw)
         # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
         text = raw.decode("utf-8-sig")
+    except gzip.BadGzipFile:
+        raise BadInput(f"data: cannot read {path}: it is damaged, or not gzipped") from None  # Python quotes its bytes
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"data: cannot read {path}: {getattr(error, 'strerror', None) or one_line(error)}") from None
     except UnicodeDecodeError as error:
@@ -108,8 +110,12 @@ def _rows(records: Iterable[tuple[int, Mapping[str, object]]], data: Data, path:
                 raise BadInput(f"data: {path} line {number} has no column {column!r} (data.{field}){known}")
             if record[column] is None:
                 raise BadInput(f"data: {path} line {number} has no value in column {column!r}")
-        if isinstance(record[data.text_column], dict | list):
-            raise BadInput(f"data: {path} line {number} has no text in column {data.text_column!r}")
+        # Where csv puts what is beyond the last column: of a text with a comma that nobody quoted, the rest.
+        if any(record.get(None) or ()):  # type: ignore[call-overload]
+            raise BadInput(f"data: {path} line {number} has more values than columns: quote what holds commas")
+        for column, what in ((data.text_column, "text"), (data.label_column, "label")):
+            if isinstance(record[column], dict | list):
+                raise BadInput(f"data: {path} line {number} has no {what} in column {column!r}")
         if not str(record[data.label_column]).strip():
             raise BadInput(f"data: {path} line {number} has an empty label in column {data.label_column!r}")
         row = str(record[data.text_column]), str(record[data.label_column])
