@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from coordinator.revocation import BadList, RevokedList
 from coordinator.run_folder import sync
-from federa.errors import BadInput
+from federa.errors import BadInput, FederaError
 from protos.credentials import (
     CA_FILE,
     CERTIFICATE_FILE,
@@ -52,7 +52,8 @@ _USES = {
 
 
 class Authority:
-    """Of a folder: ca.crt, ca.key, all that was issued in issued.pem, and a folder a name. One process at a time."""
+    """Of a folder: ca.crt, ca.key, all that was issued in issued.pem, what of it is revoked in crl.pem (copied to the
+    coordinator's folder), and a folder a name. One process at a time."""
 
     def __init__(self, folder: Path) -> None:
         """The one that is in the folder. Raises BadInput where there is none, or a damaged one."""
@@ -61,7 +62,10 @@ class Authority:
             self._certificate = x509.load_pem_x509_certificate(_read(folder / CA_FILE))
             key = load_pem_private_key(_read(folder / CA_KEY_FILE), password=None)
             self._issued = x509.load_pem_x509_certificates(_read(folder / ISSUED_FILE))
-        except (ValueError, TypeError):
+            self.issued()  # what is damaged further in shows only when it is asked for
+        except (FederaError, OSError):
+            raise
+        except Exception:  # cryptography has many kinds, not all of them ValueErrors
             raise BadInput(f"--dir: a file of the authority in {folder} is damaged") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != self._certificate.public_key():
             raise BadInput(f"--dir: {folder / CA_KEY_FILE} is not the key of {CA_FILE} beside it")
@@ -89,6 +93,7 @@ class Authority:
         # The certificate last: with it the authority is there. It stands first in the record of what was issued.
         write_file(folder / CA_KEY_FILE, _private(key), mode=0o600)
         write_file(folder / ISSUED_FILE, pem)
+        write_file(folder / REVOKED_FILE, _signed_list(certificate, key, RevokedList(number=0, serials=frozenset())))
         write_file(folder / CA_FILE, pem)
         return cls(folder)
 
@@ -132,14 +137,24 @@ class Authority:
         write_file(folder / CA_FILE, self._certificate.public_bytes(Encoding.PEM))
         write_file(folder / KEY_FILE, _private(key), mode=0o600)
         write_file(folder / CERTIFICATE_FILE, certificate.public_bytes(Encoding.PEM))
-        if role == COORDINATOR and not (folder / REVOKED_FILE).exists():
-            self._write_list(RevokedList(number=0, serials=frozenset()))
+        if role == COORDINATOR:
+            # Its folder may be new while the authority is not: what was revoked stays so.
+            write_file(folder / REVOKED_FILE, _read(self._folder / REVOKED_FILE))
         return certificate_of(certificate)
 
     def has(self, name: str) -> bool:
-        """Whether the folder of that name is whole."""
-        files = [CA_FILE, KEY_FILE, CERTIFICATE_FILE, *([REVOKED_FILE] if name == COORDINATOR else [])]
-        return all((self._folder / name / file).is_file() for file in files)
+        """Whether the folder of that name is whole, and this authority's: it may have outlived another, on a volume."""
+        folder = self._folder / name
+        try:
+            files = [(folder / file).read_bytes() for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
+            ca, leaf = map(x509.load_pem_x509_certificate, files[:2])
+            fits = load_pem_private_key(files[2], password=None).public_key() == leaf.public_key()
+        except PermissionError:
+            raise
+        except Exception:  # not there, or damaged in one of many ways
+            return False
+        listed = name != COORDINATOR or (folder / REVOKED_FILE).is_file()
+        return fits and listed and ca == self._certificate and leaf in self._issued
 
     def issued(self, name: str | None = None) -> list[Certificate]:
         """All certificates that were ever issued, or those of one name, oldest first."""
@@ -157,26 +172,16 @@ class Authority:
         self._write_list(RevokedList(number=known.number + 1, serials=serials))
 
     def _list(self) -> RevokedList:
-        path = self._folder / COORDINATOR / REVOKED_FILE
         try:
-            return RevokedList.read(path, self._certificate)
+            return RevokedList.read(self._folder / REVOKED_FILE, self._certificate)
         except BadList as error:
             raise BadInput(f"--dir: {error}") from None
 
     def _write_list(self, revoked: RevokedList) -> None:
-        now = datetime.now(timezone.utc)
-        builder = (
-            x509.CertificateRevocationListBuilder(self._certificate.subject)
-            .last_update(now)
-            # It stays in force until there is another.
-            .next_update(max(self._certificate.not_valid_after_utc, now + timedelta(days=1)))
-            .add_extension(x509.CRLNumber(revoked.number), critical=False)
-        )
-        for serial in sorted(revoked.serials):
-            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
-            builder = builder.add_revoked_certificate(entry)
-        pem = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
-        write_file(self._folder / COORDINATOR / REVOKED_FILE, pem)
+        pem = _signed_list(self._certificate, self._key, revoked)
+        write_file(self._folder / REVOKED_FILE, pem)
+        if (self._folder / COORDINATOR).is_dir():  # or it is where the coordinator runs
+            write_file(self._folder / COORDINATOR / REVOKED_FILE, pem)
 
 
 def check_name(name: str) -> None:
@@ -224,6 +229,21 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
         content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
         encipher_only=False, decipher_only=False,
     )  # fmt: skip
+
+
+def _signed_list(authority: x509.Certificate, key: ec.EllipticCurvePrivateKey, revoked: RevokedList) -> bytes:
+    now = datetime.now(timezone.utc)
+    builder = (
+        x509.CertificateRevocationListBuilder(authority.subject)
+        .last_update(now)
+        # It stays in force until there is another.
+        .next_update(max(authority.not_valid_after_utc, now + timedelta(days=1)))
+        .add_extension(x509.CRLNumber(revoked.number), critical=False)
+    )
+    for serial in sorted(revoked.serials):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+        builder = builder.add_revoked_certificate(entry)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from coordinator.authority import CA_KEY_FILE, DAYS, Authority, check_host, check_name
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_OK, BadInput, FederaError
-from protos.credentials import CA_FILE, COORDINATOR, DEVICE, OPERATOR, Certificate
+from protos.credentials import CA_FILE, CERTIFICATE_FILE, COORDINATOR, DEVICE, OPERATOR, REVOKED_FILE, Certificate
 
 _LOCK = ".lock"
 _MOST_DAYS = 3650
@@ -72,13 +72,18 @@ def _init(options: argparse.Namespace) -> None:
         check_host(host)
     for name in devices:
         check_name(name)
+        if name in (COORDINATOR, OPERATOR):
+            raise BadInput(f"--device: {name} is no device's name here, init makes it anyway")
     if (folder / CA_FILE).exists():
         if not options.if_missing:
             raise BadInput(
                 f"--dir: {folder} has an authority already; federa-certs issue NAME makes certificates of it"
             )
         authority = Authority(folder)
-    elif (folder / CA_KEY_FILE).exists() and (not options.if_missing or (folder / COORDINATOR).exists()):
+    elif (folder / CA_KEY_FILE).exists() and (
+        # The folder itself may be there already, as a volume's mount point.
+        not options.if_missing or (folder / COORDINATOR / CERTIFICATE_FILE).exists()
+    ):
         raise BadInput(f"--dir: {folder} has a {CA_KEY_FILE} without its {CA_FILE}; take another folder, or remove it")
     else:
         authority = Authority.create(folder)
@@ -143,6 +148,8 @@ def _revoke(options: argparse.Namespace) -> None:
     authority.revoke(found)
     for one in found:
         print(f"revoked the {one}")
+    if not (options.dir / COORDINATOR).is_dir():
+        print(f"copy {options.dir / REVOKED_FILE} to where the coordinator runs: its folder is not in {options.dir}")
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -163,7 +170,8 @@ def _say(folder: Path, made: Certificate) -> None:
 
 
 def _listed(words: list[str]) -> list[str]:
-    return [word.strip() for words_ in words for word in words_.split(",")]
+    # A compose file passes variables on that may be empty.
+    return [stripped for some in words for word in some.split(",") if (stripped := word.strip())]
 
 
 def _hosts(given: list[str]) -> tuple[str, ...]:

@@ -3,15 +3,16 @@ error, past Python, and tells nobody else; whom it refused it does not say."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import signal
+import subprocess
 import sys
-import threading
+import time
 from types import TracebackType
 from typing import TextIO
-
-log = logging.getLogger("federa.coordinator")
 
 _FAILED = re.compile(r"ssl_transport_security\S* +Handshake failed with .*?OPENSSL_internal:(\w+)(?:: *([^:\n]*))?")
 _WORDS = {
@@ -43,22 +44,24 @@ class CoreLog:
         sys.stderr.flush()
         self._kept = os.dup(2)
         reading, writing = os.pipe()
+        # A process, no thread: what C writes before it aborts this one is read all the same. Ctrl-C is not for it, it
+        # ends with the last that writes.
+        self._reader = subprocess.Popen([sys.executable, "-I", "-S", __file__], stdin=reading, start_new_session=True)
+        os.close(reading)
         os.dup2(writing, 2)
         os.close(writing)
         self._python = sys.stderr
         if sys.stderr is sys.__stderr__:
             # Python's own lines take no detour: they are there also when this process is killed.
             self._speak_to(os.fdopen(os.dup(self._kept), "w", buffering=1, errors="backslashreplace"))
-        self._thread = threading.Thread(target=self._read, args=(reading,), name="core-log", daemon=True)
-        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         os.dup2(self._kept, 2)
-        self._thread.join(1.0)  # a child of ours may keep the other end open
+        os.close(self._kept)
         self._speak_to(self._python)
-        if not self._thread.is_alive():
-            os.close(self._kept)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a child of ours may keep the other end open
+            self._reader.wait(1.0)
 
     def _speak_to(self, stream: TextIO) -> None:
         for handler in logging.root.handlers:
@@ -66,11 +69,20 @@ class CoreLog:
                 handler.setStream(stream)
         sys.stderr = stream
 
-    def _read(self, reading: int) -> None:
-        with os.fdopen(reading, "rb") as lines:
-            for line in lines:
-                words = reworded(line.decode(errors="replace"))
-                if words:
-                    log.warning("%s", words)
-                else:
-                    os.write(self._kept, line)
+
+def _read() -> None:
+    """The other process: from standard input to standard error."""
+    for line in sys.stdin.buffer:
+        if words := reworded(line.decode(errors="replace")):
+            now = time.time()
+            moment = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))},{int(now % 1 * 1000):03}"
+            line = f"{moment} {words}\n".encode()  # as the coordinator's own log
+        os.write(2, line)
+
+
+if __name__ == "__main__":
+    # A signal to the whole container ends the coordinator, which still has things to say.
+    for ends in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(ends, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # nobody reads on
+        _read()

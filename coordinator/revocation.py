@@ -29,13 +29,14 @@ class RevokedList:
             found = x509.load_pem_x509_crl(path.read_bytes())
             number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
             serials = frozenset(entry.serial_number for entry in found)
+            signed = found.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
         except OSError as error:
             raise BadList(f"cannot read {path}: {error.strerror}") from None
-        except (ValueError, x509.ExtensionNotFound):
+        except Exception:  # cryptography has many kinds, not all of them ValueErrors
             raise BadList(
                 f"{path} must be a list of revoked certificates in PEM with a number, and is damaged"
             ) from None
-        if not found.is_signature_valid(authority.public_key()):  # type: ignore[arg-type]
+        if not signed:
             raise BadList(f"{path} was not signed by the authority of these certificates")
         return cls(number, serials)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
@@ -89,13 +89,13 @@ def read_credentials(folder: Path) -> Credentials:
     ca, leaf = _certificate(folder / CA_FILE, ca_pem), _certificate(folder / CERTIFICATE_FILE, certificate_pem)
     try:
         key = load_pem_private_key(key_pem, password=None)
-    except (ValueError, TypeError):  # TypeError: it has a password
+    except Exception:  # damaged, in one of many ways, or it has a password
         raise BadCredentials(f"{folder / KEY_FILE} must be a private key in PEM, without a password") from None
     if _public(key.public_key()) != _public(leaf.public_key()):
         raise BadCredentials(f"{folder / KEY_FILE} is not the key of {CERTIFICATE_FILE} beside it")
     try:
         leaf.verify_directly_issued_by(ca)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         raise BadCredentials(f"{folder / CERTIFICATE_FILE} was not issued by {CA_FILE} beside it") from None
     said = certificate_of(leaf)
     if not said.name or said.role not in ROLES:
@@ -182,9 +182,12 @@ def _read(path: Path) -> bytes:
 
 def _certificate(path: Path, pem: bytes) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError:
-        raise BadCredentials(f"{path} must be a certificate in PEM") from None
+        found = x509.load_pem_x509_certificate(pem)
+        # What is damaged further in shows only when it is asked for.
+        certificate_of(found), found.public_key()
+        return found
+    except Exception:  # cryptography has many kinds, not all of them ValueErrors
+        raise BadCredentials(f"{path} must be a certificate in PEM, and is damaged or another file") from None
 
 
 def _public(key: object) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -94,6 +95,14 @@ def test_an_init_that_was_cut_short_is_finished_by_the_next(run, tmp_path):
     assert read_credentials(folder / "operator").role == "operator"
 
 
+def test_an_authority_that_was_cut_short_is_made_anew_also_among_volumes(run, tmp_path):
+    folder = tmp_path / "certs"
+    (folder / COORDINATOR).mkdir(parents=True)
+    (folder / "ca.key").write_text("half of a k")
+    assert run("init", "--if-missing")[0] == 0
+    assert read_credentials(folder / COORDINATOR).role == COORDINATOR
+
+
 def test_a_device_gets_a_certificate_of_its_own_for_clients_alone(run, tmp_path):
     run("init")
     assert run("issue", "orin-1", "--days", "30")[0] == 0
@@ -133,6 +142,52 @@ def test_all_of_a_name_are_revoked_and_stay_so(run, tmp_path):
     assert authority.revoked() == {*(one.serial for one in authority.issued("orin-1")), third.serial}
     lines = run("list")[1].out.splitlines()
     assert [line.split()[-1] for line in lines[3:]] == ["revoked", "revoked", "valid", "revoked"]
+
+
+def test_what_was_revoked_stays_so_when_the_coordinators_folder_is_lost(run, tmp_path):
+    """As with `docker volume rm` of it, or where it was moved to the coordinator's machine."""
+    run("init")
+    for name in ("orin-1", "orin-2"):
+        run("issue", name)
+    run("revoke", "orin-1")
+    shutil.rmtree(tmp_path / "certs" / COORDINATOR)
+    code, printed = run("revoke", "orin-2")
+    assert code == 0 and f"copy {tmp_path / 'certs' / 'crl.pem'} to where the coordinator runs" in printed.out
+    assert run("init", "--if-missing")[0] == 0
+    ca = _loaded(tmp_path / "certs" / "ca.crt")
+    in_force = RevokedList.read(tmp_path / "certs" / COORDINATOR / "crl.pem", ca)
+    authority = Authority(tmp_path / "certs")
+    assert in_force.serials == {one.serial for name in ("orin-1", "orin-2") for one in authority.issued(name)}
+    assert in_force.number == 2
+
+
+def test_folders_that_outlived_their_authority_are_made_again(run, tmp_path):
+    """Each is a volume of its own, and the authority's may be removed alone."""
+    run("init", "--device", "orin-1")
+    for path in (tmp_path / "certs").glob("*.*"):
+        path.unlink()
+    assert run("init", "--if-missing", "--device", "orin-1")[0] == 0
+    ca = (tmp_path / "certs" / "ca.crt").read_bytes()
+    for name in (COORDINATOR, "operator", "orin-1"):
+        assert read_credentials(tmp_path / "certs" / name).ca_pem == ca
+    assert run("revoke", "orin-1")[0] == 0
+
+
+def test_a_key_that_does_not_fit_is_no_certificate(run, tmp_path):
+    """An issue that was cut short between the two files."""
+    run("init", "--device", "orin-1")
+    folder = tmp_path / "certs" / "orin-1"
+    (folder / "tls.key").write_bytes((tmp_path / "certs" / "operator" / "tls.key").read_bytes())
+    assert run("init", "--if-missing", "--device", "orin-1")[0] == 0
+    assert read_credentials(folder).name == "orin-1"
+
+
+def test_empty_names_and_hosts_say_nothing(run, tmp_path):
+    """A compose file passes variables on that may be empty, or end in a comma."""
+    assert run("init", "--host", "", "--host", "a.lan, ,", "--device", "", "--device", "orin-1,")[0] == 0
+    assert "a.lan" in read_credentials(tmp_path / "certs" / COORDINATOR).hosts
+    assert {one.name for one in Authority(tmp_path / "certs").issued()} == {COORDINATOR, "operator", "orin-1"}
+    _refused(run("init", "--if-missing", "--device", "operator"), "--device: operator is no device's name")
 
 
 def test_what_cannot_be_done_is_said_in_a_line(run, tmp_path):

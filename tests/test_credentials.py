@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import shutil
 from datetime import timedelta
@@ -151,6 +153,35 @@ def test_a_list_that_cannot_be_used_changes_nothing_and_is_said_once(office, tmp
     assert len(caplog.records) == 1
     Authority(office.folder)._write_list(RevokedList(7, frozenset([1])))
     assert revocation.serials() == {1}
+
+
+def _flipped(pem):
+    """A PEM file with each bit of what it holds turned in turn."""
+    first, *middle, last, _ = pem.split(b"\n")
+    der = base64.b64decode(b"".join(middle))
+    for bit in range(len(der) * 8):
+        damaged = bytearray(der)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield b"\n".join([first, base64.b64encode(damaged), last, b""])
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a")
+def test_damage_anywhere_is_told_as_such(office):
+    """cryptography raises much else than ValueError: of a list, that would have ended the watch over open calls."""
+    ca = x509.load_pem_x509_certificate((office.folder / "ca.crt").read_bytes())
+    path = office.folder / "coordinator" / "crl.pem"
+    for damaged in _flipped(path.read_bytes()):
+        path.write_bytes(damaged)
+        with contextlib.suppress(BadList):
+            RevokedList.read(path, ca)
+    for name in ("tls.crt", "ca.crt", "tls.key"):
+        path = office.folder / "ada" / name
+        whole = path.read_bytes()
+        for damaged in _flipped(whole):
+            path.write_bytes(damaged)
+            with contextlib.suppress(BadCredentials):
+                read_credentials(path.parent)
+        path.write_bytes(whole)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", None])

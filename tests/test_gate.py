@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -242,6 +243,59 @@ def test_a_revocation_ends_uploads_and_watches_too(office, secured, caplog):
             async with refused(DENIED, "certificate of operator 'operator'", "is revoked"):
                 while await watch.read() is not grpc.aio.EOF:
                     pass
+
+    with caplog.at_level(logging.INFO):
+        secured(scenario)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["a client that reads nothing", "a slow one"])
+def test_a_revocation_ends_downloads_and_fetches_in_the_middle(office, secured, caplog, reads):
+    """Of files that no window of a connection holds."""
+    size = 64 << 20
+
+    async def drained(call):
+        got = 0
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            while (chunk := await call.read()) is not grpc.aio.EOF:
+                got += len(chunk.data)
+                await asyncio.sleep(0.1 if reads else 0)
+        return got
+
+    async def scenario(house):
+        async with dial(house.address, office.operator) as channel:
+            operator = OperationStub(channel)
+            request = pb.SubmitRequest(experiment_json=_experiment().model_dump_json(), protocol=PROTOCOL)
+            house.experiment_id = (await operator.Submit(request)).experiment_id
+            ada = HandWorker(house, "ada")
+            ada.key = office.of("ada").worker_key
+            await ada.call.write(_ada(office))
+            await ada.hear("welcome")
+            await ada.get_ready()
+            state = house.run.folder.state(ada.train.state_sha256.hex())
+            with state.open("r+b") as file:
+                file.truncate(size)
+            campaign = house.coordinator.current
+            (campaign.path / "report.html").write_bytes(bytes(size))
+            # As at the end of an experiment; this one goes on, for what it serves is a run's that is under way.
+            campaign.board._progress.files.append("report.html")
+            asked = pb.DownloadRequest(
+                run_id=ada.train.run_id, sha256=ada.train.state_sha256, worker="ada", key=ada.key
+            )
+            fetched = pb.FetchRequest(experiment_id=house.experiment_id, path="report.html")
+            calls = [house.federation.Download(asked), operator.Fetch(fetched)]
+            for call in calls:
+                assert (await call.read()).WhichOneof("part")
+            office.revoke("ada")
+            office.revoke("operator")
+            reading = [asyncio.ensure_future(drained(call)) for call in calls] if reads else []
+            while house.coordinator.gate._open:
+                await asyncio.sleep(0.01)
+            # What one of them that did not read has of it is what lay in its window.
+            for call, got in zip(calls, reading or map(drained, calls), strict=True):
+                assert await got < size // 2
+                status, details = await _ends(call)
+                assert status is DENIED and details.endswith("is revoked")
 
     with caplog.at_level(logging.INFO):
         secured(scenario)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -221,3 +222,21 @@ def test_insecure_is_for_whoever_asks_for_it(tmp_path):
 def test_cores_lines_are_put_in_words(line, expected):
     words = reworded(line)
     assert words.endswith(expected) and words.startswith("a TLS connection was refused: " if expected else "")
+
+
+def test_what_c_says_before_it_aborts_is_not_lost(tmp_path):
+    script = (
+        "import ctypes\n"
+        "from coordinator.core_log import CoreLog\n"
+        "libc = ctypes.CDLL(None)\n"
+        "with CoreLog():\n"
+        "    failed = b'ssl_transport_security.cc:1] Handshake failed with error: OPENSSL_internal:HTTP_REQUEST\\n'\n"
+        "    for line in (failed, b'Check failed\\n'):\n"
+        "        libc.write(2, line, len(line))\n"
+        "    libc.abort()\n"
+    )
+    crashed = Process(["-c", script], tmp_path)
+    assert crashed.wait() == -signal.SIGABRT
+    until(lambda: "Check failed\n" in crashed.err, "the reader")
+    assert "a TLS connection was refused: the peer speaks plain HTTP" in crashed.err
+    assert "Handshake failed" not in crashed.err
