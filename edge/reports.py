@@ -14,6 +14,9 @@ from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.worker")
 
+ACTIVITY_INTERVAL_S = 0.5
+"""How often a display hears of the progress of one thing."""
+
 
 def log_refused(client: int, round_: int, why: str) -> None:
     """Say that an update is not wanted, whether it was sent or is still in the making."""
