@@ -22,6 +22,10 @@ _BRINGS = {
     "6": "on JetPack 6 from the jetson-ai-lab index (jp6/cu126, with the /+simple/ suffix)",
     "7": "on JetPack 7 from pip's own index",
 }
+_REACH = (
+    "this torch has CUDA and is not let to the GPU: in a container, runtime nvidia and the groups of the GPU's device "
+    "nodes (docker/.env: FEDERA_VIDEO_GID, FEDERA_RENDER_GID); else sudo usermod -aG video,render $USER"
+)
 
 
 def check_compute(options: argparse.Namespace, jetson: bool) -> Iterator[Finding]:
@@ -46,6 +50,9 @@ def check_compute(options: argparse.Namespace, jetson: bool) -> Iterator[Finding
         + (f" for {made_for}" if made_for else "")
     )
     yield Finding(what="torch", found=said)
+    if jetson and cuda and not torch.cuda.is_available():
+        # The torch is not what is wrong, as far as it can be seen.
+        install = _REACH
     try:
         device, why = choose_device(options.device)
     except BadInput as error:

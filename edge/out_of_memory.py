@@ -20,12 +20,15 @@ T = TypeVar("T")
 # What stands in the text of a plain RuntimeError. The NVML one is the caching allocator's on Tegra, where NVML does not
 # know the integrated GPU: it fails an assertion while it composes the message of an ordinary out-of-memory. Libraries
 # that allocate by themselves say it in their own words, and so does a kernel that CUDA loads at its first launch.
+# oneDNN (bf16 on a CPU) names no cause; of what it does not know how to do it says that there is no descriptor.
 _SAID = re.compile(
     r"CUDA out of memory"
     r"|CUDA error: out of memory"
     r"|NVML_SUCCESS == r INTERNAL ASSERT FAILED"
     r"|CU(BLAS|DNN|SOLVER)_STATUS_ALLOC_FAILED"
     r"|DefaultCPUAllocator: (can't allocate|not enough) memory"
+    r"|could not (create|execute) a primitive(?! descriptor)"
+    r"|could not create a memory object"
     r"|std::bad_alloc"
 )
 

@@ -220,6 +220,15 @@ def test_a_jetson_whose_torch_has_no_gpu_is_told_where_to_find_one(tmp_path):
     assert asked.level == "failed"
 
 
+def test_a_jetson_whose_torch_has_cuda_and_finds_no_gpu_is_not_told_to_install_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for asked in ("auto", "cuda"):
+        device = by_name(check_compute(options(tmp_path, "--device", asked), jetson=True))["device"]
+        assert device.level == "failed"
+        assert "FEDERA_VIDEO_GID" in device.todo and "jetson-ai-lab" not in device.todo
+
+
 # ---- data and folders
 
 

@@ -91,6 +91,7 @@ def test_the_jetson_file_renders_to_one_confined_worker_with_the_boards_files():
                 mounts[target] = (source, mode == ["ro"])
             else:
                 mounts[entry["target"]] = (entry["source"], entry.get("read_only", False))
+        assert mounts["/certs"] == ("/etc/federa/certs", True) and worker["restart"] == "unless-stopped"
         for path in ("/usr/bin/tegrastats", "/etc/nv_tegra_release", "/etc/nvpmodel.conf", "/var/lib/nvpmodel", "/sys"):
             assert mounts[path] == (path, True), path
         # Docker masks /sys/firmware: the worker looks for it here.
@@ -113,6 +114,18 @@ def test_the_stack_is_one_for_docker_stack():
     assert {"/certs/ca.crt", "/certs/tls.crt", "/certs/tls.key", "/certs/crl.pem"} <= targets
     # A service's secrets go to every node it runs on: a device's key stays on the device.
     assert "secrets" not in services["worker"]
+    # Swarm ends what is not healthy, and takes the exit code 0 for an end: a worker is to wait for its coordinator.
+    assert services["worker"]["healthcheck"] == {"disable": True}
+    # Neither a virtual address nor a port of every node, which need ip_vs in the kernel of each.
+    assert deploy["coordinator"]["endpoint_mode"] == "dnsrr"
+    assert [port["mode"] for port in services["coordinator"]["ports"]] == ["host"]
+    secrets = services["coordinator"]["secrets"]
+    assert {(secret["uid"], secret["mode"]) for secret in secrets} == {("10001", 0o400)}
+    command_line = services["coordinator"]["command"]
+    assert "--http-token" in command_line and not {"--http-open", "--insecure"} & {*command_line}
+    for service in services.values():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+    assert all(mount["read_only"] for mount in services["worker"]["volumes"] if mount["type"] == "bind")
     # Swarm's schema knows none of these.
     assert not {"runtime", "privileged", "shm_size", "group_add"} & services["worker"].keys()
 
@@ -125,11 +138,26 @@ def test_every_variable_of_the_compose_files_is_explained():
     assert explained - used == {"COMPOSE_PROJECT_NAME"}
 
 
+def test_the_guide_sets_what_the_jetson_file_demands_before_its_first_command():
+    guide = (DOCKER.parent / "docs/jetson-cluster.md").read_text()
+    demanded = re.findall(r"\$\{([A-Z_]+):\?", text("compose.jetson.yaml"))
+    assert demanded == ["FEDERA_COORDINATOR"]
+    for name in demanded:
+        assert guide.index(f"    {name}=") < guide.index("-f compose.jetson.yaml")
+
+
 def test_both_images_confine_their_processes():
     services = yaml.safe_load(text("compose.yaml"))["services"]
     for name, service in services.items():
         assert service["read_only"] and service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+        # Nobody else's machine is asked in, before .env says so.
+        ports = [port.replace("${FEDERA_GRPC_BIND:-127.0.0.1}", "127.0.0.1") for port in service.get("ports", [])]
+        assert all(port.startswith("127.0.0.1:") for port in ports), name
+        assert not [word for word in (*service["command"], *service.get("entrypoint", [])) if "insecure" in word], name
+    assert services["certs"]["network_mode"] == "none"
+    # As nobody, whatever the file that starts it says.
+    assert re.findall(r"^USER (\S+)", text("Dockerfile"), re.MULTILINE) == ["10001:10001"]
     # The authority's key is nobody else's.
     assert [name for name, service in services.items() if any("authority:" in v for v in service["volumes"])] == [
         "certs"

@@ -47,6 +47,7 @@ FORMS = {
         "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
         "allocate 4096000000 bytes. Error code 12 (Cannot allocate memory)"
     ),
+    "oneDNN's": RuntimeError("could not create a primitive"),
     "C++'s": RuntimeError("std::bad_alloc"),
     "Python's": MemoryError(),
 }
@@ -126,6 +127,7 @@ def test_every_form_in_which_it_is_said_is_known(form):
         RuntimeError("CUDA error: device-side assert triggered"),
         RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
         RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        RuntimeError("could not create a primitive descriptor for a matmul primitive"),
         ValueError("CUDA out of memory"),
         OSError(12, "Cannot allocate memory"),
     ],
