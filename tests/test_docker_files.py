@@ -116,6 +116,7 @@ def test_the_stack_is_one_for_docker_stack():
     assert "secrets" not in services["worker"]
     # Swarm ends what is not healthy, and takes the exit code 0 for an end: a worker is to wait for its coordinator.
     assert services["worker"]["healthcheck"] == {"disable": True}
+    assert services["worker"]["stop_signal"] == "SIGINT"
     # Neither a virtual address nor a port of every node, which need ip_vs in the kernel of each.
     assert deploy["coordinator"]["endpoint_mode"] == "dnsrr"
     assert [port["mode"] for port in services["coordinator"]["ports"]] == ["host"]
