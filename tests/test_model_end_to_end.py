@@ -13,6 +13,7 @@ import torch
 import yaml
 from processes import ROOT, Process, ended, listening, result_of
 from safetensors.torch import load_file
+from tiny_models import READS_BIN
 
 WORDS = {"sport": ("match", "team", "goal"), "money": ("bank", "market", "shares")}
 
@@ -32,6 +33,8 @@ def _process(folder: Path, *arguments: str) -> Process:
 def test_a_worker_without_the_base_model_gets_it_from_the_coordinator_and_reaches_the_end(
     tmp_path: Path, tiny_folder: Callable[[str], str], architecture: str, methods: list[str]
 ) -> None:
+    if architecture == "deberta-v3" and not READS_BIN:
+        pytest.skip("transformers reads no pytorch_model.bin with a torch below 2.6")
     here, there = tmp_path / "coordinator", tmp_path / "device"
     there.mkdir()
     model = Path(shutil.copytree(tiny_folder(architecture), here / "models" / "tiny"))

@@ -17,7 +17,7 @@ import torch
 from house import Status, experiment, refused, serving
 from processes import ROOT
 from safetensors.torch import load_file, save_file
-from tiny_models import ARCHITECTURES, make_tiny_model
+from tiny_models import ARCHITECTURES, READS_BIN, make_tiny_model
 
 from benchmarks.noop import NoopLearner
 from coordinator.learner import ModelLearner
@@ -54,6 +54,8 @@ def file(name: str = "config.json", size: int = 0, sha256: bytes = NONE) -> Mode
 @pytest.fixture
 def legacy(tmp_path: Path) -> Path:
     """A DeBERTa-v3 as it lies on the hub: its weights are in pytorch_model.bin alone, with a head of its training."""
+    if not READS_BIN:
+        pytest.skip("transformers reads no pytorch_model.bin with a torch below 2.6")
     folder = make_tiny_model(tmp_path / "legacy", "deberta-v3")
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
