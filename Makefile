@@ -1,6 +1,7 @@
 # Usage:
 #   make bench [ARGS="--seed 3"]    the federation on this machine, until it is 90 % accurate
 #   make test  [ARGS="-k wire"]     all tests; the last line is pytest's. make ends with 2 where pytest doesn't with 0
+#   make test-containers            builds the images and runs them: needs Docker with Compose, or root to start an engine
 #   make lint                       ruff, mypy, import-linter
 #   make test-floor                 the fast tests with the oldest versions supported, on Python 3.10
 #   make soak [KILLS=200]           processes killed at random moments, run after run; each must end with the same state
@@ -27,7 +28,7 @@ PIP := python -m pip --disable-pip-version-check --no-input
 # The oldest supported: what a newer one generates would refuse an older protobuf at run time.
 GRPC_TOOLS := grpcio-tools==1.62.3
 
-.PHONY: help bench test lint test-floor soak fuzz protos clean
+.PHONY: help bench test test-containers lint test-floor soak fuzz protos clean
 
 help:
 	@sed -n '/^# Usage/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -37,6 +38,9 @@ bench: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-containers: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest --containers tests/test_containers.py $(ARGS)
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

@@ -10,9 +10,11 @@ from typing import Any
 
 from edge.power.choice import check_spec
 from federa import __version__
-from federa.config import EMBEDDED, Experiment, parse_experiment, parse_yaml, read_tree
+from federa.config import DEVICES, EMBEDDED, Experiment, parse_experiment, parse_yaml, read_tree
 from federa.errors import BadInput
 from federa.methods import METHODS
+from protos.channel import valid_address
+from protos.credentials import OPERATOR, BadCredentials, Credentials, credentials_for
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,9 +33,28 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--rounds", metavar="N", help="the most rounds")
     parse.add_argument("--precision", metavar="P", help="auto, fp32, bf16 or fp16")
     parse.add_argument("--model", metavar="MODEL", help="embedded, a Hugging Face model folder, or a hub name")
-    parse.add_argument("--data", metavar="DATA", help="embedded, a .jsonl, .csv or .tsv file, or a hub data set")
+    parse.add_argument(
+        "--data",
+        metavar="DATA",
+        help="embedded, a .jsonl, .csv or .tsv file, a hub data set, or devices: "
+        "every worker's own (federa-worker --data)",
+    )
+    parse.add_argument(
+        "--evaluation",
+        metavar="WHERE",
+        help="coordinator (a set of its own), or devices: every client "
+        "holds a part of its documents out, and counts on it",
+    )
     parse.add_argument("--bandwidth", metavar="MBIT", help="pace each device's transfers to so many Mbit/s")
     parse.add_argument("--coordinator", metavar="HOST:PORT", help="an existing cluster, in place of local processes")
+    parse.add_argument(
+        "--certs", type=Path, metavar="DIR", help="an operator's certificate for that cluster (federa-certs makes it)"
+    )
+    parse.add_argument(
+        "--insecure",
+        action="store_true",
+        help="plaintext also to another machine: anybody in between may read and change it",
+    )
     parse.add_argument(
         "--power", metavar="SOURCE",
         help="what the workers here measure power with: auto (default), sysfs, tegrastats, jtop, nvml, rapl, "
@@ -58,6 +79,7 @@ _FIELDS = {
     "precision": "training.precision",
     "model": "model",
     "data": "data.source",
+    "evaluation": "evaluation",
     "bandwidth": "bandwidth_mbps",
 }
 
@@ -71,7 +93,7 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
     for path, is_local in (("model", os.path.isdir), ("data.source", os.path.isfile)):
         # The coordinator and the workers may run elsewhere in the file system.
         given = settings.get(path, EMBEDDED)
-        if given != EMBEDDED and is_local(local := os.path.expanduser(given)):
+        if given not in (EMBEDDED, DEVICES) and is_local(local := os.path.expanduser(given)):
             settings[path] = os.path.realpath(local)
     for setting in options.settings:
         path, equals, value = setting.partition("=")
@@ -80,11 +102,15 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
         settings[path] = _plain(value, path)
     for path, value in settings.items():
         _put(tree, path, value)
-    if options.clients is not None and _get(tree, "federation.clients_per_round") is None:
+    clients = options.clients
+    if options.data == DEVICES and _get(tree, "federation.clients") is None:
+        clients = _get(tree, "federation.devices") or Experiment().federation.devices  # each of them is one
+        _put(tree, "federation.clients", clients)
+    if clients is not None and _get(tree, "federation.clients_per_round") is None:
         # The default of five a round stands for "some of them"; with fewer clients it is all of them.
         default = Experiment().federation.clients_per_round
-        if str(options.clients).isdecimal() and 1 <= int(options.clients) < default:
-            _put(tree, "federation.clients_per_round", int(options.clients))
+        if str(clients).isdecimal() and 1 <= int(str(clients)) < default:
+            _put(tree, "federation.clients_per_round", int(str(clients)))
     flags = {
         path: "--" + flag.replace("_", "-") for flag, path in _FIELDS.items() if getattr(options, flag) is not None
     }
@@ -96,6 +122,23 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
     except BadInput as error:
         field, colon, message = str(error).partition(":")
         raise BadInput(f"{flags[field]}: {message.strip()}" if colon and field in flags else str(error)) from None
+
+
+def credentials_from(options: argparse.Namespace) -> Credentials | None:
+    """What an existing cluster is called with, None for plaintext. Raises BadInput."""
+    if options.coordinator is None:
+        if options.certs is not None or options.insecure:
+            flag = "--certs" if options.certs is not None else "--insecure"
+            raise BadInput(f"{flag}: goes with --coordinator; processes of one's own talk over loopback")
+        return None
+    if not valid_address(options.coordinator):
+        raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
+    try:
+        return credentials_for(
+            options.certs, insecure=options.insecure, address=options.coordinator, option="--coordinator", role=OPERATOR
+        )
+    except BadCredentials as error:
+        raise BadInput(str(error)) from None
 
 
 def power_from(options: argparse.Namespace) -> str:

@@ -14,15 +14,16 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.arguments import experiment_from, parser, power_from
+from benchmarks.arguments import credentials_from, experiment_from, parser, power_from
 from benchmarks.cluster import LocalCluster
 from benchmarks.display import Display
 from benchmarks.operator import Operator
-from benchmarks.summary import joule_lines, setback_lines, summary
+from benchmarks.summary import joule_lines, memory_lines, setback_lines, summary
 from coordinator.record import Record, open_record
 from coordinator.run_folder import LEDGER, RESULT, Claim
+from federa.config import DEVICES
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
-from protos.channel import valid_address
+from protos.credentials import Credentials
 from protos.federation_pb2 import Outcome, Progress
 
 STOP_WAIT_S = 60.0
@@ -35,11 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         experiment = experiment_from(options)
         power = power_from(options)
-        if options.coordinator is not None and not valid_address(options.coordinator):
-            raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
         if options.print_config:
             print(experiment.to_yaml(), end="")
             return EXIT_OK
+        if experiment.data.source == DEVICES and options.coordinator is None:
+            raise BadInput("--data: devices needs --coordinator: the workers that are started here have no files")
+        credentials = credentials_from(options)
         out = options.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
         claim = Claim(out)
         try:
@@ -49,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             if record.finished:
                 print(f"{out} holds this experiment's results already; nothing is run")
                 return _conclude(_console(), record.outcome, out)
-            return asyncio.run(_bench(options, record, out, power))
+            return asyncio.run(_bench(options, credentials, record, out, power))
         finally:
             claim.release()
     except FederaError as error:
@@ -69,7 +71,9 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
-async def _bench(options: argparse.Namespace, record: Record, out: Path, power: str) -> int:
+async def _bench(
+    options: argparse.Namespace, credentials: Credentials | None, record: Record, out: Path, power: str
+) -> int:
     experiment = record.experiment
     console = _console()
     task = asyncio.current_task()
@@ -84,7 +88,8 @@ async def _bench(options: argparse.Namespace, record: Record, out: Path, power: 
             stack.push_async_callback(cluster.stop)
             console.print(f"starting a coordinator and {experiment.federation.devices} workers here")
             await cluster.start()
-        operator = await stack.enter_async_context(Operator(cluster.address if cluster else options.coordinator))
+        address = cluster.address if cluster else options.coordinator
+        operator = await stack.enter_async_context(Operator(address, credentials))
         experiment_id = await operator.submit(experiment, record.experiment_id)
         with Display(console, experiment.target.metric) as display:
             last, broken = await _follow(operator, experiment_id, display, cluster)
@@ -148,7 +153,7 @@ def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
             raise FederaError(f"{out / RESULT} is damaged: {error}") from None
         if result["runs"] and not failed:
             console.print(summary(result))
-            for line in setback_lines(result):
+            for line in (*memory_lines(result), *setback_lines(result)):
                 console.print(line, style="dim", highlight=False, markup=False)
             for line in joule_lines(result):
                 console.print(line, style="dim", highlight=False, markup=False)

@@ -9,7 +9,7 @@ Environment, read by these two commands alone:
     NOOP_TENSORS=4          how many tensors the state has
     NOOP_TENSOR_VALUES=16   how many fp32 values each of them holds
     NOOP_ACCURACY=1.0       what evaluations say: a value for each in turn, such as 0.2,0.5,0.9; the last one stays
-    NOOP_EVALUATE_S=0       how long an evaluation takes
+    NOOP_EVALUATE_S=0       how long an evaluation takes, the coordinator's or that of a client on its device
     NOOP_TRAIN_S=0          how long a client's training takes
     NOOP_MOVED=             how many tensors a training moves, the first ones by name; the others come back as they
                             were, without a copy; empty: all of them
@@ -36,7 +36,7 @@ import numpy as np
 from coordinator.learner import Part
 from edge.engine import Setup, TrainedClient
 from federa import __version__
-from federa.config import Experiment
+from federa.config import DEVICES, Experiment, parse_json
 from federa.errors import FederaError
 from federa.layout import write_header
 from federa.state import Shapes, Tensors
@@ -84,11 +84,25 @@ def shard(client: int) -> list[int]:
     return list(range(first, first + client + 1))
 
 
+def held_out(client: int, part: str) -> int:
+    """How many documents it has beyond those, where the devices evaluate."""
+    return client + (2 if part == "validation" else 1)
+
+
 @dataclass(frozen=True)
 class NoopScore:
     """As much of federa.scoring.Score as a run reads."""
 
     accuracy: float
+    total: int = 100
+
+
+def counted(state: Tensors, client: int, part: str) -> tuple[int, int]:
+    """What a client's held-out part says of a state: how many are right, of how many. The first value of every tensor
+    decides."""
+    examples = held_out(client, part)
+    seen = sum(float(value.reshape(-1)[0]) for _, value in sorted(state.items()))
+    return int(abs(seen) * 1000) % (examples + 1), examples
 
 
 class NoopLearner:
@@ -107,6 +121,11 @@ class NoopLearner:
         self.base_digest = BASE_DIGEST
         self.data_digest = DATA_DIGEST
         self.shards = [shard(client) for client in range(config.federation.clients)]
+        if config.data.source == DEVICES:
+            self.shards = [[] for _ in self.shards]
+        elif config.evaluation == "devices":
+            more = [held_out(client, "validation") + held_out(client, "test") for client in range(len(self.shards))]
+            self.shards = [[*own, *range(1_000_000, 1_000_000 + more[n])] for n, own in enumerate(self.shards)]
         self.trainable_parameters = sum(int(np.prod(shape)) for shape in self.shapes.values())
         self.start_s = 0.0
         self.evaluated: list[tuple[str, str]] = []
@@ -116,6 +135,9 @@ class NoopLearner:
 
     def prepare(self, recorded: bytes | None = None) -> bytes:
         return start_blob(self.shapes) if recorded is None else recorded
+
+    def model_files(self, folder: Path) -> list[Path]:
+        return []
 
     def evaluate(self, state: Path, part: Part) -> Score:
         time.sleep(self._evaluate_s)
@@ -143,7 +165,9 @@ class NoopEngine:
         trouble_rounds: Sequence[int] = (),
         moved: int | None = None,
         stamps: Path | None = None,
+        evaluate_s: float = 0.0,
     ) -> None:
+        self._evaluate_s = evaluate_s
         self.trained: list[tuple[int, int]] = []
         self.calls: list[str] = []
         self._train_s = train_s
@@ -162,9 +186,10 @@ class NoopEngine:
     def versions(self) -> dict[str, str]:
         return {"federa": __version__}
 
-    def prepare(self, order: Prepare) -> Setup:
+    def prepare(self, order: Prepare, model: Path | None = None) -> Setup:
         self.calls.append("prepare")
-        self._examples = {entry.client: len(entry.indices) for entry in order.shards}
+        splits = parse_json(order.experiment_json).evaluation == "devices"
+        self._examples = {entry.client: len(shard(entry.client) if splits else entry.indices) for entry in order.shards}
         return Setup(device="noop", precision="fp32", examples=dict(self._examples))
 
     def install(self, start: Tensors) -> None:
@@ -188,6 +213,13 @@ class NoopEngine:
             loss=1.0 / round_,
             step_ms=[1.0] * STEPS,
         )
+
+    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> tuple[int, int]:
+        self.calls.append("evaluate")
+        for _ in range(STEPS):
+            on_batch()
+            time.sleep(self._evaluate_s / STEPS)
+        return counted(state, client, part)
 
     def _fails(self, round_: int, client: int) -> bool:
         return (
@@ -216,6 +248,7 @@ def engine_from_environment(options: Namespace) -> NoopEngine:
         trouble_rounds=[int(word) for word in said("NOOP_TROUBLE_ROUNDS", "").split(",") if word],
         moved=int(moved) if moved else None,
         stamps=Path(stamps) if stamps else None,
+        evaluate_s=float(said("NOOP_EVALUATE_S", "0")),
     )
 
 

@@ -15,26 +15,35 @@ from edge.backoff import Backoff
 from federa.config import Experiment
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
-from protos.channel import PROTOCOL, client_options
+from protos.channel import PROTOCOL, dial
+from protos.credentials import Credentials
 from protos.federation_pb2_grpc import OperationStub
+from protos.handshake import find_obstacle
 from protos.streams import Assembler, StreamError
 
 REACH_WAIT_S = 10.0
 FILE_LIMIT_BYTES = 64 << 30
 PATIENCE_S = 600.0
 """How long a coordinator may be away in the middle of an experiment."""
+_REFUSED = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+}
 _AWAY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 
 class Operator:
     """A connection to one coordinator, as an async context manager. Every method raises FederaError in one line."""
 
-    def __init__(self, address: str, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, address: str, credentials: Credentials | None = None, *, patience_s: float = PATIENCE_S) -> None:
         self._address = address
+        self._credentials = credentials
         self._patience_s = patience_s
 
     async def __aenter__(self) -> Operator:
-        self._channel = grpc.aio.insecure_channel(self._address, options=client_options())
+        self._channel = dial(self._address, self._credentials)
         self._stub = OperationStub(self._channel)
         return self
 
@@ -48,6 +57,10 @@ class Operator:
         request = pb.SubmitRequest(
             experiment_json=experiment.model_dump_json(), protocol=PROTOCOL, experiment_id=experiment_id
         )
+        # Before the call, which waits for a coordinator that is just starting.
+        obstacle = await asyncio.to_thread(find_obstacle, self._address, self._credentials)
+        if obstacle is not None:
+            raise BadInput(f"--coordinator: {obstacle}")
         try:
             reply = await self._stub.Submit(request, wait_for_ready=True, timeout=REACH_WAIT_S)
         except grpc.aio.AioRpcError as error:
@@ -104,7 +117,7 @@ class Operator:
             fresh.unlink(missing_ok=True)
 
     def _explain(self, error: grpc.aio.AioRpcError) -> FederaError:
-        if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
+        if error.code() in _REFUSED:
             return BadInput(str(error.details()))
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             return FederaError(f"--coordinator: nobody answers at {self._address} ({error.details()})")

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.log_summary import print_log
-from benchmarks.summary import device_table, phase_table, setback_lines, summary, unmeasured_lines
+from benchmarks.summary import device_table, memory_lines, phase_table, setback_lines, summary, unmeasured_lines
 from benchmarks.tegrastats_log import TegrastatsLog
 from coordinator.ledger import Ledger
 from coordinator.report import write_report
@@ -138,7 +138,7 @@ def _folders(options: argparse.Namespace) -> int:
     console = console_here()
     try:
         tables = [summary(result), device_table(result), phase_table(result)]
-        lines = [*unmeasured_lines(result), *setback_lines(result)]
+        lines = [*unmeasured_lines(result), *memory_lines(result), *setback_lines(result)]
     except _DAMAGE as error:
         raise BadInput(f"{folders[0] / RESULT} is not a result that this federa reads: {one_line(error)}") from None
     for table in tables:

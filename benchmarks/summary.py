@@ -13,9 +13,9 @@ from benchmarks.display import human_bytes, human_seconds
 from coordinator.report.comparison import base_of, bases_among, savings
 from coordinator.report.devices import PHASES, mean_w
 from coordinator.report.energy import cover_words, is_replay, replay_of, show_share
-from coordinator.report.numbers import in_words, number_in, show_change, show_joules, sum_known
-from coordinator.report.runs import NAMES, curve_of, devices_of, distinct, run_labels, steps_of
-from coordinator.report.sentences import energy_gaps
+from coordinator.report.numbers import in_words, number_in, show_backing, show_change, show_joules, sum_known
+from coordinator.report.runs import NAMES, curve_of, devices_of, distinct, examples_behind_best, run_labels, steps_of
+from coordinator.report.sentences import energy_gaps, memory_sentences
 
 Record = Mapping[str, Any]
 DASH = "–"
@@ -41,8 +41,8 @@ def summary(result: Record) -> Table:
             human_bytes(number_in(run.get("bytes_to_target"))),
             escape(_joules(run, run.get("joules_to_target"))),
             *("\n".join(_savings(run, runs, key)) or DASH for key in bases),
-            _value(run.get("best")),
-            _value(run.get("test")),
+            _value(run.get("best"), examples_behind_best(run)),
+            _value(run.get("test"), run.get("test_examples")),
             human_bytes(number_in(run.get("state_bytes"))),
         )
     return table
@@ -56,9 +56,11 @@ def _labels(runs: Sequence[Record]) -> list[str]:
     return [label.replace("\u00a0", " ") for label in run_labels(runs)]
 
 
-def _value(value: object) -> str:
+def _value(value: object, examples: object) -> str:
+    """'0.9341', and below it 'of 334 examples'."""
     number = number_in(value)
-    return DASH if number is None else f"{number:.4f}"
+    backing = show_backing(examples).replace("\u00a0", " ")
+    return DASH if number is None else f"{number:.4f}" + (f"\n{backing}" if backing else "")
 
 
 def _show_joules(joules: float) -> str:
@@ -166,6 +168,16 @@ def unmeasured_lines(result: Record) -> list[str]:
     """The sentences of the report about energy that is missing or is no measurement."""
     runs = _runs(result)
     return energy_gaps(runs, _labels(runs))
+
+
+def memory_lines(result: Record) -> list[str]:
+    """Which devices trained fewer examples at a time than the experiment says, a line each."""
+    runs = _runs(result)
+    return [
+        f"memory: {label}: {line}"
+        for run, label in zip(runs, _labels(runs), strict=True)
+        for line in memory_sentences(run)
+    ]
 
 
 def setback_lines(result: Record) -> list[str]:

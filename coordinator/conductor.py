@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from coordinator.aggregation import Update, fold
 from coordinator.broadcast import Broadcast, make_broadcast
 from coordinator.crew import Crew
-from coordinator.evaluation import Evaluation
+from coordinator.evaluation import Evaluation, Verdict
 from coordinator.events import (
     Accepted,
     Announce,
@@ -28,6 +28,7 @@ from coordinator.events import (
     Unable,
 )
 from coordinator.intake import Intake
+from coordinator.learner import Part
 from coordinator.ledger import Ledger, Setback
 from coordinator.pace import Pace
 from coordinator.progress import ProgressBoard
@@ -36,6 +37,7 @@ from coordinator.result import run_result
 from coordinator.rounds import Rounds
 from coordinator.run_folder import RunFolder
 from federa.config import Experiment
+from federa.errors import BadInput
 from federa.memory import return_freed
 
 log = logging.getLogger("federa.coordinator")
@@ -56,11 +58,15 @@ class Conductor:
         evaluation: Evaluation,
         board: ProgressBoard,
         start: str,
-        post: Callable[[Event], None],
+        post: Callable[[Event | Exception], None],
     ) -> None:
         self.rounds = rounds
         self.start = self.state = start
         self.broadcast: Broadcast | None = None
+        """What the workers may download beside the start: of the round that is open, or, where they evaluate, already
+        the next round's."""
+        self._broadcast_of = 0  # its round
+        self._evaluating: asyncio.Future[None] | None = None
         self._config = config
         self._folder = folder
         self._ledger = ledger
@@ -83,7 +89,12 @@ class Conductor:
         return time.monotonic() - self._began
 
     def stop(self) -> None:
-        """Let no deadline fall any more."""
+        """Let no deadline fall any more, and end an evaluation under way."""
+        self._stop_timer()
+        if self._evaluating is not None:
+            self._evaluating.cancel()
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
@@ -100,10 +111,12 @@ class Conductor:
         board.round, board.updates = self.rounds.round, len(past.past.accepted)
         if past.folded:
             self.rounds.closed()
-            self._crew.wait(past.last["round"], "evaluate")
-            value = past.last["value"]
-            return self.rounds.apply(Evaluated(self.rounds.round, await self._evaluate() if value is None else value))
+            if past.last["value"] is not None:
+                return self.rounds.apply(Evaluated(self.rounds.round, past.last["value"]))
+            self._evaluate_aside(self.rounds.round)
+            return decisions
         self.broadcast = Broadcast(self._folder, past.last["broadcast_sha256"], self.start)
+        self._broadcast_of = past.last["round"]
         self._began = time.monotonic() - past.spent_s
         board.expected = self.rounds.plan.clients_per_round
         self._board.stage("training", "going on after a restart")
@@ -137,15 +150,7 @@ class Conductor:
 
     async def _select(self, draw: Select) -> None:
         if draw.attempt == 1:
-            self.broadcast = await asyncio.to_thread(
-                make_broadcast,
-                self._folder,
-                wire=self._config.wire,
-                round_=draw.round,
-                state=self.state,
-                start=self.start,
-                seed=self._config.seed,
-            )
+            await self._make_broadcast(draw.round)
         assert self.broadcast is not None
         self._ledger.selected(draw.round, draw.attempt, draw.clients, self.broadcast.sha256)
         board = self._board.run
@@ -167,7 +172,7 @@ class Conductor:
 
     async def _close(self, order: Close) -> None:
         assert self.broadcast is not None
-        self.stop()
+        self._stop_timer()
         await self._intake.settled()
         # Every update that was acknowledged counts, also one that was being recorded as the round was closed.
         rows = self._ledger.contributions(order.round)
@@ -185,12 +190,11 @@ class Conductor:
         self.state = await asyncio.to_thread(self._fold, updates, self.broadcast)
         seconds = self.elapsed_s()
         self._ledger.folded(order.round, seconds, self.state)
-        self._crew.wait(order.round, "evaluate")
         self._all_s += seconds
         self._intake.forget(order.round)
         # The start state stays: a worker that joins late forms W_res from it.
         await asyncio.to_thread(self._folder.tidy, states={self.start, self.state}, updates=set(), round_=order.round)
-        self._post(Evaluated(order.round, await self._evaluate()))
+        self._evaluate_aside(order.round)
 
     def _fold(self, updates: Sequence[Update], broadcast: Broadcast) -> str:
         fresh = self._folder.fresh_state()
@@ -199,15 +203,55 @@ class Conductor:
         return_freed()
         return digest
 
-    async def _evaluate(self) -> float:
+    async def _make_broadcast(self, round_: int) -> None:
+        """Once for a round: the devices may have had it before, to evaluate it."""
+        if self._broadcast_of == round_:
+            return
+        self.broadcast = await asyncio.to_thread(
+            make_broadcast,
+            self._folder,
+            wire=self._config.wire,
+            round_=round_,
+            state=self.state,
+            start=self.start,
+            seed=self._config.seed,
+        )
+        self._broadcast_of = round_
+
+    # ---- what a state is worth
+
+    async def score(self, part: Part) -> Verdict:
+        """The verdict on the newest round's state. The devices score it as they get it: as the next broadcast."""
+        state, round_ = self.state, self.rounds.round
+        if self._config.evaluation == "devices":
+            await self._make_broadcast(round_ + 1)
+            assert self.broadcast is not None
+            state = self.broadcast.sha256
+        return await self._evaluation.of(round_, state, part)
+
+    def _evaluate_aside(self, round_: int) -> None:
+        """Begin the evaluation, which posts its event. Devices that count may leave and come back meanwhile."""
+        if self._config.evaluation == "coordinator":
+            # Where they count themselves, this is idle time, and their own evaluation a phase of its own.
+            self._crew.wait(round_, "evaluate")
         self._board.stage("evaluating")
-        value = await self._evaluation.of(self.state, "validation")
-        self._ledger.evaluated(self.rounds.round, value)
-        self._board.reached(value, self._all_s, self._ledger.bytes_down + self._ledger.bytes_up)
-        return value
+        self._evaluating = asyncio.ensure_future(self._evaluate(round_))
+
+    async def _evaluate(self, round_: int) -> None:
+        try:
+            verdict = await self.score("validation")
+            if verdict.value is None:
+                raise BadInput(
+                    "data.validation: no client has a document to validate on: hold out a larger part, or bring more"
+                )
+            self._ledger.evaluated(round_, verdict.value, verdict.examples)
+            self._board.reached(verdict.value, self._all_s, self._ledger.bytes_down + self._ledger.bytes_up)
+            self._post(Evaluated(round_, verdict.value))
+        except Exception as error:
+            self._post(error)
 
     def _pause(self, pause: Pause) -> None:
-        self.stop()
+        self._stop_timer()
         plan = self.rounds.plan
         waits = ", ".join(self.rounds.absent) or "a worker that joins or comes back"
         why = f"; last failure: {self._last_failure}" if self._last_failure else ""
@@ -231,7 +275,7 @@ class Conductor:
         deadline_s = self._pace.deadline_s(self._work()) if wanted == "auto" else wanted
         if deadline_s is None:
             return
-        self.stop()
+        self._stop_timer()
         self._timed = attempt
         left_s = max(0.0, self._announced[1] + deadline_s - time.monotonic())
         self._timer = asyncio.get_running_loop().call_later(left_s, self._post, Deadline(*attempt))

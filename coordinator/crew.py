@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from coordinator.events import Announce, Event, Failed, Joined, Left, Unable
 from coordinator.hosting import Wish, assign_clients
@@ -23,6 +25,19 @@ MOST_EXAMPLES = 1 << 31
 """Of one client: far above any data set, and what SQLite holds and float64 weighs exactly."""
 
 
+class Listener(Protocol):
+    """Who asks the devices what a state is worth (coordinator.counting), and hears of them at once: while the rounds
+    wait for it, too."""
+
+    def ready(self, worker: str) -> None: ...
+
+    def changed(self) -> None: ...
+
+    def counted(self, worker: str, said: pb.Counts, most: int) -> None: ...
+
+    def failed(self, worker: str, round_: int, client: int) -> None: ...
+
+
 class Crew:
     """Worker streams call `joined`, `left` and `heard`; what matters to the rounds goes on to `post`."""
 
@@ -39,6 +54,9 @@ class Crew:
         self.hosts: dict[int, str] = {}
         self.examples: dict[int, int] = {}
         """What each client's host announced."""
+        self.ready: set[str] = set()
+        """Hosts that have prepared, and said so on the stream that is up."""
+        self.listener: Listener | None = None
         self._run_id = run_id
         self._sessions = sessions
         self._ledger = ledger
@@ -50,6 +68,9 @@ class Crew:
         self._unable: set[str] = set()
         self._brief: pb.Prepare | None = None
         self._shards: Sequence[Sequence[int]] = ()
+        self._split_there = self._own_data_only = False
+        self._began = time.monotonic()
+        self._left_at: dict[str, float] = {}
         self._streams: dict[str, tuple[Session, int]] = {}  # of each host, with its bytes from before the run
         self._control_bytes_of_old = 0
         self._awaited: pb.Wait | None = None
@@ -78,9 +99,14 @@ class Crew:
         self._enough = min(enough, len(self._hosting))
         return self._enough
 
-    def brief(self, prepare: pb.Prepare, shards: Sequence[Sequence[int]]) -> None:
-        """Let every host prepare, now or when it joins: `prepare`, with its clients' shards filled in."""
+    def brief(
+        self, prepare: pb.Prepare, shards: Sequence[Sequence[int]], *, split_there: bool = False,
+        own_data_only: bool = False,
+    ) -> None:  # fmt: skip
+        """Let every host prepare, now or when it joins: `prepare`, with its clients' shards filled in. `split_there`
+        says that the devices hold a part of them out, `own_data_only` that there are none: everybody brings a file."""
         self._brief, self._shards = prepare, shards
+        self._split_there, self._own_data_only = split_there, own_data_only
         for name in self._sessions.names:
             session = self._sessions.get(name)
             assert session is not None
@@ -96,6 +122,14 @@ class Crew:
         )
         session.send(pb.CoordinatorMessage(train=train))
         return True
+
+    def evaluate(self, worker: str, order: pb.Evaluate, clients: Sequence[int]) -> None:
+        """Let a worker count on what these clients hold out, if it is here."""
+        session = self._sessions.get(worker)
+        if session is not None:
+            order.run_id = self._run_id
+            order.clients[:] = clients
+            session.send(pb.CoordinatorMessage(evaluate=order))
 
     def abandon(self, round_: int, clients: Sequence[int], reason: str) -> None:
         """Tell their workers that these clients' updates are not waited for any more."""
@@ -139,6 +173,24 @@ class Crew:
         open_now = sum(session.control_bytes - before for session, before in self._streams.values())
         return self._control_bytes_of_old + open_now
 
+    # ---- who is here
+
+    @property
+    def clients(self) -> int:
+        """How many the experiment has, hosted or not."""
+        return self._clients
+
+    @property
+    def able(self) -> list[str]:
+        """Hosts, connected or not, but those that said that they cannot prepare."""
+        return sorted(self._hosting - self._unable)
+
+    def away_s(self, worker: str) -> float | None:
+        """For how long a host has been away, as far as this process knows; None for one that is here."""
+        if self._sessions.get(worker) is not None:
+            return None
+        return time.monotonic() - self._left_at.get(worker, self._began)
+
     # ---- what they tell
 
     def joined(self, session: Session) -> None:
@@ -147,6 +199,7 @@ class Crew:
             return
         if session.name not in self._hosting and not self._host_late(session.name):
             return
+        self.ready.discard(session.name)
         old, before = self._streams.get(session.name, (session, session.control_bytes))
         if old is not session:
             self._control_bytes_of_old += old.control_bytes - before
@@ -156,7 +209,7 @@ class Crew:
         prepare = pb.Prepare()
         prepare.CopyFrom(self._brief)
         prepare.shards.extend(
-            pb.Shard(client=client, indices=self._shards[client]) for client in self._hosted_by(session.name)
+            pb.Shard(client=client, indices=self._shards[client]) for client in self.hosted_by(session.name)
         )
         session.send(pb.CoordinatorMessage(prepare=prepare))
         if self._awaited is not None:
@@ -164,7 +217,10 @@ class Crew:
 
     def left(self, name: str) -> None:
         """A worker's stream is gone."""
+        self._left_at[name] = time.monotonic()
+        self.ready.discard(name)
         self._post(Left(name))
+        self._changed()
         if self._releasing:
             self._was_released(name)
 
@@ -183,16 +239,24 @@ class Crew:
                 entry.phase, entry.client, entry.progress = activity.phase[:20], activity.client, activity.progress
                 self._board.touch()
             case "telemetry":
-                self._telemetry.take(session.name, self._hosted_by(session.name), message.telemetry)
+                self._telemetry.take(session.name, self.hosted_by(session.name), message.telemetry)
+            case "counts":
+                self._counted(session, message.counts)
             case "released":
                 self._was_released(session.name)
 
     def _prepared(self, session: Session, said: pb.Prepared) -> None:
-        clients = self._hosted_by(session.name)
+        clients = self.hosted_by(session.name)
+        own_data = session.hello.own_data
+        if self._own_data_only and not own_data:
+            self._cannot(session.name, BadInput("it has no data of its own: start it with --data FILE"))
+            return
         for client in clients:
             count, dealt = said.examples.get(client, 0), len(self._shards[client])
-            if not (1 <= count <= MOST_EXAMPLES and (session.hello.own_data or count == dealt)):
-                must = f"1 to {MOST_EXAMPLES}" if session.hello.own_data else f"the {dealt} that were dealt to it"
+            right = count <= dealt if self._split_there else count == dealt
+            if not (1 <= count <= MOST_EXAMPLES and (own_data or right)):
+                must = f"1 to {MOST_EXAMPLES}" if own_data else f"the {dealt} that were dealt to it"
+                must = f"1 to {must}" if self._split_there and not own_data else must
                 self._cannot(session.name, BadInput(f"it has {count} examples of client {client}, must be {must}"))
                 return
         chosen = {"device": said.device[:MOST_WORDS], "precision": said.precision[:MOST_WORDS]}
@@ -203,7 +267,22 @@ class Crew:
         self.examples.update(examples)
         self._unable.discard(session.name)
         self._board.worker(session.name).device = ", ".join(chosen.values())
+        self.ready.add(session.name)
         self._post(Joined(session.name, tuple(clients)))
+        if self.listener is not None:
+            self.listener.ready(session.name)
+        self._changed()
+
+    def _counted(self, session: Session, said: pb.Counts) -> None:
+        most = MOST_EXAMPLES
+        if not session.hello.own_data and said.client < len(self._shards):
+            most = len(self._shards[said.client]) - self.examples.get(said.client, 0)
+        if self.listener is not None:
+            self.listener.counted(session.name, said, most)
+
+    def _changed(self) -> None:
+        if self.listener is not None:
+            self.listener.changed()
 
     def _trouble(self, worker: str, trouble: pb.Trouble) -> None:
         words = " ".join(trouble.message.split())[:MOST_WORDS]
@@ -212,11 +291,15 @@ class Crew:
         elif self.hosts.get(trouble.client) == worker:
             log.warning("worker %s, client %d in round %d: %s", worker, trouble.client, trouble.round, words)
             self._post(Failed(trouble.round, trouble.client, words))
+            if self.listener is not None:
+                self.listener.failed(worker, trouble.round, trouble.client)
 
     def _cannot(self, worker: str, why: FederaError) -> None:
         """A worker could not prepare. The run goes on without it where that leaves enough to begin with."""
         log.warning("worker %s cannot take part: %s", worker, why)
         self._unable.add(worker)
+        self.ready.discard(worker)
+        self._changed()
         more_may_come = self._devices > len(self._hosting)
         if self._board.run.round == 0 and not more_may_come and len(self._hosting - self._unable) < self._enough:
             self._post(type(why)(f"worker {worker}, preparing: {why}"))
@@ -225,7 +308,7 @@ class Crew:
 
     # ---- who hosts what
 
-    def _hosted_by(self, worker: str) -> list[int]:
+    def hosted_by(self, worker: str) -> list[int]:
         return sorted(client for client, host in self.hosts.items() if host == worker)
 
     def _host(self, names: Sequence[str]) -> None:

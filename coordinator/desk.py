@@ -41,17 +41,23 @@ class Desk:
         self._late: set[tuple[int, int]] = set()
 
     def state(self, request: pb.DownloadRequest) -> Path | None:
-        """The file of the state that a worker asks for, or None when there is no such state now. Raises Stranger."""
+        """The file that a worker asks for, a state or one of the base model's, or None when there is no such file now.
+        Raises Stranger."""
         conductor = self._conductor()  # first: the keys are known once the run is prepared
         self._check_key(request.worker, request.key)
+        if (served := self._run.shelf.path(request.sha256)) is not None:
+            return served if served.is_file() else None
         digest = request.sha256.hex()
         broadcast = conductor.broadcast
         known = {conductor.start, broadcast.sha256 if broadcast else conductor.start}
         return self._run.folder.state(digest) if digest in known else None
 
-    def sent(self, worker: str, wire_bytes: int, state_bytes: int) -> None:
-        """So much of a state has gone down to a worker; `state_bytes` where it was the whole."""
-        if not self._run.over:
+    def sent(self, request: pb.DownloadRequest, wire_bytes: int, state_bytes: int) -> None:
+        """So much of what a worker asked for has gone down to it; `state_bytes` where it was the whole of a state."""
+        if self._run.shelf.path(request.sha256) is not None:
+            self._run.shelf.wire_bytes += wire_bytes
+        elif not self._run.over:
+            worker = request.worker
             round_ = max(1, self._conductor().rounds.round)
             self._run.ledger.downloaded(round_=round_, device=worker, wire_bytes=wire_bytes, state_bytes=state_bytes)
             self._run.count_bytes()
@@ -109,6 +115,12 @@ class Desk:
             raise Refused(f"{name} has the loss {update.loss}")
         if not all(0 <= milliseconds < math.inf for milliseconds in update.step_ms):
             raise Refused(f"{name} has a step time that no clock says")
+        training = self._run.config.training
+        own = training.micro_batch_size or training.batch_size
+        if update.micro_batch and update.micro_batch >= own:
+            raise Refused(
+                f"{name} has a micro-batch of {update.micro_batch}, which is not below the experiment's {own}"
+            )
 
     def _note_late(self, conductor: Conductor, update: pb.UpdateHeader, reason: str) -> None:
         """Record it, once for each round and client: what else comes is an echo, or no update of ours."""

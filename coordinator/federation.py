@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,8 @@ class FederationService(FederationServicer):
                 f"the coordinator {PROTOCOL} (federa {ours}): install the same federa on both",
             )
         try:
+            if self._coordinator.gate is not None:
+                await self._coordinator.gate.vouch(context, hello.name, hello.key)
             return self._coordinator.sessions.join(hello)
         except NameTaken as error:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
@@ -113,7 +116,7 @@ class FederationService(FederationServicer):
                     run = self._coordinator.run(getattr(message, kind).run_id)
                     if run is not None:
                         run.crew.heard(session, message)
-        except StopAsyncIteration:
+        except (StopAsyncIteration, grpc.aio.AbortError):  # the second from the gate
             pass
         except asyncio.TimeoutError:
             log.warning("worker %s has been silent for %g s, its stream is ended", session.name, SILENCE_S)
@@ -123,6 +126,8 @@ class FederationService(FederationServicer):
             session.close()
 
     async def Download(self, request: pb.DownloadRequest, context: Context) -> AsyncIterator[pb.Chunk]:
+        if self._coordinator.gate is not None:
+            await self._coordinator.gate.vouch(context, request.worker, request.key)
         run = await self._run(request.run_id, context)
         try:
             path = run.desk.state(request)
@@ -138,20 +143,23 @@ class FederationService(FederationServicer):
         try:
             size = path.stat().st_size
             if request.offset > size:
-                await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"state {digest[:12]} has {size} bytes")
+                await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"the file {digest[:12]} has {size} bytes")
             async for chunk in file_chunks(path, request.sha256, request.offset):
                 wire_bytes += wire_size(chunk)
                 yield chunk
             whole = True
         finally:
-            run.desk.sent(request.worker, wire_bytes, size if whole else 0)
+            run.desk.sent(request, wire_bytes, size if whole else 0)
 
     async def Upload(self, chunks: AsyncIterator[pb.Chunk], context: Context) -> pb.UploadReply:
         wants = "an upload must begin with a header for an update"
         first = await self._first(chunks, context, wants)
         if first.WhichOneof("part") != "header" or not first.header.HasField("update"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, wants)
-        run = await self._run(first.header.update.run_id, context)
+        update = first.header.update
+        if self._coordinator.gate is not None:
+            await self._coordinator.gate.vouch(context, update.worker, update.key)
+        run = await self._run(update.run_id, context)
 
         async def admit(offset: int) -> None:
             await context.send_initial_metadata(((ADMITTED, str(offset)),))
@@ -161,6 +169,10 @@ class FederationService(FederationServicer):
         except FederaError as error:
             await self._refuse(error, context)
             raise
+
+    async def Greet(self, request: pb.GreetRequest, context: Context) -> pb.GreetReply:
+        # Whatever the peer speaks: it asks in order to say what is wrong.
+        return pb.GreetReply(protocol=PROTOCOL, versions=versions(), unix_s=time.time())
 
     async def _run(self, run_id: str, context: Context) -> Run:
         run = self._coordinator.run(run_id)

@@ -110,6 +110,11 @@ class Intake:
                         self._taken_over.discard(task)
                         raise Broken(f"update of client {update.client}: another stream goes on with it") from None
                     raise
+                except FileNotFoundError:
+                    # Its beginning is gone where the round was closed and folded meanwhile: `forget`.
+                    if expected.wanted():
+                        raise
+                    raise _late(update) from None
                 except (StreamError, BadInput) as error:
                     partial.unlink(missing_ok=True)
                     raise Refused(f"update of client {update.client} for round {update.round}: {error}") from None
@@ -194,6 +199,7 @@ class Intake:
                 loss=update.loss,
                 sha256=header.sha256.hex(),
                 step_ms=update.step_ms,
+                micro_batch=update.micro_batch,
                 distance=moved,
                 after_s=expected.moment(),
                 wire_bytes=assembler.wire_bytes,
@@ -202,7 +208,7 @@ class Intake:
 
         if not expected.wanted():
             partial.unlink(missing_ok=True)
-            raise Late(f"update of client {update.client}: round {update.round} was closed while it came")
+            raise _late(update)
         keeping = asyncio.get_running_loop().run_in_executor(None, keep)
         self._keeping.add(keeping)
 
@@ -216,6 +222,10 @@ class Intake:
 
         keeping.add_done_callback(kept)
         return await _to_its_end(keeping)
+
+
+def _late(update: UpdateHeader) -> Late:
+    return Late(f"update of client {update.client}: round {update.round} was closed while it came")
 
 
 def _restore(assembler: Assembler, partial: Path) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from federa.config import Experiment
+from federa.config import DEVICES, Experiment
 from federa.errors import BadInput, FederaError
 from federa.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from federa.data.batches import Examples
+    from federa.data.corpus import Corpus
     from federa.scoring import Score
     from federa.tuned_model import TunedModel
 
@@ -25,7 +29,7 @@ class Learner(Protocol):
     base_digest: str
     data_digest: str
     shards: list[list[int]]
-    """For each client, its documents' indices in the corpus."""
+    """For each client, its documents' indices in the corpus: none where the devices bring their own."""
     trainable_parameters: int
     start_s: float
     """Seconds that the method's start took (FeDeRA: the SVD)."""
@@ -33,6 +37,11 @@ class Learner(Protocol):
     def prepare(self, recorded: bytes | None = None) -> bytes:
         """Load everything and return the start state's blob: `recorded`, where the run was begun by an earlier process,
         or a new one. Raises BadInput."""
+        ...
+
+    def model_files(self, folder: Path) -> list[Path]:
+        """The base model's files, for devices that lack them; what has to be made goes into `folder`, once a run. Call
+        `prepare` first. Raises FederaError."""
         ...
 
     def evaluate(self, state: Path, part: Part) -> Score:
@@ -61,36 +70,24 @@ class ModelLearner:
         self.start_s = 0.0
         self._stopped = False
         self._model: TunedModel | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
         self._parts: dict[Part, Examples] = {}
 
     def prepare(self, recorded: bytes | None = None) -> bytes:
         from federa.base_model import load_base_model
         from federa.data.batches import tokenize
-        from federa.data.partition import deal_out
-        from federa.data.sources import read_corpus
-        from federa.data.split import split_corpus
         from federa.methods import method_class
         from federa.state import pack, unpack
         from federa.tuned_model import TunedModel
 
         config = self.config
-        corpus = read_corpus(config.data)
-        split = split_corpus(corpus, config.data.validation, config.data.test)
-        self.labels, self.data_digest = corpus.label_names, corpus.digest()
-        dealt = deal_out(
-            [corpus.labels[index] for index in split.train],
-            config.federation.clients,
-            config.data.partition,
-            derive_seed(config.seed, "partition"),
-        )
-        self.shards = [[split.train[position] for position in shard] for shard in dealt]
+        held_out = self._deal_out()
         base = load_base_model(config.model, len(self.labels), config.seed)
         if base.most_tokens is not None and config.data.max_length > base.most_tokens:
             raise BadInput(f"data.max_length must be at most {base.most_tokens} for {config.model}")
-        self.base_digest = base.digest
-        held_out: dict[Part, tuple[int, ...]] = {"validation": split.validation, "test": split.test}
-        for part, indices in held_out.items():
-            self._parts[part] = tokenize(corpus.take(indices), base.tokenizer, config.data.max_length)
+        self.base_digest, self._tokenizer = base.digest, base.tokenizer
+        for part, corpus in held_out.items():
+            self._parts[part] = tokenize(corpus, base.tokenizer, config.data.max_length)
         model = TunedModel(base, method_class(config.method.name)(config.adapter))
         self.trainable_parameters = model.trainable_parameters
         self._model = model
@@ -108,6 +105,48 @@ class ModelLearner:
                 )
         model.install()
         return pack({name: value.numpy() for name, value in start.items()})
+
+    def _deal_out(self) -> dict[Part, Corpus]:
+        """Give the clients their documents, all of them where the devices evaluate; what is held out here."""
+        from federa.data.partition import deal_out
+        from federa.data.sources import read_corpus
+        from federa.data.split import split_corpus
+
+        data, federation = self.config.data, self.config.federation
+        if data.source == DEVICES:
+            self.labels, self.shards = data.labels or (), [[] for _ in range(federation.clients)]
+            return {}
+        corpus = read_corpus(data)
+        self.labels, self.data_digest = corpus.label_names, corpus.digest()
+        owned: Sequence[int] = range(len(corpus))
+        held_out: dict[Part, Corpus] = {}
+        if self.config.evaluation == "coordinator":
+            split = split_corpus(corpus, data.validation, data.test)
+            owned = split.train
+            held_out = {"validation": corpus.take(split.validation), "test": corpus.take(split.test)}
+        labels, seed = [corpus.labels[index] for index in owned], derive_seed(self.config.seed, "partition")
+        dealt = deal_out(labels, federation.clients, data.partition, seed)
+        self.shards = [[owned[position] for position in shard] for shard in dealt]
+        return held_out
+
+    def model_files(self, folder: Path) -> list[Path]:
+        from federa.base_model import load_base_model, local_folder
+        from federa.model_files import TOKENIZER, WEIGHTS, save_tokenizer, save_weights, weights_of, words_of
+
+        source = local_folder(self.config.model)
+        if source is None:
+            return []  # it was loaded from elsewhere than where it is looked for: devices find it themselves
+        weights = weights_of(source)
+        if not weights:
+            weights = [folder / WEIGHTS]
+            if not weights[0].is_file():  # else an earlier process of the run wrote it
+                # Loaded again: of the one that is evaluated, W_res has taken the place of weights.
+                save_weights(load_base_model(self.config.model, len(self.labels), self.config.seed), weights[0])
+        words = words_of(source)
+        if not (source / TOKENIZER).is_file() and self._tokenizer is not None:
+            # As it was converted here: a device needs no sentencepiece then.
+            words += save_tokenizer(self._tokenizer, folder / TOKENIZER)
+        return [*words, *weights]
 
     def evaluate(self, state: Path, part: Part) -> Score:
         from federa.scoring import score

@@ -146,13 +146,14 @@ class Ledger:
     def accepted(
         self, *, round_: int, client: int, device: str, examples: int, loss: float, sha256: str,
         step_ms: Iterable[float], distance: float, after_s: float, wire_bytes: int, state_bytes: int,
+        micro_batch: int = 0,
     ) -> bool:  # fmt: skip
         """Record an update and its transfer. False when one of that round and client stands there already: the
         bytes of the second are counted, the update is not."""
         times = array("f", step_ms).tobytes()
-        row = (round_, client, device, examples, loss, sha256, times, distance, after_s)
+        row = (round_, client, device, examples, loss, sha256, times, distance, after_s, micro_batch)
         fresh = self._write(
-            ("INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row),
+            ("INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row),
             self._transfer(round_, device, "up", client, wire_bytes, state_bytes),
         )
         return fresh == 1
@@ -164,8 +165,10 @@ class Ledger:
     def folded(self, round_: int, seconds: float, state_sha256: str) -> None:
         self._write(("UPDATE round SET seconds = ?, state_sha256 = ? WHERE round = ?", (seconds, state_sha256, round_)))
 
-    def evaluated(self, round_: int, value: float) -> None:
-        self._write(("UPDATE round SET value = ? WHERE round = ?", (value, round_)))
+    def evaluated(self, round_: int, value: float, examples: int | None = None) -> None:
+        """The round's state has this metric, and so many examples stand behind it."""
+        row = (value, examples, round_)
+        self._write(("UPDATE round SET value = ?, value_examples = ? WHERE round = ?", row))
 
     # ---- writing that can wait
 
@@ -180,6 +183,11 @@ class Ledger:
     def powered(self, device: str, facts: Mapping[str, object]) -> None:
         """What a device measures its power with."""
         self._write_later(("UPDATE device SET power = ? WHERE name = ?", (json.dumps(dict(facts)), device)))
+
+    def counted(self, *, round_: int, part: str, client: int, device: str, correct: int, examples: int) -> None:
+        """What a client's held-out part says of a round's state; the first word stands."""
+        row = (round_, part, client, device, correct, examples)
+        self._write_later(("INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row))
 
     def downloaded(self, *, round_: int, device: str, wire_bytes: int, state_bytes: int) -> None:
         self._write_later(self._transfer(round_, device, "down", None, wire_bytes, state_bytes))
@@ -228,7 +236,7 @@ class Ledger:
     def rounds(self) -> Rows:
         """Every folded round in order, with the wire bytes moved in it."""
         return self._read(
-            """SELECT round, seconds, state_sha256, value,
+            """SELECT round, seconds, state_sha256, value, value_examples,
                  (SELECT coalesce(sum(wire_bytes), 0) FROM transfer t
                   WHERE t.round = r.round AND direction = 'down') AS bytes_down,
                  (SELECT coalesce(sum(wire_bytes), 0) FROM transfer t
@@ -261,6 +269,11 @@ class Ledger:
     def paces(self) -> Rows:
         """Seconds into the round, examples, device and round of every update, in the order they came."""
         return self._read("SELECT round, device, client, examples, after_s FROM contribution ORDER BY rowid")
+
+    def counts(self, round_: int, part: str) -> Rows:
+        """What the clients counted of a round's state, by client."""
+        query = "SELECT client, device, correct, examples FROM counts WHERE round = ? AND part = ? ORDER BY client"
+        return self._read(query, round_, part)
 
     def setbacks(self) -> Rows:
         """Everything that went wrong with a client, in the order it happened."""
@@ -303,6 +316,13 @@ class Ledger:
             for row in rows:
                 times.setdefault((row["device"], row["round"]), array("f")).frombytes(row["step_ms"])
         return times
+
+    def micro_batches(self) -> dict[str, int]:
+        """The smallest micro-batch by device, of those whose memory was too short for the experiment's."""
+        rows = self._read(
+            "SELECT device, min(micro_batch) AS least FROM contribution WHERE micro_batch > 0 GROUP BY device"
+        )
+        return {row["device"]: row["least"] for row in rows}
 
     def updates(self) -> dict[str, int]:
         """How many were accepted, by device."""

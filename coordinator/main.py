@@ -7,19 +7,23 @@ import asyncio
 import logging
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+from coordinator.address import host_port
 from coordinator.campaign import LearnerFactory
+from coordinator.core_log import CoreLog
 from coordinator.learner import ModelLearner
 from coordinator.record import open_record
 from coordinator.run_folder import Claim
 from coordinator.server import Coordinator
-from coordinator.web import Web
+from coordinator.web import Web, read_token
 from federa import __version__
 from federa.config import Experiment, parse_experiment, read_tree
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
 from protos.channel import raise_file_limit
+from protos.credentials import COORDINATOR, BadCredentials, Credentials, credentials_for, is_loopback
 
 log = logging.getLogger("federa.coordinator")
 
@@ -35,6 +39,19 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--http", metavar="HOST:PORT", help="serve the live report and Prometheus metrics here; default: off"
     )
+    parse.add_argument(
+        "--certs", type=Path, metavar="DIR", help="the coordinator's certificate (federa-certs makes it): mutual TLS"
+    )
+    parse.add_argument(
+        "--insecure", action="store_true", help="plaintext also off loopback: anybody in that network may join and read"
+    )
+    reading = parse.add_mutually_exclusive_group()
+    reading.add_argument(
+        "--http-token", type=Path, metavar="FILE", help="who reads the report must show what this file holds"
+    )
+    reading.add_argument(
+        "--http-open", action="store_true", help="anybody who reaches the port may read the report, also off loopback"
+    )
     parse.add_argument("--version", action="version", version=f"federa {__version__}")
     return parse
 
@@ -47,9 +64,12 @@ def main(arguments: list[str] | None = None, make_learner: LearnerFactory = Mode
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         experiment = parse_experiment(read_tree(options.experiment)) if options.experiment else None
+        credentials = _credentials(options)
+        token = _token(options)
         claim = Claim(options.out)
         try:
-            return asyncio.run(_serve(options.out.resolve(), options, experiment, make_learner))
+            with CoreLog() if credentials is not None else nullcontext():
+                return asyncio.run(_serve(options, credentials, token, experiment, make_learner))
         finally:
             claim.release()
     except FederaError as error:
@@ -60,9 +80,39 @@ def main(arguments: list[str] | None = None, make_learner: LearnerFactory = Mode
         return EXIT_ERROR
 
 
+def _credentials(options: argparse.Namespace) -> Credentials | None:
+    host_port("--listen", options.listen)
+    try:
+        return credentials_for(
+            options.certs, insecure=options.insecure, address=options.listen, option="--listen", role=COORDINATOR
+        )
+    except BadCredentials as error:
+        raise BadInput(str(error)) from None
+
+
+def _token(options: argparse.Namespace) -> str | None:
+    """What a reader of the report must show; None: nothing."""
+    if options.http is None and (options.http_token is not None or options.http_open):
+        raise BadInput(f"{'--http-open' if options.http_open else '--http-token'}: goes with --http HOST:PORT")
+    if options.http_token is not None:
+        return read_token(options.http_token)
+    if options.http is not None and not options.http_open and not is_loopback(options.http):
+        host_port("--http", options.http)
+        raise BadInput(
+            f"--http: {options.http} is not loopback: give --http-token FILE, or --http-open where anybody who reaches "
+            "the port may read the report"
+        )
+    return None
+
+
 async def _serve(
-    path: Path, options: argparse.Namespace, experiment: Experiment | None, make_learner: LearnerFactory
+    options: argparse.Namespace,
+    credentials: Credentials | None,
+    token: str | None,
+    experiment: Experiment | None,
+    make_learner: LearnerFactory,
 ) -> int:
+    path = options.out.resolve()
     coordinator = Coordinator(path, make_learner)
     # Before anybody can ask: a worker that is told that its run is over drops the update that it brings.
     if experiment is None:
@@ -75,9 +125,9 @@ async def _serve(
                 print(f"federa-coordinator: {record.message}", file=sys.stderr)
             return record.outcome.exit_code
         coordinator.last = coordinator.queue(record.ended(None), path)
-    server, address = await coordinator.serve(options.listen)
+    server, address = await coordinator.serve(options.listen, credentials)
     try:
-        web = Web(coordinator, options.http) if options.http is not None else None
+        web = Web(coordinator, options.http, token) if options.http is not None else None
     except BadInput:
         await server.stop(grace=None)
         raise

@@ -20,6 +20,7 @@ from coordinator.samples import Samples
 from federa.versions import versions
 
 SCHEMA = 1
+PARTS = ("validation", "test")
 
 
 def environment() -> dict[str, Any]:
@@ -91,11 +92,15 @@ def _run_result(ledger: Ledger, samples: Samples | None) -> dict[str, Any]:
         "wire": config["wire"],
         "setbacks": ledger.setbacks(),
         "control_bytes": facts.get("control_bytes"),
+        "model_bytes": facts.get("model_bytes"),
         "shard_sizes": facts.get("shard_sizes"),
         "energy_scope": energy.scope,
         "energy_coverage": energy.coverage,
         "energy_note": energy.note,
         "energy_is_replay": energy.is_replay,
+        "evaluation": config.get("evaluation", "coordinator"),
+        "test_examples": facts.get("test_examples"),
+        "held_out": {part: ledger.counts(curve[-1]["round"], part) if curve else [] for part in PARTS},
         "environment": facts["environment"],
     }
 
@@ -125,6 +130,7 @@ def _curve(ledger: Ledger, energy: RunEnergy) -> list[dict[str, Any]]:
                     "bytes_down": down,
                     "bytes_up": up,
                     "energy_j": energy_j,
+                    "examples": row["value_examples"],
                 }
             )
     return points
@@ -141,6 +147,7 @@ def _devices(ledger: Ledger, phases: Rows, traces: Mapping[str, Any]) -> list[di
     for (name, round_), times in ledger.step_ms().items():
         steps[name][round_] = times
     powers, sensors, updates = ledger.powers(), ledger.sensors(), ledger.updates()
+    micro_batches = ledger.micro_batches()
     rows: dict[str, Rows] = defaultdict(list)
     for row in phases:
         rows[row["device"]].append(row)
@@ -151,6 +158,7 @@ def _devices(ledger: Ledger, phases: Rows, traces: Mapping[str, Any]) -> list[di
             **_power(powers.get(name, {}), rows[name]),
             "step_ms": _quantiles(sum(steps[name].values(), array("f"))),
             "updates": updates.get(name, 0),
+            "micro_batch": micro_batches.get(name),
             "rounds": _rounds(rows[name], steps[name], why_no_sum(powers.get(name, {})) is None),
             "sensors": _sensors(sensors.get(name, {})),
             "trace": traces.get(name),

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from typing import Any
 
 from coordinator.conductor import Conductor
+from coordinator.counting import Counting
 from coordinator.crew import Crew
 from coordinator.desk import Desk
-from coordinator.evaluation import Evaluation
+from coordinator.evaluation import Evaluation, Judge, OwnSet, Verdict
 from coordinator.events import Event, Finish, Plan
 from coordinator.intake import Intake
 from coordinator.learner import Learner
@@ -25,8 +27,9 @@ from coordinator.rounds import Rounds
 from coordinator.run_folder import RunFolder
 from coordinator.samples import Samples
 from coordinator.sessions import Sessions
+from coordinator.shelf import Shelf
 from coordinator.telemetry import Telemetry
-from federa.config import Experiment
+from federa.config import DEVICES, Experiment
 from federa.errors import FederaError
 from protos import federation_pb2 as pb
 
@@ -58,20 +61,25 @@ class Run:
         """Once everything is prepared."""
         self._learner = learner
         self._board = board
-        self._events: asyncio.Queue[Event | FederaError] = asyncio.Queue()
-        self._evaluation = Evaluation(learner, folder, ledger)
+        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._writing: asyncio.Future[None] | None = None
         facts = ledger.facts()
         self._control_bytes_before = facts.get("control_bytes", 0)
+        self._model_bytes_before = facts.get("model_bytes", 0)
         self._under_way_before_s = max(0.0, time.time() - facts["began_at"]) if "began_at" in facts else 0.0
         self._created = time.monotonic()
         self.intake = Intake(folder, ledger)
+        self.shelf = Shelf()
         self.samples = Samples(folder.path)
         self.telemetry = Telemetry(ledger, self.samples, config.federation.rounds, self._under_way_s)
         self.crew = Crew(
             run_id=run_id, sessions=sessions, ledger=ledger, telemetry=self.telemetry, board=board, post=self.post
         )
         self.desk = Desk(self, sessions)
+        on_devices = config.evaluation == "devices"
+        counting = Counting(self.crew, ledger, board, config.federation.deadline_s) if on_devices else None
+        judge: Judge = counting or OwnSet(learner, folder)
+        self._evaluation = Evaluation(judge, ledger)
 
     async def execute(self) -> bool:
         """Run to the end and leave the results in the folder. True when the target was reached.
@@ -108,13 +116,13 @@ class Run:
             with contextlib.suppress(OSError):
                 self.samples.write()
             with contextlib.suppress(FederaError, OSError):
-                self._note_control_bytes()
+                self._note_bytes()
                 self.ledger.flush()
                 self._write_result()
             with contextlib.suppress(FederaError):
                 self.ledger.close()
 
-    def post(self, event: Event | FederaError) -> None:
+    def post(self, event: Event | Exception) -> None:
         """Something happened, or ends the run."""
         self._events.put_nowait(event)
 
@@ -159,7 +167,7 @@ class Run:
 
     async def _next_event(self) -> Event:
         event = await self._events.get()
-        if isinstance(event, FederaError):
+        if isinstance(event, Exception):
             raise event
         return event
 
@@ -199,6 +207,8 @@ class Run:
                     raise FederaError(f"the {what} here is not the one that this run began with; name another --out")
         self.state_bytes = len(blob)
         del blob
+        await asyncio.to_thread(lambda: self.shelf.fill(self._learner.model_files(self.folder.model)))
+        own_data = self.config.data.source == DEVICES
         self.ledger.note(
             trainable_parameters=self._learner.trainable_parameters,
             state_bytes=self.state_bytes,
@@ -206,7 +216,7 @@ class Run:
             start_s=start_s,
             base_digest=self._learner.base_digest,
             data_digest=self._learner.data_digest,
-            shard_sizes=[len(shard) for shard in self._learner.shards],
+            shard_sizes=None if own_data else [len(shard) for shard in self._learner.shards],
         )
         rounds = Rounds(await self._plan())
         conductor = Conductor(
@@ -233,8 +243,10 @@ class Run:
             data_digest=self._learner.data_digest,
             labels=self._learner.labels,
             start_sha256=bytes.fromhex(start),
+            model=self.shelf.listing(),
         )
-        self.crew.brief(brief, self._learner.shards)
+        split_there = self.config.evaluation == "devices"
+        self.crew.brief(brief, self._learner.shards, split_there=split_there, own_data_only=own_data)
         finish = await conductor.carry_out(decisions)
         conductor.show()
         while finish is None and not rounds.round:
@@ -261,9 +273,28 @@ class Run:
     async def _finish(self, conductor: Conductor, finish: Finish) -> None:
         await asyncio.to_thread(self.folder.publish_final, conductor.state)
         self._board.stage("testing")
-        test = await self._evaluation.of(conductor.state, "test")
-        self.ledger.note(test=test, state="finished")
+        test = await self._tested(conductor)
+        self.ledger.note(test=test.value, test_examples=test.examples, state="finished")
+        shutil.rmtree(self.folder.model, ignore_errors=True)  # a second copy of what is elsewhere
         self._board.stage("finished", "target reached" if finish.reached else "the last round is over")
+
+    async def _tested(self, conductor: Conductor) -> Verdict:
+        """The verdict on the test part. Devices may be away for long: what ends the run is heard meanwhile."""
+        testing = asyncio.ensure_future(conductor.score("test"))
+        hearing = asyncio.ensure_future(self._failure())
+        try:
+            await asyncio.wait({testing, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            if hearing.done():
+                hearing.result()
+            return await testing
+        finally:
+            testing.cancel()
+            hearing.cancel()
+
+    async def _failure(self) -> None:
+        """Never returns; raises what ends the run."""
+        while True:
+            await self._next_event()
 
     def _stop(self, state: str, message: str) -> None:
         with contextlib.suppress(FederaError, OSError):
@@ -275,19 +306,26 @@ class Run:
     # ---- what is written by the way
 
     async def _tick(self) -> None:
+        model_bytes = 0
         while True:
             await asyncio.sleep(TICK_S)
             round_ = self.conductor.rounds.round if self.conductor is not None else 0
             elapsed_s = self.conductor.elapsed_s() if self.conductor is not None else 0.0
             try:
                 await asyncio.to_thread(self.ledger.alive, round_, elapsed_s, time.time())
+                if self.shelf.wire_bytes != model_bytes:  # a long time may go by before the first round ends
+                    model_bytes = self.shelf.wire_bytes
+                    await asyncio.to_thread(self.ledger.note, model_bytes=self._model_bytes_before + model_bytes)
                 await asyncio.to_thread(self.samples.write)
             except (FederaError, OSError) as error:
                 self.cannot_write(error)
                 return
 
-    def _note_control_bytes(self) -> None:
-        self.ledger.note(control_bytes=self._control_bytes_before + self.crew.control_bytes)
+    def _note_bytes(self) -> None:
+        self.ledger.note(
+            control_bytes=self._control_bytes_before + self.crew.control_bytes,
+            model_bytes=self._model_bytes_before + self.shelf.wire_bytes,
+        )
 
     def _write_soon(self) -> None:
         """Write the result so far, while the run goes on; where the last one is still being written, let that be."""
@@ -296,7 +334,7 @@ class Run:
 
     async def _write_aside(self) -> None:
         try:
-            self._note_control_bytes()
+            self._note_bytes()
             await asyncio.to_thread(self._write_result)
         except (FederaError, OSError) as error:
             self.cannot_write(error)

@@ -57,6 +57,11 @@ class RunFolder:
         write_durably(self.state(digest), blob)
         return digest
 
+    @property
+    def model(self) -> Path:
+        """Where files of the base model lie that had to be made."""
+        return self.path / "model"
+
     def fresh_state(self) -> Path:
         """Where a state is written that has no digest yet."""
         return self.path / "states" / "folded.new"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 SCHEMA = f"""
 BEGIN;
@@ -23,8 +23,14 @@ CREATE TABLE round (
   spent_s REAL NOT NULL,         -- while the round is open: seconds since its announcement, downtime apart
   seconds REAL,                  -- from the announcement until the new state was folded, downtime apart
   state_sha256 TEXT,             -- of the state that the round made
-  value REAL                     -- its validation metric
+  value REAL,                    -- its validation metric
+  value_examples INTEGER         -- how many examples stand behind that
 );
+CREATE TABLE counts (             -- of what the clients hold out, where the devices evaluate
+  round INTEGER NOT NULL, part TEXT NOT NULL, client INTEGER NOT NULL, device TEXT NOT NULL,
+  correct INTEGER NOT NULL, examples INTEGER NOT NULL,
+  PRIMARY KEY (round, part, client)
+) WITHOUT ROWID;
 CREATE TABLE attempt (
   round INTEGER NOT NULL, attempt INTEGER NOT NULL,
   clients TEXT NOT NULL,         -- drawn in this attempt: JSON list, ascending
@@ -35,6 +41,7 @@ CREATE TABLE contribution (
   examples INTEGER NOT NULL, loss REAL, sha256 TEXT NOT NULL, step_ms BLOB NOT NULL,
   distance REAL NOT NULL,        -- the 2-norm of update minus broadcast
   after_s REAL NOT NULL,         -- seconds into the round
+  micro_batch INTEGER NOT NULL DEFAULT 0,  -- examples at a time, where memory was too short for the experiment's
   UNIQUE (round, client)
 );
 CREATE TABLE setback (

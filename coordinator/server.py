@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from cryptography.x509 import load_pem_x509_certificate
 
 from coordinator.address import host_port
 from coordinator.campaign import Campaign, LearnerFactory, View
 from coordinator.federation import FederationService
+from coordinator.gate import Gate
 from coordinator.learner import ModelLearner
 from coordinator.operation import OperationService
 from coordinator.record import Record, new_record, read_record
+from coordinator.revocation import BadList, Revocation
 from coordinator.run import Run
 from coordinator.sessions import Sessions
 from coordinator.telemetry import Latest
@@ -22,7 +25,9 @@ from federa.config import Experiment
 from federa.errors import BadInput
 from protos import federation_pb2 as pb
 from protos.channel import server_options
+from protos.credentials import REVOKED_FILE, Credentials
 from protos.federation_pb2_grpc import add_FederationServicer_to_server, add_OperationServicer_to_server
+from protos.health import Health
 
 MOST_QUEUED = 100
 
@@ -52,6 +57,8 @@ class Coordinator:
         self.last: Campaign | None = None
         """The one under way, or the one before."""
         self.stopping = False
+        self.gate: Gate | None = None
+        """Where calls are held against their certificates: with TLS."""
         self._make_learner = make_learner
         self._queue: asyncio.Queue[Campaign] = asyncio.Queue()
 
@@ -135,14 +142,22 @@ class Coordinator:
             latest=dict(run.telemetry.latest) if run is not None else {},
         )
 
-    async def serve(self, address: str) -> tuple[grpc.aio.Server, str]:
-        """Start listening; returns the server and the address with the port that was taken. Raises BadInput."""
-        server = grpc.aio.server(options=server_options())
+    async def serve(self, address: str, credentials: Credentials | None = None) -> tuple[grpc.aio.Server, str]:
+        """Start listening; returns the server and the address with the port that was taken. With credentials it takes
+        mutual TLS only, without them plaintext. Raises BadInput."""
+        if credentials is not None:
+            self.gate = Gate(credentials, _revocation(credentials))
+        server = grpc.aio.server(options=server_options(), interceptors=[self.gate] if self.gate else None)
         add_FederationServicer_to_server(FederationService(self), server)
         add_OperationServicer_to_server(OperationService(self), server)
+        # A coordinator that listens serves: what ends its run ends its process.
+        await Health(serving=True).add_to(server)
         host, _ = host_port("--listen", address)
         try:
-            bound = server.add_insecure_port(address)
+            if credentials is None:
+                bound = server.add_insecure_port(address)
+            else:
+                bound = server.add_secure_port(address, credentials.server())
         except RuntimeError:
             bound = 0
         if bound == 0:
@@ -151,3 +166,10 @@ class Coordinator:
             )
         await server.start()
         return server, f"{host}:{bound}"
+
+
+def _revocation(credentials: Credentials) -> Revocation:
+    try:
+        return Revocation(credentials.folder / REVOKED_FILE, load_pem_x509_certificate(credentials.ca_pem))
+    except BadList as error:
+        raise BadInput(f"--certs: {error}") from None

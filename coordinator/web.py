@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hmac
 import json
 import logging
 import socket
@@ -13,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from coordinator.address import host_port
@@ -31,17 +34,35 @@ SNAPSHOT_WAIT_S = 10.0
 FRESH_S = 2.0
 """Results are read again after so long."""
 REPORT_FRESH_S = 5.0
+SHORTEST_TOKEN = 16
+"""Characters."""
+_LONGEST_TOKEN = 1000
 _PIECE_BYTES = 1 << 16
 _METHODS = "GET, HEAD"
+
+
+def read_token(path: Path) -> str:
+    """The token in a file. Raises BadInput."""
+    try:
+        with path.open("rb") as file:
+            token = file.read(2 * _LONGEST_TOKEN).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise BadInput(f"--http-token: cannot read {path}: {error.strerror}") from None
+    if not SHORTEST_TOKEN <= len(token) <= _LONGEST_TOKEN or not (token.isascii() and token.isprintable()):
+        raise BadInput(
+            f"--http-token: {path} must hold {SHORTEST_TOKEN} to {_LONGEST_TOKEN} printable ASCII characters"
+        )
+    return token
 
 
 class Web:
     """Listening from its making until `close`. Create it on the coordinator's event loop."""
 
-    def __init__(self, coordinator: Coordinator, address: str) -> None:
-        """Raises BadInput for an address that is none, or not to be had."""
+    def __init__(self, coordinator: Coordinator, address: str, token: str | None = None) -> None:
+        """With a `token`, readers must show it. Raises BadInput for an address that is none, or not to be had."""
         host, port = host_port("--http", address)
         self._coordinator, self._loop = coordinator, asyncio.get_running_loop()
+        self._token = token
         self._result = _Kept(FRESH_S, self._read_result)
         self._report = _Kept(REPORT_FRESH_S, lambda: render_report(self._result.get()).encode())
         try:
@@ -58,6 +79,22 @@ class Web:
         await asyncio.to_thread(self._server.shutdown)
         self._server.end_all()
         self._server.server_close()
+
+    def admits(self, path: str, authorization: str) -> bool:
+        """Whether a request with this header may have that page: the token as Bearer, or as the password of anybody in
+        Basic, which browsers ask for. Whether the process lives is no secret."""
+        if self._token is None or path == "/healthz":
+            return True
+        scheme, _, shown = authorization.strip().partition(" ")
+        token = shown.strip().encode()
+        if scheme.lower() == "basic":
+            try:
+                token = base64.b64decode(token, validate=True).partition(b":")[2]
+            except ValueError:
+                return False
+        elif scheme.lower() != "bearer":
+            return False
+        return hmac.compare_digest(token, self._token.encode())
 
     def page(self, path: str) -> tuple[str, bytes] | None:
         """The content type and content of a path, None where there is nothing. On any thread but the loop's."""
@@ -158,8 +195,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         plain = "text/plain; charset=utf-8"
+        path = self.path.partition("?")[0]
+        if not self.server.web.admits(path, self.headers.get("Authorization", "")):
+            self._send(HTTPStatus.UNAUTHORIZED, plain, b"this needs the token of --http-token\n", with_body)
+            return
         try:
-            page = self.server.web.page(self.path.partition("?")[0])
+            page = self.server.web.page(path)
         except Exception:
             log.exception("http: %s failed", self.path[:100])
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, plain, b"not now\n", with_body)
@@ -177,6 +218,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", _METHODS)
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Basic realm="federa", charset="UTF-8"')
+            self.send_header("WWW-Authenticate", "Bearer")
         self.end_headers()
         if with_body:
             view = memoryview(content)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 
 from edge.engine import Engine, Setup, TrainedClient
+from edge.evaluation import Evaluation
+from edge.model_cache import ModelCache
 from edge.orders import Orders
 from edge.power.meter import Meter
 from edge.power.telemetry import Telemetry
 from edge.power.timeline import Timeline
-from edge.reports import Reports, log_refused
+from edge.preparation import Preparation
+from edge.reports import ACTIVITY_INTERVAL_S, Reports, log_refused
 from edge.retries import persist
-from edge.transfer import Download, Link, Upload
+from edge.transfer import Download, FileDownload, Link, Upload
 from federa.codec import decode, encode
 from federa.config import Experiment, parse_json
 from federa.memory import return_freed
+from federa.model_files import ModelFile
 from federa.seeds import derive_seed
 from federa.state import Tensors
 from protos import federation_pb2 as pb
@@ -32,9 +36,6 @@ log = logging.getLogger("federa.worker")
 
 T = TypeVar("T")
 
-ACTIVITY_INTERVAL_S = 0.5
-REST_S = 2.0
-"""How long a device whose power is measured does nothing before its first load of a run: that is its idle power."""
 # The coordinator's answers to an update that it will not take: too late for its round, and not what it may be.
 _REFUSALS = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT}
 
@@ -60,6 +61,7 @@ class Assignment:
         telemetry: Telemetry,
         meter: Meter,
         thread: ThreadPoolExecutor,
+        cache: ModelCache | None = None,
     ) -> None:
         self.order = order
         self.run_id = order.run_id
@@ -69,22 +71,31 @@ class Assignment:
         self._key = key
         self._orders = orders
         self._reports = reports
+        self._evaluation = Evaluation(engine, reports)
+        self._is_evaluating = False
         self._timeline = timeline
         self._telemetry = telemetry
-        self._meter = meter
         self._thread = thread
+        self._over = asyncio.Event()
         self._config = Experiment()
-        self._setup: Setup | None = None
+        self._preparation = Preparation(
+            order,
+            engine=engine,
+            reports=reports,
+            timeline=timeline,
+            meter=meter,
+            cache=cache,
+            over=self._over,
+            in_thread=self._in_thread,
+            bring=self._bring,
+        )
         self._installed = False
         self._start: Tensors | None = None  # below fp32 alone, where later states are differences from it
-        self._over = asyncio.Event()
         self._round = 0
         self._awaited = (0, "idle")  # round and phase, as the coordinator said last
         self._left: list[int] = []  # clients of the order under way, the first of them in work
         self._transfer: asyncio.Future[Any] | None = None
         self._uploads: int | None = None  # the client whose upload `_transfer` is
-        self._rested = False
-        self._idle_w: float | None = None
         self._down = self._up = Link(None)
 
     # ---- from the control stream, at any moment
@@ -102,11 +113,16 @@ class Assignment:
         self._drop(gone)
         return gone
 
+    def overtake(self, round_: int) -> None:
+        """That round has begun: nobody waits for the evaluation of an earlier one any more."""
+        if self._is_evaluating and round_ > self._round:
+            self._drop(self._left)
+
     def say_prepared(self) -> bool:
         """Report that it can train, when it can."""
-        if self._setup is None or self._over.is_set():
+        if self._preparation.setup is None or self._over.is_set():
             return False
-        self._reports.prepared(self._setup, self._power())
+        self._reports.prepared(self._preparation.setup, self._preparation.power())
         return True
 
     def wait_for(self, round_: int, phase: str) -> None:
@@ -129,16 +145,6 @@ class Assignment:
         round_, phase = max(self._awaited, (self._round, "idle"), key=_stage)
         self._timeline.enter(round_, 0, phase)
 
-    def _power(self) -> pb.Power:
-        meter = self._meter
-        return pb.Power(
-            source=meter.source,
-            scope=meter.scope,
-            detail=meter.detail,
-            interval_s=meter.interval_s,
-            idle_w=self._idle_w,
-        )
-
     def _drop(self, clients: list[int]) -> None:
         self._left = [client for client in self._left if client not in clients]
         if self._transfer is not None and (self._uploads in clients or not self._left):
@@ -148,11 +154,11 @@ class Assignment:
 
     async def prepare(self) -> None:
         """Load the base model and the data, and say so, or say what is wrong."""
-        if not self._rested:
-            self._rested = True
-            await self._measure_idle()
+        await self._preparation.rest()
         try:
             setup = await self._prepared()
+        except Stopped:
+            return
         except Exception as error:
             self._reports.trouble(0, 0, error)
             return
@@ -173,6 +179,40 @@ class Assignment:
         self._rest()
         await self._in_thread(return_freed)
         self._reports.activity(order.round, order.clients[-1], "idle")
+
+    async def evaluate(self, order: pb.Evaluate) -> None:
+        """Score a state on what the clients hold out. It is downloaded once, and kept for the training that begins with
+        it."""
+        if self._over.is_set():
+            return
+        self._round, self._left, self._is_evaluating = order.round, self._evaluation.repeat(order), True
+        try:
+            if self._left:
+                await self._evaluate_all(order)
+        except Stopped:
+            log.info("ended the evaluation of round %d's state", order.round)
+        except Exception as error:
+            for client in self._left:
+                self._reports.trouble(order.round, client, error)
+        finally:
+            self._left, self._is_evaluating = [], False
+        self._rest()
+        await self._in_thread(return_freed)
+        self._reports.activity(order.round, order.clients[-1], "idle")
+
+    async def _evaluate_all(self, order: pb.Evaluate) -> None:
+        def on_batch() -> None:
+            if client not in self._left:
+                raise Stopped
+
+        await self._prepared()
+        state = await self._receive(order)
+        self._evaluation.keep(order.state_sha256, state)
+        for client in list(self._left):
+            self._enter(client, "evaluate")
+            await self._in_thread(self._evaluation.count, order, client, state, on_batch)
+            self._evaluation.say(order, client)
+            self._left = [other for other in self._left if other != client]
 
     async def _train_all(self, order: pb.Train) -> None:
         try:
@@ -205,32 +245,32 @@ class Assignment:
             self._reports.trouble(self._round, client, error)
 
     async def _prepared(self) -> Setup:
-        if self._setup is None:
-            self._timeline.enter(self._round, 0, "load")
+        if self._preparation.setup is None:
             self._config = parse_json(self.order.experiment_json)
             self._down, self._up = Link(self._config.bandwidth_mbps), Link(self._config.bandwidth_mbps)
-            self._setup = await self._in_thread(self._engine.prepare, self.order)
-        return self._setup
+        return await self._preparation.done(self._round)
 
-    async def _measure_idle(self) -> None:
-        if not self._meter.scope:
-            return
-        self._timeline.enter(0, 0, "idle")
-        began_s = time.monotonic()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._over.wait(), REST_S)
-        rest = self._meter.measured(began_s, time.monotonic())
-        if rest.integral is not None:
-            self._idle_w = rest.integral / rest.covered_s / 1e3
+    async def _bring(self, cache: ModelCache, files: Sequence[ModelFile], show: Callable[[float], None]) -> Path:
+        """The base model's files from the coordinator: at the link's own pace, since what an experiment states is for
+        the rounds."""
+        if self._over.is_set():
+            raise Stopped
 
-    async def _receive(self, order: pb.Train) -> Tensors:
-        """The round's state; before the run's first one, its start too, which is installed."""
+        async def bring(file: ModelFile, path: Path, moved: Callable[[int], None]) -> None:
+            await persist(FileDownload(self._stub, self._request(file.sha256), path, file.size, moved).attempt)
+
+        return await self._unless_stopped(cache.fetch(files, bring, show), None)
+
+    async def _receive(self, order: pb.Train | pb.Evaluate) -> Tensors:
+        """The state that an order names, if it is not here already; before the run's first one, its start too, which is
+        installed."""
         client = order.clients[0]
+        if (kept := self._evaluation.take(order.state_sha256)) is not None:
+            return kept
 
         async def fetch(sha256: bytes, take: Callable[[memoryview], Tensors]) -> Tensors:
-            request = pb.DownloadRequest(run_id=self.run_id, sha256=sha256, worker=self._worker, key=self._key)
             self._enter(client, "download")
-            blob = await self._moved(None, Download(self._stub, request, self._down).attempt)
+            blob = await self._moved(None, Download(self._stub, self._request(sha256), self._down).attempt)
             self._enter(client, "load")
             return await self._in_thread(take, blob)
 
@@ -241,6 +281,9 @@ class Assignment:
             return start
         del start
         return await fetch(order.state_sha256, lambda blob: decode(blob, self._start))
+
+    def _request(self, sha256: bytes) -> pb.DownloadRequest:
+        return pb.DownloadRequest(run_id=self.run_id, sha256=sha256, worker=self._worker, key=self._key)
 
     def _enter(self, client: int, phase: str, at_s: float | None = None) -> None:
         self._timeline.enter(self._round, client, phase, at_s)
@@ -253,7 +296,7 @@ class Assignment:
         except BaseException:
             # The model may be half changed. The next order loads it anew.
             self._engine.release()
-            self._setup = None
+            self._preparation.setup = None
             raise
         self._installed = True
         if self._config.wire != "fp32":
@@ -291,6 +334,7 @@ class Assignment:
             examples=trained.examples,
             loss=trained.loss,
             step_ms=trained.step_ms,
+            micro_batch=trained.micro_batch,
         )
         del trained
         await self._moved(client, Upload(self._stub, blob, update, self._up).attempt)
@@ -303,7 +347,10 @@ class Assignment:
         """A transfer's result; `abandon` and `stop` cancel it, which is told as Stopped. `uploads` is its client."""
         if not self._left or (uploads is not None and uploads not in self._left):
             raise Stopped
-        transfer = asyncio.ensure_future(persist(attempt))
+        return await self._unless_stopped(persist(attempt), uploads)
+
+    async def _unless_stopped(self, work: Awaitable[T], uploads: int | None) -> T:
+        transfer = asyncio.ensure_future(work)
         self._transfer, self._uploads = transfer, uploads
         try:
             # Not `await transfer`: a cancelled transfer would look like a cancelled worker.

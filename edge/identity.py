@@ -44,8 +44,9 @@ class Identity:
     it does. Raises BadInput for a name that is in use, and for files that cannot be used.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.key = ""
+    def __init__(self, folder: Path, name: str, key: str = "") -> None:
+        """With a `key` given, a certificate's, none is kept here: the folder has the lock alone."""
+        self.key = key
         self._name = name
         self._path = folder / file_name(name)
         # A file of its own, for the key's is replaced as a whole. No key's name begins with a dot.
@@ -60,7 +61,7 @@ class Identity:
             raise self._unusable(self._lock_path, error) from None
         try:
             self._take_lock()
-            self.key = self._read() or self._make()
+            self.key = self.key or self._read() or self._make()
         except BaseException:
             os.close(self._lock)
             raise

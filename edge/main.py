@@ -13,15 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.engine import Engine, TorchEngine
+from edge.health import HealthServer, check_address
 from edge.identity import Identity, default_folder
+from edge.model_cache import ModelCache
+from edge.model_cache import default_folder as default_cache
 from edge.power.choice import check_spec, open_source
 from edge.power.identity import identity as device_identity
 from edge.power.meter import DEFAULT_HZ, Meter
 from edge.worker import Worker
 from federa import __version__
-from federa.errors import EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
+from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
 from protos.channel import valid_address, valid_name
+from protos.credentials import DEVICE, BadCredentials, Credentials, credentials_for
 
 EngineFactory = Callable[[argparse.Namespace], Engine]
 
@@ -29,14 +33,29 @@ EngineFactory = Callable[[argparse.Namespace], Engine]
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parse = argparse.ArgumentParser(prog="federa-worker", description=__doc__)
-    parse.add_argument("--coordinator", required=True, metavar="HOST:PORT", help="where the coordinator listens")
-    parse.add_argument("--name", required=True, help="this device's name in the run and in reports")
+    parse.add_argument("--coordinator", metavar="HOST:PORT", help="where the coordinator listens")
+    parse.add_argument("--name", help="this device's name in the run and in reports (default: its certificate's)")
+    parse.add_argument(
+        "--certs", type=Path, metavar="DIR", help="this device's certificate (federa-certs issue NAME): mutual TLS"
+    )
+    parse.add_argument(
+        "--insecure",
+        action="store_true",
+        help="plaintext also to another machine: anybody in between may read and change it",
+    )
     parse.add_argument("--clients", metavar="0-4", help="host just these clients (such as 0-4 or 1,3,5)")
-    parse.add_argument("--data", type=Path, metavar="FILE", help="the device's own data, in place of a shard")
+    parse.add_argument(
+        "--data", type=lambda text: Path(text) if text else None, metavar="FILE",
+        help="the device's own data, in place of a shard",
+    )  # fmt: skip
     parse.add_argument(
         "--state", type=Path, metavar="DIR",
         help="keeps the key by which the coordinator knows this worker again (default: $XDG_STATE_HOME/federa, "
         "or ~/.local/state/federa)",
+    )  # fmt: skip
+    parse.add_argument(
+        "--cache", type=Path, metavar="DIR",
+        help="keeps base models that came from the coordinator (default: $XDG_CACHE_HOME/federa, or ~/.cache/federa)",
     )  # fmt: skip
     parse.add_argument(
         "--give-up-after", type=float, default=600.0, metavar="S",
@@ -53,6 +72,15 @@ def parser() -> argparse.ArgumentParser:
         "--power-hz", type=float, default=DEFAULT_HZ, metavar="HZ", help="readings a second (default: %(default)g)"
     )
     parse.add_argument("--board", metavar="NAME", help="the board's model, where the machine does not tell or is wrong")
+    parse.add_argument(
+        "--health", metavar="HOST:PORT",
+        help="a port of this machine's loopback on which grpc.health.v1 tells whether the worker is connected",
+    )  # fmt: skip
+    parse.add_argument(
+        "--check", action="store_true",
+        help="look at this device, and at the coordinator if one is given, say what to do about what is not in order, "
+        "and end: exit code 1 if something failed",
+    )  # fmt: skip
     parse.add_argument("--version", action="version", version=f"federa {__version__}")
     return parse
 
@@ -88,18 +116,27 @@ def torch_engine(options: argparse.Namespace) -> Engine:
 
 def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_engine) -> int:
     """Run the command; returns the exit code. `make_engine` lets a test join without torch."""
-    options = parser().parse_args(arguments)
+    parse = parser()
+    options = parse.parse_args(arguments)
+    # A compose file passes variables on that may be empty: those say nothing.
+    options.name, options.board = options.name or None, options.board or None
+    if options.coordinator is None and not options.check:
+        parse.error("the following arguments are required: --coordinator")
     limit_arenas()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
+        if options.check:
+            return _look(options)
+        credentials = _credentials(options)
         _check(options)
         clients = parse_clients(options.clients) if options.clients else ()
-        with Identity(options.state or default_folder(), options.name) as identity:
+        key = credentials.worker_key if credentials is not None else ""
+        with Identity(options.state or default_folder(), options.name, key) as identity:
             power = open_source(options.power, board=options.board, interval_s=1.0 / options.power_hz)
             logging.getLogger("federa.worker").info("power: %s", power.detail)
             try:
                 with Meter(power.source, hz=options.power_hz, detail=power.detail) as meter:
-                    return asyncio.run(_serve(options, identity.key, clients, make_engine(options), meter))
+                    return asyncio.run(_serve(options, credentials, identity.key, clients, make_engine(options), meter))
             finally:
                 if power.source is not None:
                     power.source.close()
@@ -110,10 +147,45 @@ def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_
         return EXIT_INTERRUPTED
 
 
-def _check(options: argparse.Namespace) -> None:
+def _credentials(options: argparse.Namespace) -> Credentials | None:
+    """What --certs says, None for plaintext; it also names a worker that has no --name. Raises BadInput."""
     if not valid_address(options.coordinator):
         raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
-    if not valid_name(options.name):
+    try:
+        credentials = credentials_for(
+            options.certs, insecure=options.insecure, address=options.coordinator, option="--coordinator", role=DEVICE
+        )
+    except BadCredentials as error:
+        raise BadInput(str(error)) from None
+    if credentials is None:
+        if options.name is None:
+            raise BadInput("--name: must be given, unless a certificate (--certs) says it")
+    elif options.name not in (None, credentials.name):
+        raise BadInput(
+            f"--name: must be what the certificate in {options.certs} says, {credentials.name!r}, or left out"
+        )
+    else:
+        options.name = credentials.name
+    return credentials
+
+
+def _look(options: argparse.Namespace) -> int:
+    """--check. What is wrong with a certificate is a finding of it; bad arguments are BadInput as ever."""
+    from rich.console import Console
+
+    from edge.check import check
+    from edge.check_table import show
+
+    if options.coordinator is not None and not valid_address(options.coordinator):
+        raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
+    if options.certs is not None and options.insecure:
+        raise BadInput("--insecure: is for plaintext; with --certs there is none")
+    _check(options)
+    return EXIT_OK if show(check(options), Console()) else EXIT_ERROR
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.name is not None and not valid_name(options.name):
         raise BadInput("--name: must be 1 to 100 printable characters")
     if not options.give_up_after > 0:  # nan too
         raise BadInput(f"--give-up-after: must be above 0 seconds, not {options.give_up_after:g}")
@@ -124,34 +196,47 @@ def _check(options: argparse.Namespace) -> None:
     if not 0.1 <= options.power_hz <= 100:  # nan too
         raise BadInput(f"--power-hz: must be from 0.1 to 100 readings a second, not {options.power_hz:g}")
     check_spec(options.power)
+    if options.health is not None:
+        check_address(options.health)
 
 
-async def _serve(options: argparse.Namespace, key: str, clients: tuple[int, ...], engine: Engine, meter: Meter) -> int:
-    worker = Worker(
-        engine=engine,
-        address=options.coordinator,
-        name=options.name,
-        key=key,
-        clients=clients,
-        own_data=options.data is not None,
-        give_up_after_s=options.give_up_after,
-        meter=meter,
-        facts=device_identity(options.board),
-    )
-    task = asyncio.ensure_future(worker.run())
-    code = EXIT_OK
+async def _serve(
+    options: argparse.Namespace,
+    credentials: Credentials | None,
+    key: str,
+    clients: tuple[int, ...],
+    engine: Engine,
+    meter: Meter,
+) -> int:
+    async with HealthServer(options.health) as health:
+        worker = Worker(
+            engine=engine,
+            address=options.coordinator,
+            credentials=credentials,
+            name=options.name,
+            key=key,
+            clients=clients,
+            own_data=options.data is not None,
+            give_up_after_s=options.give_up_after,
+            meter=meter,
+            facts=device_identity(options.board),
+            cache=ModelCache(options.cache or default_cache()),
+            on_connection=health.say,
+        )
+        task = asyncio.ensure_future(worker.run())
+        code = EXIT_OK
 
-    def stop(exit_code: int) -> None:
-        nonlocal code
-        code = exit_code
-        task.cancel()
+        def stop(exit_code: int) -> None:
+            nonlocal code
+            code = exit_code
+            task.cancel()
 
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, stop, EXIT_INTERRUPTED)
-    loop.add_signal_handler(signal.SIGTERM, stop, EXIT_OK)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    return code
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, stop, EXIT_INTERRUPTED)
+        loop.add_signal_handler(signal.SIGTERM, stop, EXIT_OK)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return code
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ from collections import deque
 
 from protos import federation_pb2 as pb
 
-Order = pb.Prepare | pb.Train | pb.Release
+Order = pb.Prepare | pb.Train | pb.Evaluate | pb.Release
 
 
 class Orders:
     """A queue in the order of arrival. A client of a round gets in once: what is queued, under way or done is left out
     when the coordinator, after a reconnect, repeats what it still misses. `failed` and `abandon` let it in again; where
     it was ordered again before it failed, since a refusal and the next order come by two connections, it is queued
-    then.
+    then. With a round's training the evaluations of earlier rounds' states go: nobody waits for them any more.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,7 @@ class Orders:
             if not fresh:
                 return
             self._taken.update(keys[client] for client in fresh)
+            self._queue = deque(other for other in self._queue if not _is_overtaken(other, order))
             order = _with_clients(order, fresh)
         self._queue.append(order)
         self._wake.set()
@@ -78,6 +79,10 @@ class Orders:
         """A run is over here."""
         self._taken = {key for key in self._taken if key[0] != run_id}
         self._again = {key: order for key, order in self._again.items() if key[0] != run_id}
+
+
+def _is_overtaken(order: Order, train: pb.Train) -> bool:
+    return isinstance(order, pb.Evaluate) and order.run_id == train.run_id and order.round < train.round
 
 
 def _with_clients(order: pb.Train, clients: list[int]) -> pb.Train:

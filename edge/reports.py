@@ -14,6 +14,9 @@ from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.worker")
 
+ACTIVITY_INTERVAL_S = 0.5
+"""How often a display hears of the progress of one thing."""
+
 
 def log_refused(client: int, round_: int, why: str) -> None:
     """Say that an update is not wanted, whether it was sent or is still in the making."""
@@ -38,6 +41,13 @@ class Reports:
         """What it does now."""
         now = pb.Activity(run_id=self._run_id, round=round_, client=client, phase=phase, progress=progress)
         self._post(pb.WorkerMessage(activity=now))
+
+    def counts(self, round_: int, part: str, client: int, correct: int, examples: int) -> None:
+        """What a client's held-out part says of a state."""
+        counts = pb.Counts(
+            run_id=self._run_id, round=round_, part=part, client=client, correct=correct, examples=examples
+        )
+        self._post(pb.WorkerMessage(counts=counts))
 
     def trouble(self, round_: int, client: int, error: Exception) -> None:
         """A client came to nothing, or with round 0 the run's preparation."""

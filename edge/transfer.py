@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,7 +16,7 @@ import grpc
 from protos.channel import ADMITTED
 from protos.federation_pb2 import Chunk, DownloadRequest, UpdateHeader, UploadReply
 from protos.federation_pb2_grpc import FederationStub
-from protos.streams import Assembler, Blob, StreamError, data_chunks, header_of, wire_size
+from protos.streams import CHUNK_BYTES, Assembler, Blob, StreamError, data_chunks, header_chunk, header_of, wire_size
 
 STATE_LIMIT_BYTES = 64 << 30
 """The coordinator is trusted with its size; this only bounds a mistake."""
@@ -99,13 +102,7 @@ class Download:
         self._assembler.again()
         self._request.offset = self._assembler.received
         try:
-            call = self._stub.Download(self._request)
-            with Watch(call, stall_s) as watch:
-                async for chunk in call:
-                    watch.pause()
-                    await self._link.carry(wire_size(chunk))
-                    await asyncio.to_thread(self._assembler.feed, chunk)
-                    watch.moved()
+            await _receive(self._stub.Download(self._request), self._assembler, self._link, stall_s)
             header = self._assembler.finish()
             if header.sha256 != self._request.sha256:
                 raise StreamError("the coordinator sent another state than the one asked for")
@@ -125,6 +122,74 @@ class Download:
         # Grows as bytes come, not to the size that is announced.
         self._buffer = io.BytesIO()
         self._assembler = Assembler(self._buffer.write, size_limit=STATE_LIMIT_BYTES)
+
+
+class FileDownload:
+    """One file of known size and digest on its way down to `path`: `attempt` until it returns. What there is of it
+    stays there whatever happens, this process's end included, and another FileDownload goes on from it."""
+
+    def __init__(
+        self,
+        stub: FederationStub,
+        request: DownloadRequest,
+        path: Path,
+        size: int,
+        moved: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        """`moved` hears of the bytes that are there, from a thread."""
+        self._stub = stub
+        self._request = request
+        self._path = path
+        self._size = size
+        self._moved = moved
+        self._written = 0
+        self._assembler: Assembler | None = None
+
+    async def attempt(self, stall_s: float = STALL_S) -> None:
+        """Returns when the file is whole, checked and on the disk. Raises what Download.attempt does, and OSError."""
+        assembler, self._assembler = self._assembler, None
+        if assembler is None:
+            assembler = await asyncio.to_thread(self._resume)
+        self._request.offset = assembler.received
+        assembler.again()
+        try:
+            if assembler.received < self._size:
+                await _receive(self._stub.Download(self._request), assembler, Link(None), stall_s)
+            assembler.finish()
+        except StreamError as error:
+            await asyncio.to_thread(self._path.unlink, missing_ok=True)
+            if self._request.offset > 0:
+                raise Spoiled(f"{self._path.name}, which was continued: {error}") from None
+            raise
+        except (grpc.aio.AioRpcError, Stalled):
+            self._assembler = assembler  # what it counted and hashed is on the disk
+            raise
+        await asyncio.to_thread(_sync, self._path)
+
+    def _resume(self) -> Assembler:
+        """With what there is on the disk, hashed anew."""
+        assembler = Assembler(self._write, size_limit=STATE_LIMIT_BYTES)
+        assembler.feed(header_chunk(self._size, self._request.sha256))
+        with self._path.open("ab+") as file:
+            if file.tell() > self._size:
+                file.truncate(0)
+            file.seek(0)
+            while data := file.read(CHUNK_BYTES):
+                assembler.restore(data)
+        self._written = assembler.received
+        self._moved(self._written)
+        return assembler
+
+    def _write(self, data: bytes) -> None:
+        # Without a buffer of our own: what a process wrote outlives it. And at a place of its own: the last write of an
+        # attempt that was cancelled may come after another one has begun.
+        with self._path.open("r+b", buffering=0) as file:
+            file.seek(self._written)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+        self._written += len(data)
+        self._moved(self._written)
 
 
 class Upload:
@@ -161,6 +226,20 @@ class Upload:
             watch.moved(ANSWER_S)
             reply: UploadReply = await call
             return reply
+
+
+async def _receive(call: Any, assembler: Assembler, link: Link, stall_s: float) -> None:
+    with Watch(call, stall_s) as watch:
+        async for chunk in call:
+            watch.pause()
+            await link.carry(wire_size(chunk))
+            await asyncio.to_thread(assembler.feed, chunk)
+            watch.moved()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def wanted_from(metadata: Any) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -13,6 +13,7 @@ import grpc
 from edge.assignment import Assignment
 from edge.backoff import Backoff
 from edge.engine import Engine
+from edge.model_cache import ModelCache
 from edge.orders import Orders
 from edge.outbox import Outbox
 from edge.power.meter import Meter
@@ -22,13 +23,21 @@ from edge.pulse import Pulse
 from edge.reports import Reports, log_refused
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
-from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, client_options
+from protos.channel import ADMITTED, HEARTBEAT_S, PROTOCOL, dial
+from protos.credentials import Credentials
 from protos.federation_pb2_grpc import FederationStub
+from protos.handshake import Obstacle, find_obstacle
 
 log = logging.getLogger("federa.worker")
 
 # Answers to a hello that no later attempt would change.
-_FINAL = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
+_FINAL = {
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.PERMISSION_DENIED,  # what the certificate does not allow, or it is revoked
+    grpc.StatusCode.UNAUTHENTICATED,
+}
 SILENCE_S = 4 * HEARTBEAT_S
 """A coordinator that answers no heartbeat for so long is taken for lost."""
 
@@ -50,7 +59,9 @@ class _Stream:
 
 class Worker:
     """`run` it; cancel that to end it. `pulse` has how fast the coordinator answered in the run under way. `facts` of
-    the device stand beside the engine's. `meter` is in use already, and stays so; without one no power is measured."""
+    the device stand beside the engine's. `meter` is in use already, and stays so; without one no power is measured.
+    Without a `cache` a base model that is not on this machine is not fetched. `on_connection` hears when a coordinator
+    takes this worker, and when that is over."""
 
     def __init__(
         self,
@@ -62,15 +73,21 @@ class Worker:
         clients: Sequence[int] = (),
         own_data: bool = False,
         give_up_after_s: float,
+        credentials: Credentials | None = None,
         meter: Meter | None = None,
         facts: Mapping[str, str] | None = None,
+        cache: ModelCache | None = None,
+        on_connection: Callable[[bool], None] = lambda connected: None,
     ) -> None:
         self.pulse = Pulse()
         self._engine = engine
         self._meter = meter or Meter()
         self._facts = dict(facts or {})
+        self._cache = cache
+        self._on_connection = on_connection
         self._batches = Batches()
         self._address = address
+        self._credentials = credentials
         self._name = name
         self._give_up_after_s = give_up_after_s
         self._hello = pb.Hello(protocol=PROTOCOL, name=name, key=key, clients=clients, own_data=own_data)
@@ -89,7 +106,7 @@ class Worker:
         longer than it waits."""
         self._hello.versions.update(self._engine.versions())
         self._hello.device.update({**self._engine.facts(), **self._facts})
-        async with grpc.aio.insecure_channel(self._address, options=client_options()) as data_channel:
+        async with dial(self._address, self._credentials) as data_channel:
             self._data = FederationStub(data_channel)
             working = asyncio.ensure_future(self._work())
             connecting = asyncio.ensure_future(self._stay_connected())
@@ -130,7 +147,7 @@ class Worker:
 
     async def _connection(self) -> str:
         """One control stream, until it ends; returns why it did."""
-        async with grpc.aio.insecure_channel(self._address, options=client_options()) as channel:
+        async with dial(self._address, self._credentials) as channel:
             self._stream = stream = _Stream()
             self.pulse.cut()
             call = FederationStub(channel).Control(self._outgoing(stream))
@@ -149,7 +166,10 @@ class Worker:
                     return f"another worker has the name {self._name!r} meanwhile: {error.details()}"
                 if error.code() in _FINAL or error.code() is grpc.StatusCode.ALREADY_EXISTS:
                     raise BadInput(str(error.details())) from None
-                return str(error.details() or error.code().name)
+                obstacle = None
+                if error.code() is grpc.StatusCode.UNAVAILABLE and not stream.admitted.is_set():
+                    obstacle = await self._obstacle()
+                return str(obstacle or error.details() or error.code().name)
             except asyncio.CancelledError:
                 # Also raised by a call that was cancelled for its silence; this task itself was not, then.
                 if not beating.done():
@@ -157,8 +177,16 @@ class Worker:
                 return "no answer to its heartbeats"
             finally:
                 stream.end()
+                self._on_connection(False)
                 beating.cancel()
                 call.cancel()
+
+    async def _obstacle(self) -> Obstacle | None:
+        """Why no connection came about, where TLS is why. Raises BadInput for what time does not mend."""
+        obstacle = await asyncio.to_thread(find_obstacle, self._address, self._credentials)
+        if obstacle is not None and obstacle.lasting:
+            raise BadInput(str(obstacle))
+        return obstacle
 
     async def _outgoing(self, stream: _Stream) -> AsyncIterator[pb.WorkerMessage]:
         await stream.admitted.wait()
@@ -185,6 +213,7 @@ class Worker:
                 self._stream.welcomed.set()
                 self._was_welcomed = True
                 log.info("connected to %s as %s", self._address, self._name)
+                self._on_connection(True)
             case "heartbeat":
                 self.pulse.answered(message.heartbeat.sequence)
                 self._outbox.confirm(message.heartbeat.sequence)
@@ -192,6 +221,10 @@ class Worker:
                 self._hear_prepare(message.prepare)
             case "train":
                 self._orders.put(message.train)
+                if self._assignment is not None and self._assignment.run_id == message.train.run_id:
+                    self._assignment.overtake(message.train.round)
+            case "evaluate":
+                self._orders.put(message.evaluate)
             case "abandon":
                 self._hear_abandon(message.abandon)
             case "wait":
@@ -232,10 +265,12 @@ class Worker:
                 await self._prepare(order)
             elif isinstance(order, pb.Release):
                 await self._release(order.run_id)
-            elif self._assignment is not None and self._assignment.run_id == order.run_id:
-                await self._assignment.train(order)
-            else:
+            elif self._assignment is None or self._assignment.run_id != order.run_id:
                 log.warning("an order for run %s was left: it is not prepared here", order.run_id)
+            elif isinstance(order, pb.Evaluate):
+                await self._assignment.evaluate(order)
+            else:
+                await self._assignment.train(order)
 
     async def _prepare(self, order: pb.Prepare) -> None:
         if self._assignment is not None and self._assignment.order != order:
@@ -255,6 +290,7 @@ class Worker:
                 telemetry=Telemetry(order.run_id, timeline, self._meter, self._batches, post),
                 meter=self._meter,
                 thread=self._thread,
+                cache=self._cache,
             )
         await self._assignment.prepare()
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from federa.config import EMBEDDED
 from federa.errors import BadInput, one_line
+from federa.model_files import NotHere
 from federa.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -54,6 +55,36 @@ def model_folder(source: str) -> str:
     return source
 
 
+def local_folder(source: str) -> Path | None:
+    """Where a model is on this machine: in a folder, or in the hub's cache. None where it is not; no hub is asked."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        folder = model_folder(source)
+        # A link in a snapshot's folder, which lies with the files of one revision.
+        config = None if os.path.isdir(folder) else cached_file(folder, "config.json", local_files_only=True)
+    except (BadInput, OSError, ValueError):
+        return None
+    if config is None:
+        return Path(folder) if os.path.isdir(folder) else None
+    return Path(config).parent
+
+
+def load_local_model(source: str, labels: int) -> BaseModel:
+    """The same as load_base_model, of a model that is on this machine. Raises NotHere where it is not, or not whole,
+    and BadInput where it is no such model."""
+    folder = local_folder(source)
+    if folder is None:
+        raise NotHere(f"model: {source} is not on this machine")
+    try:
+        return load_base_model(str(folder), labels)
+    except BadInput as error:
+        if not os.path.isdir(os.path.expanduser(source)) and source != EMBEDDED:
+            # The hub's cache holds what somebody needed: perhaps a config and no weights.
+            raise NotHere(str(error)) from None
+        raise
+
+
 def load_base_model(source: str, labels: int, seed: int = 0) -> BaseModel:
     """Load a checkpoint as a classifier over `labels` classes, in fp32 whatever dtype it is stored in.
 
@@ -79,7 +110,12 @@ def load_base_model(source: str, labels: int, seed: int = 0) -> BaseModel:
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, LookupError, TypeError, ImportError, EOFError, RuntimeError, *_UNREADABLE) as error:
-        raise BadInput(f"model: cannot load {source}: {one_line(error)}") from None
+        if "tiktoken" in str(error) or "sentencepiece" in str(error).lower():
+            # transformers takes any .model that it cannot read for a tiktoken file, and names that package.
+            why = "its tokenizer is in sentencepiece's format, which needs 'pip install sentencepiece'"
+        else:
+            why = one_line(error)
+        raise BadInput(f"model: cannot load {source}: {why}") from None
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         # transformers 5 makes an empty tokenizer where a folder has none: every word would be unknown.
         raise BadInput(f"model: {source} holds no tokenizer")

@@ -17,6 +17,7 @@ from federa.errors import BadInput
 from federa.methods import METHODS, method_class
 
 EMBEDDED = "embedded"
+DEVICES = "devices"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Wire = Literal["fp32", "bf16", "fp16", "int8"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -46,10 +47,12 @@ class Partition(Section):
 
 
 class Data(Section):
-    """Labelled texts: `embedded`, a file (.jsonl, .json, .csv, .tsv) or the name of a hub data set.
+    """Labelled texts: `embedded`, a file (.jsonl, .json, .csv, .tsv), the name of a hub data set, or `devices`: then
+    every device brings a file of its own, which it shows to nobody.
 
-    `labels` fixes the classes and their order; without it they are the sorted labels found. `validation` and `test`
-    are fractions of the documents, split off per label and always alike, whatever the run's seed.
+    `labels` fixes the classes and their order; without it they are the sorted labels found, which nobody could find
+    over the devices. `validation` and `test` are fractions of the documents, split off per label and always alike,
+    whatever the run's seed.
     """
 
     source: str = EMBEDDED
@@ -72,6 +75,12 @@ class Data(Section):
     def _leaves_training_data(self) -> Data:
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together must be below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _names_what_nobody_can_look_up(self) -> Data:
+        if self.source == DEVICES and self.labels is None:
+            raise ValueError("labels must name the classes in their order where source is devices, such as [ham, spam]")
         return self
 
 
@@ -192,13 +201,17 @@ class MethodChoice(Section):
 
 class Experiment(Section):
     """Everything that decides a result. `bandwidth_mbps` paces every device's transfers, in Mbit/s. `wire` is the dtype
-    in which states travel: below fp32 differences do, rounded stochastically (federa.codec)."""
+    in which states travel: below fp32 differences do, rounded stochastically (federa.codec).
+
+    With `evaluation: coordinator` the validation and the test part are the coordinator's; with `devices` every client
+    splits its own documents, and what its device counts on them is summed."""
 
     name: str = "bbc-news"
     model: str = EMBEDDED
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     bandwidth_mbps: Annotated[float, Field(gt=0)] | None = None
     wire: Wire = "fp32"
+    evaluation: Literal["coordinator", "devices"] = "coordinator"
     methods: Annotated[tuple[MethodChoice, ...], Field(min_length=1)] = (MethodChoice(name="federa"),)
     target: Target = Target()
     data: Data = Data()
@@ -213,6 +226,22 @@ class Experiment(Section):
         if len(set(names)) != len(names):
             raise ValueError("must name each method once")
         return methods
+
+    @model_validator(mode="after")
+    def _devices_with_data_of_their_own(self) -> Experiment:
+        if self.data.source != DEVICES:
+            return self
+        if self.evaluation != "devices":
+            raise ValueError(
+                "evaluation must be devices where data.source is devices: the coordinator has no documents to score"
+            )
+        devices, clients = self.federation.devices, self.federation.clients
+        if clients != devices:
+            raise ValueError(
+                f"federation.clients must be federation.devices ({devices}), not {clients}, where data.source is "
+                "devices: each of them is one client"
+            )
+        return self
 
     def runs(self) -> Iterator[Experiment]:
         """The same experiment, a method at a time."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import resource
 
+import grpc
+
+from protos.credentials import Credentials as Credentials
+from protos.credentials import is_loopback as is_loopback
 from protos.streams import CHUNK_BYTES
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised with every change that an older peer would misunderstand; peers of two versions refuse each other."""
 
 HEARTBEAT_S = 5.0
@@ -68,6 +72,13 @@ def valid_address(text: str) -> bool:
     """Whether a text is HOST:PORT with a port to connect to."""
     host, colon, port = text.rpartition(":")
     return bool(colon and host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+
+
+def dial(address: str, credentials: Credentials | None) -> grpc.aio.Channel:
+    """A channel of its own to a coordinator: mutual TLS, or plaintext without credentials."""
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=client_options())
+    return grpc.aio.secure_channel(address, credentials.channel(), options=client_options())
 
 
 def raise_file_limit() -> int:

@@ -24,7 +24,7 @@ class StreamHeader(_message.Message):
     def __init__(self, size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., update: _Optional[_Union[UpdateHeader, _Mapping]] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
-    __slots__ = ("run_id", "round", "client", "worker", "key", "examples", "loss", "step_ms")
+    __slots__ = ("run_id", "round", "client", "worker", "key", "examples", "loss", "step_ms", "micro_batch")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class UpdateHeader(_message.Message):
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     STEP_MS_FIELD_NUMBER: _ClassVar[int]
+    MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     round: int
     client: int
@@ -41,7 +42,8 @@ class UpdateHeader(_message.Message):
     examples: int
     loss: float
     step_ms: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., worker: _Optional[str] = ..., key: _Optional[str] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., step_ms: _Optional[_Iterable[float]] = ...) -> None: ...
+    micro_batch: int
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., worker: _Optional[str] = ..., key: _Optional[str] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., step_ms: _Optional[_Iterable[float]] = ..., micro_batch: _Optional[int] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
     __slots__ = ("run_id", "sha256", "worker", "key", "offset")
@@ -57,6 +59,29 @@ class DownloadRequest(_message.Message):
     offset: int
     def __init__(self, run_id: _Optional[str] = ..., sha256: _Optional[bytes] = ..., worker: _Optional[str] = ..., key: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
+class GreetRequest(_message.Message):
+    __slots__ = ("protocol",)
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    def __init__(self, protocol: _Optional[int] = ...) -> None: ...
+
+class GreetReply(_message.Message):
+    __slots__ = ("protocol", "versions", "unix_s")
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    versions: _containers.ScalarMap[str, str]
+    unix_s: float
+    def __init__(self, protocol: _Optional[int] = ..., versions: _Optional[_Mapping[str, str]] = ..., unix_s: _Optional[float] = ...) -> None: ...
+
 class UploadReply(_message.Message):
     __slots__ = ("already_accepted",)
     ALREADY_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -64,7 +89,7 @@ class UploadReply(_message.Message):
     def __init__(self, already_accepted: bool = ...) -> None: ...
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "prepared", "trouble", "activity", "telemetry", "released")
+    __slots__ = ("hello", "heartbeat", "prepared", "trouble", "activity", "telemetry", "released", "counts")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +97,7 @@ class WorkerMessage(_message.Message):
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     prepared: Prepared
@@ -79,7 +105,8 @@ class WorkerMessage(_message.Message):
     activity: Activity
     telemetry: Telemetry
     released: Released
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ...) -> None: ...
+    counts: Counts
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "name", "key", "versions", "device", "clients", "own_data")
@@ -244,6 +271,22 @@ class Power(_message.Message):
     idle_w: float
     def __init__(self, source: _Optional[str] = ..., scope: _Optional[str] = ..., detail: _Optional[str] = ..., interval_s: _Optional[float] = ..., idle_w: _Optional[float] = ...) -> None: ...
 
+class Counts(_message.Message):
+    __slots__ = ("run_id", "round", "part", "client", "correct", "examples")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    CORRECT_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    part: str
+    client: int
+    correct: int
+    examples: int
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[str] = ..., client: _Optional[int] = ..., correct: _Optional[int] = ..., examples: _Optional[int] = ...) -> None: ...
+
 class Released(_message.Message):
     __slots__ = ("run_id",)
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -251,7 +294,7 @@ class Released(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("welcome", "heartbeat", "prepare", "train", "release", "abandon", "wait")
+    __slots__ = ("welcome", "heartbeat", "prepare", "train", "release", "abandon", "wait", "evaluate")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PREPARE_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +302,7 @@ class CoordinatorMessage(_message.Message):
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     ABANDON_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
+    EVALUATE_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     heartbeat: Heartbeat
     prepare: Prepare
@@ -266,7 +310,8 @@ class CoordinatorMessage(_message.Message):
     release: Release
     abandon: Abandon
     wait: Wait
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., abandon: _Optional[_Union[Abandon, _Mapping]] = ..., wait: _Optional[_Union[Wait, _Mapping]] = ...) -> None: ...
+    evaluate: Evaluate
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., abandon: _Optional[_Union[Abandon, _Mapping]] = ..., wait: _Optional[_Union[Wait, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("versions",)
@@ -282,7 +327,7 @@ class Welcome(_message.Message):
     def __init__(self, versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Prepare(_message.Message):
-    __slots__ = ("run_id", "experiment_json", "base_digest", "data_digest", "labels", "start_sha256", "shards")
+    __slots__ = ("run_id", "experiment_json", "base_digest", "data_digest", "labels", "start_sha256", "shards", "model")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -290,6 +335,7 @@ class Prepare(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     START_SHA256_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     experiment_json: str
     base_digest: str
@@ -297,7 +343,18 @@ class Prepare(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     start_sha256: bytes
     shards: _containers.RepeatedCompositeFieldContainer[Shard]
-    def __init__(self, run_id: _Optional[str] = ..., experiment_json: _Optional[str] = ..., base_digest: _Optional[str] = ..., data_digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., start_sha256: _Optional[bytes] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ...) -> None: ...
+    model: _containers.RepeatedCompositeFieldContainer[ModelFile]
+    def __init__(self, run_id: _Optional[str] = ..., experiment_json: _Optional[str] = ..., base_digest: _Optional[str] = ..., data_digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., start_sha256: _Optional[bytes] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., model: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ...) -> None: ...
+
+class ModelFile(_message.Message):
+    __slots__ = ("name", "size", "sha256")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size: int
+    sha256: bytes
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class Shard(_message.Message):
     __slots__ = ("client", "indices")
@@ -318,6 +375,20 @@ class Train(_message.Message):
     state_sha256: bytes
     clients: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., state_sha256: _Optional[bytes] = ..., clients: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Evaluate(_message.Message):
+    __slots__ = ("run_id", "round", "state_sha256", "part", "clients")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    STATE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    state_sha256: bytes
+    part: str
+    clients: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., state_sha256: _Optional[bytes] = ..., part: _Optional[str] = ..., clients: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Abandon(_message.Message):
     __slots__ = ("run_id", "round", "clients", "reason")

@@ -30,6 +30,11 @@ class FederationStub(object):
                 request_serializer=protos_dot_federation__pb2.Chunk.SerializeToString,
                 response_deserializer=protos_dot_federation__pb2.UploadReply.FromString,
                 )
+        self.Greet = channel.unary_unary(
+                '/federa.v1.Federation/Greet',
+                request_serializer=protos_dot_federation__pb2.GreetRequest.SerializeToString,
+                response_deserializer=protos_dot_federation__pb2.GreetReply.FromString,
+                )
 
 
 class FederationServicer(object):
@@ -44,7 +49,7 @@ class FederationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Download(self, request, context):
-        """The state that an order named.
+        """The state that an order named, or a file of the base model that a Prepare listed: each by its digest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -53,6 +58,13 @@ class FederationServicer(object):
     def Upload(self, request_iterator, context):
         """A client's update: its first chunk is the header, with `update` set. The server's initial metadata then says from
         which byte it wants the rest: of an upload that broke off it has the beginning. The reply says that it is durable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Greet(self, request, context):
+        """What a device that checks itself asks: who answers here, and what time it is there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +87,11 @@ def add_FederationServicer_to_server(servicer, server):
                     servicer.Upload,
                     request_deserializer=protos_dot_federation__pb2.Chunk.FromString,
                     response_serializer=protos_dot_federation__pb2.UploadReply.SerializeToString,
+            ),
+            'Greet': grpc.unary_unary_rpc_method_handler(
+                    servicer.Greet,
+                    request_deserializer=protos_dot_federation__pb2.GreetRequest.FromString,
+                    response_serializer=protos_dot_federation__pb2.GreetReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +152,23 @@ class Federation(object):
         return grpc.experimental.stream_unary(request_iterator, target, '/federa.v1.Federation/Upload',
             protos_dot_federation__pb2.Chunk.SerializeToString,
             protos_dot_federation__pb2.UploadReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Greet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/federa.v1.Federation/Greet',
+            protos_dot_federation__pb2.GreetRequest.SerializeToString,
+            protos_dot_federation__pb2.GreetReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -26,6 +26,17 @@ settings.register_profile("federa", deadline=None, max_examples=50)
 settings.load_profile("federa")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--containers", action="store_true", help="build the images and run the containers, for minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--containers"):
+        for item in items:
+            if item.get_closest_marker("containers"):
+                item.add_marker(pytest.mark.skip(reason="make test-containers runs it"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def state_home() -> Iterator[None]:
     """Removed at the end."""

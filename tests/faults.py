@@ -40,6 +40,8 @@ class Step(Enum):
     JUDGED = "coordinator.ledger:Ledger.evaluated"
     CHECKPOINTED = "coordinator.run_folder:RunFolder.publish_final"
     FINISHED = "coordinator.campaign:Campaign._write"
+    ASKED = "coordinator.crew:Crew.evaluate"
+    COUNTED = "coordinator.ledger:Ledger.counted"
     # of a worker
     PREPARED = "edge.assignment:Assignment.prepare"
     DOWNLOADED = "edge.transfer:Download.attempt"
@@ -48,10 +50,14 @@ class Step(Enum):
     CARRIED_A_CHUNK = "edge.transfer:Link.carry"  # down or up
     UPLOADED = "edge.transfer:Upload.attempt"
     RELEASED = "edge.worker:Worker._release"
+    SCORED = "edge.evaluation:Evaluation.count"
+    SAID = "edge.evaluation:Evaluation.say"
 
 
-COORDINATORS = [step for step in Step if not step.value.startswith("edge.")]
-WORKERS = [step for step in Step if step.value.startswith("edge.")]
+EVALUATIONS = [Step.ASKED, Step.COUNTED, Step.SCORED, Step.SAID]
+"""Steps that are taken where the devices evaluate."""
+COORDINATORS = [step for step in Step if not step.value.startswith("edge.") and step not in EVALUATIONS]
+WORKERS = [step for step in Step if step.value.startswith("edge.") and step not in EVALUATIONS]
 AFTER_REPLY_S = 0.02
 """A reply is on its way some time after its handler returned."""
 

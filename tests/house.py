@@ -16,7 +16,7 @@ from edge.transfer import Link, Upload
 from federa.config import Experiment, Federation, Target
 from federa.state import pack, unpack
 from protos import federation_pb2 as pb
-from protos.channel import ADMITTED, PROTOCOL, client_options
+from protos.channel import ADMITTED, PROTOCOL, dial
 from protos.federation_pb2_grpc import FederationStub, OperationStub
 from protos.streams import Assembler, header_of
 
@@ -68,15 +68,18 @@ async def refused(status, *words):
     assert "\n" not in caught.value.details()
 
 
-def serving(path, scenario, *, experiment=None, make_learner=NoopLearner, patience_s=PATIENCE_S):
-    """Run `scenario(house)` against a coordinator that serves what `path` holds, and `experiment` if there is one."""
+def serving(
+    path, scenario, *, experiment=None, make_learner=NoopLearner, patience_s=PATIENCE_S, credentials=None, shown=None
+):
+    """Run `scenario(house)` against a coordinator that serves what `path` holds, and `experiment` if there is one. With
+    `credentials` it demands certificates, and is called with those that are `shown`."""
 
     async def run():
         coordinator = Coordinator(path, make_learner)
         coordinator.recover()
-        server, address = await coordinator.serve("127.0.0.1:0")
+        server, address = await coordinator.serve("127.0.0.1:0", credentials)
         working = asyncio.ensure_future(coordinator.work())
-        async with grpc.aio.insecure_channel(address, options=client_options()) as channel:
+        async with dial(address, shown) as channel:
             house = House(address, channel, coordinator)
             if experiment is not None:
                 house.experiment_id = coordinator.submit(experiment).experiment_id

@@ -7,15 +7,16 @@ RUN_KEYS = {
 }  # fmt: skip
 ADDED_RUN_KEYS = {
     "run_id", "state", "failure", "setup_s", "start_s", "evaluation_s", "downtime_s", "restarts", "wire", "setbacks",
-    "control_bytes", "shard_sizes", "energy_scope", "energy_coverage", "energy_note", "energy_is_replay",
+    "control_bytes", "model_bytes", "shard_sizes", "energy_scope", "energy_coverage", "energy_note", "energy_is_replay",
+    "evaluation", "test_examples", "held_out",
 }  # fmt: skip
 """Beside the fixed ones."""
-POINT_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j"}
+POINT_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j", "examples"}
 DEVICE_KEYS = {
     "name", "board", "power_source", "scope", "idle_w", "peak_w", "energy_j", "coverage", "largest_gap_s", "seconds",
     "joules", "step_ms",
 }  # fmt: skip
 ADDED_DEVICE_KEYS = {
-    "power_detail", "above_idle_j", "setup", "rounds", "sensors", "trace", "facts", "updates",
+    "power_detail", "above_idle_j", "setup", "rounds", "sensors", "trace", "facts", "updates", "micro_batch",
 }  # fmt: skip
 """Beside the fixed ones."""

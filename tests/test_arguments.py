@@ -29,8 +29,8 @@ def test_the_surface_of_the_command_line() -> None:
     flags = [flag for action in parser()._actions for flag in action.option_strings]
     assert flags == [
         "-h", "--help", "--method", "--target-acc", "--out", "--seed", "--devices", "--clients", "--rounds",
-        "--precision", "--model", "--data", "--bandwidth", "--coordinator", "--power", "--experiment", "--set",
-        "--print-config", "--version",
+        "--precision", "--model", "--data", "--evaluation", "--bandwidth", "--coordinator", "--certs", "--insecure",
+        "--power", "--experiment", "--set", "--print-config", "--version",
     ]  # fmt: skip
     assert not [action for action in parser()._actions if not action.option_strings]
 

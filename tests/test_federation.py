@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sqlite3
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -152,7 +153,10 @@ def test_a_frozen_worker_is_not_waited_for_past_the_deadline_and_takes_part_agai
                 int(str(row[0])) for row in _ledger(tmp_path, f"SELECT round FROM contribution WHERE device='{who}'")
             ]
 
-        until(lambda: (tmp_path / "out" / "ledger.sqlite").exists() and 2 in rounds("b"), "the second round")
+        # The file is there before its tables are.
+        tables = "SELECT 1 FROM sqlite_master WHERE name = 'contribution'"
+        until(lambda: (tmp_path / "out" / "ledger.sqlite").exists() and _ledger(tmp_path, tables), "a ledger")
+        until(lambda: 2 in rounds("b"), "the second round")
         os.kill(workers["b"].popen.pid, signal.SIGSTOP)
         asleep_from = max(rounds("b"))
         until(lambda: "missing" in str(_ledger(tmp_path, "SELECT kind FROM setback")), "a round is closed without it")
@@ -225,29 +229,36 @@ def test_below_its_quorum_a_round_pauses_says_what_it_waits_for_and_goes_on_with
 # ---------------------------------------------------------------- memory
 
 
-def _peak_bytes(process: Process) -> int:
+def _anonymous_bytes(process: Process) -> int:
+    """What it holds now. Pages of the spool that a fold has mapped are the page cache's."""
     lines = Path(f"/proc/{process.popen.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
 @pytest.mark.slow
-def test_the_coordinator_s_memory_does_not_grow_with_the_number_of_clients(tmp_path: Path) -> None:
-    peaks = {}
-    for clients in (2, 50):
+def test_the_coordinator_s_memory_does_not_grow_with_the_number_of_clients_nor_with_that_of_rounds(
+    tmp_path: Path,
+) -> None:
+    held: dict[int, list[int]] = {2: [], 50: []}
+    # As many uploads in either: how much of them is under way at the worst moment is chance, more so on a busy machine.
+    for clients, rounds in ((2, 50), (50, 2)):
         folder = tmp_path / str(clients)
         folder.mkdir()
-        # 20 MB a state; the last evaluation takes long enough to read the peak.
-        env = {"NOOP_TENSORS": "20", "NOOP_TENSOR_VALUES": "250000", "NOOP_EVALUATE_S": "1.5"}
+        env = {"NOOP_TENSORS": "20", "NOOP_TENSOR_VALUES": "250000"}  # 20 MB a state
         # glibc gives back at once what is freed: the peak is what is held. Left alone it keeps 10 to 50 MB of freed
         # buffers, more or less by chance, and a round is a third faster for it.
         env["MALLOC_TRIM_THRESHOLD_"] = "131072"
-        federation = {"devices": 2, "clients": clients, "clients_per_round": clients, "rounds": 2}
+        federation = {"devices": 2, "clients": clients, "clients_per_round": clients, "rounds": rounds}
         with _federation(folder, env, **federation) as (coordinator, _, _):
             while coordinator.popen.poll() is None:
                 try:
-                    peaks[clients] = _peak_bytes(coordinator)
+                    held[clients].append(_anonymous_bytes(coordinator))
                 except (OSError, StopIteration):
                     break
-                time.sleep(0.1)
-            assert coordinator.wait() == 3, coordinator.err
-    assert peaks[50] < peaks[2] + 32 * MEGABYTE, {clients: peak / MEGABYTE for clients, peak in peaks.items()}
+                time.sleep(0.005)
+            assert coordinator.wait(60) == 3, coordinator.err
+    peaks = {clients: max(samples) / MEGABYTE for clients, samples in held.items()}
+    assert peaks[50] < peaks[2] + 32, peaks
+    quarter = len(held[2]) // 4
+    earlier, later = (statistics.median(held[2][i * quarter : (i + 1) * quarter]) / MEGABYTE for i in (1, 3))
+    assert later < earlier + 16, (earlier, later)

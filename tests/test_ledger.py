@@ -86,7 +86,7 @@ def test_the_same_client_in_another_round_is_another_update(ledger):
 def test_the_schema_itself_refuses_a_second_update(ledger, path):
     accept(ledger)
     with sqlite3.connect(path) as other, pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
-        other.execute("INSERT INTO contribution VALUES (1, 0, 'eve', 1, 0.0, 'c', x'', 0.0, 0.0)")
+        other.execute("INSERT INTO contribution VALUES (1, 0, 'eve', 1, 0.0, 'c', x'', 0.0, 0.0, 0)")
 
 
 def test_of_many_at_once_exactly_one_wins(ledger):
@@ -123,12 +123,13 @@ def test_threads_may_write_and_read_at_the_same_time(ledger):
 def test_contributions_come_by_client_whenever_they_came(ledger):
     for client in (5, 0, 11, 2):
         accept(ledger, 1, client, after_s=client + 0.5, examples=client + 1)
-    accept(ledger, 2, 1, loss=0.125, distance=2.0, step_ms=[3.0, 1.5])
+    accept(ledger, 2, 1, loss=0.125, distance=2.0, step_ms=[3.0, 1.5], micro_batch=4)
     assert [row["client"] for row in ledger.contributions(1)] == [0, 2, 5, 11]
     assert ledger.contributions(2) == [
         {
             "round": 2, "client": 1, "device": "ada", "examples": 3, "loss": 0.125, "sha256": "a" * 64,
             "step_ms": array("f", [3.0, 1.5]).tobytes(), "distance": 2.0, "after_s": 1.5,
+            "micro_batch": 4,
         }
     ]  # fmt: skip
     # Paces come as they came, since what is measured last counts.
@@ -152,14 +153,30 @@ def test_rounds_are_those_that_were_folded_with_their_own_bytes(ledger):
         ledger.downloaded(round_=round_, device="bob", wire_bytes=10 * round_, state_bytes=1)
         accept(ledger, round_, 0, wire_bytes=round_)
         ledger.folded(round_, 0.25 * round_, f"state {round_}")
-    ledger.evaluated(1, 0.75)
+    ledger.evaluated(1, 0.75, 40)
     accept(ledger, 3, 0, wire_bytes=1000)  # the unfinished round's
     assert ledger.rounds() == [
-        {"round": 1, "seconds": 0.25, "state_sha256": "state 1", "value": 0.75, "bytes_down": 20, "bytes_up": 1},
-        {"round": 2, "seconds": 0.5, "state_sha256": "state 2", "value": None, "bytes_down": 40, "bytes_up": 2},
+        {
+            "round": 1,
+            "seconds": 0.25,
+            "state_sha256": "state 1",
+            "value": 0.75,
+            "value_examples": 40,
+            "bytes_down": 20,
+            "bytes_up": 1,
+        },
+        {
+            "round": 2,
+            "seconds": 0.5,
+            "state_sha256": "state 2",
+            "value": None,
+            "value_examples": None,
+            "bytes_down": 40,
+            "bytes_up": 2,
+        },
     ]
     assert moved(ledger) == (60, 1003)
-    unfinished = {"seconds": None, "state_sha256": None, "value": None}
+    unfinished = {"seconds": None, "state_sha256": None, "value": None, "value_examples": None}
     assert ledger.last_round() == {"round": 3, "broadcast_sha256": "broadcast 3", "spent_s": 0.0, **unfinished}
 
 
@@ -426,7 +443,7 @@ def test_a_kill_between_the_file_and_its_schema_leaves_a_ledger_that_can_be_begu
     ledger.close()
 
 
-@pytest.mark.parametrize("version", [1, 2, 4, -1, 0])
+@pytest.mark.parametrize("version", [1, 3, SCHEMA_VERSION + 1, -1, 0])
 def test_a_ledger_of_another_schema_is_refused_with_the_way_out(path, version):
     Ledger(path).close()
     with sqlite3.connect(path) as other:

@@ -44,13 +44,14 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     env = {"NOOP_ACCURACY": "0", "NOOP_TENSORS": "20", "NOOP_TENSOR_VALUES": str(STATE_VALUES // 20)}
     with namespaces.Hosts({"slow": 20.0, "cut": 50.0}) as hosts:
         out = ["--experiment", str(experiment), "--out", str(folder / "out")]
-        address = ["--listen", f"{namespaces.COORDINATOR}:0"]
+        address = ["--insecure", "--listen", f"{namespaces.COORDINATOR}:0"]
         coordinator = Process([*NOOP, "coordinator", *out, *address], folder, env)
         with ended(coordinator):
             listens = listening(coordinator)
             workers = {}
             for name in ("slow", "cut"):
-                words = [*NOOP, "worker", "--coordinator", listens, "--name", name, "--state", str(folder / "keys")]
+                words = [*NOOP, "worker", "--insecure", "--coordinator", listens]
+                words += ["--name", name, "--state", str(folder / "keys")]
                 workers[name] = Process(words, folder, env, prefix=hosts.prefix(name))
             with ended(*workers.values()):
                 spool = folder / "out" / "spool"

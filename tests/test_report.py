@@ -245,3 +245,17 @@ def test_what_was_measured_and_has_no_sum_is_not_called_unmeasured() -> None:
     adapter, bitfit = (re.search(rf"{name}</th>.*?</tr>", comparison, re.DOTALL) for name in ("Adapter", "BitFit"))
     assert adapter is not None and "no sum" in adapter[0] and "not measured" not in adapter[0]
     assert bitfit is not None and "not measured" in bitfit[0]
+
+
+def test_how_many_examples_stand_behind_each_figure_is_said() -> None:
+    run = make_run("federa")
+    for point in run["curve"]:
+        point["examples"] = 1334
+    counts = [{"device": "orin-a", "client": 0, "correct": 61, "examples": 70}]
+    run |= {"evaluation": "devices", "test_examples": 350, "held_out": {"validation": [], "test": counts}}
+    page = Page(render_report(make_result(run)))
+    assert "On the test part: 75 % of 350 examples that the devices hold out." in page.words
+    assert page.words.count("of 1,334 examples") >= len(run["curve"]) and "of 350 examples" in page.words
+    assert "What the devices counted" in page.words and "orin-a 0 61 70" in page.words
+    silent = Page(render_report(FINISHED))
+    assert "What the devices counted" not in silent.words and "of 0 example" not in silent.words

@@ -39,7 +39,7 @@ def play_round(ledger, round_, value, *, seconds=2.0):
     )  # fmt: skip
     ledger.folded(round_, seconds, "state")
     if value is not None:
-        ledger.evaluated(round_, value)
+        ledger.evaluated(round_, value, 8)
 
 
 def report(ledger, round_, seconds, joules=None, *, device="ada", phase="train", covered_s=None, **measured):
@@ -121,6 +121,7 @@ def test_a_finished_run_key_by_key(ledger):
             "bytes_down": 10 * round_,
             "bytes_up": 20 * round_,
             "energy_j": None,
+            "examples": 8,
         }
         for round_, value in enumerate((0.5, 0.75, 0.875, 0.625), start=1)
     ]
@@ -192,6 +193,7 @@ def test_a_devices_energy_is_that_of_the_rounds_with_what_was_before_them_apart(
         "joules": {"train": 42.0, "upload": 5.0, "evaluate": 4.0},
         "setup": {"seconds": 10.0, "joules": 45.0},
         "updates": 2,
+        "micro_batch": None,
     }
     assert [{key: entry[key] for key in ("round", "seconds", "joules")} for entry in ada["rounds"]] == [
         {"round": 1, "seconds": 3.0, "joules": 25.0},
@@ -375,3 +377,26 @@ def test_a_file_without_runs_says_where_it_was_written(tmp_path):
     assert written["environment"] == environment()
     assert {"platform", "cpus", "federa", "python", "grpcio"} <= written["environment"].keys()
     assert versions().items() <= written["environment"].items()
+
+
+def test_what_the_devices_counted_stands_beside_the_scores(ledger):
+    config = CONFIG.model_copy(update={"evaluation": "devices"})
+    ledger.note(config=config.model_dump(mode="json"), test=0.5, test_examples=6)
+    for round_ in (1, 2):
+        for client, (correct, examples) in enumerate(((round_, 2), (1, 4))):
+            said = {"round_": round_, "client": client, "device": "ada", "examples": examples}
+            ledger.counted(part="validation", correct=correct, **said)
+            ledger.counted(part="validation", correct=0, **said)  # the first word stands
+        play_round(ledger, round_, 0.5)
+    ledger.counted(round_=2, part="test", client=1, device="ada", correct=3, examples=6)
+    ledger.flush()
+    result = run_result(ledger)
+    assert (result["evaluation"], result["test_examples"]) == ("devices", 6)
+    assert [point["examples"] for point in result["curve"]] == [8, 8]
+    assert result["held_out"] == {
+        "validation": [
+            {"client": 0, "device": "ada", "correct": 2, "examples": 2},
+            {"client": 1, "device": "ada", "correct": 1, "examples": 4},
+        ],
+        "test": [{"client": 1, "device": "ada", "correct": 3, "examples": 6}],
+    }

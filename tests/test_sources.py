@@ -254,3 +254,42 @@ def test_sst2_as_it_is_published(shared_data: Path) -> None:
 def test_20_newsgroups_as_it_is_published(shared_data: Path) -> None:
     corpus = read_file(shared_data / "20newsgroups" / "20news-bydate-test.jsonl.gz", Data())
     assert len(corpus) == 7_532 and len(corpus.label_names) == 20
+
+
+def test_a_refusal_of_a_devices_own_file_quotes_no_text(tmp_path: Path) -> None:
+    secret = "the patient was seen on monday and complained of pain that nobody but her doctor should hear of"
+    headless = tmp_path / "headless.csv"
+    headless.write_text(f"{secret},yes\n{secret},no\n")
+    swapped = tmp_path / "swapped.jsonl"
+    swapped.write_text(json.dumps({"text": "yes", "label": secret}) + "\n")
+    short = tmp_path / "short.csv"
+    short.write_text("label,text\nthe patient is ill,yes\nthe doctor is ill,no\nnobody is ill,no\n")
+    once = tmp_path / "once.jsonl"
+    once.write_text("".join(json.dumps({"text": "x", "label": label}) + "\n" for label in ("yes", secret)))
+    unquoted = tmp_path / "unquoted.csv"
+    unquoted.write_text("text,label\nfine,yes\nshe came, the patient,no\n")
+    structured = tmp_path / "structured.jsonl"
+    structured.write_text(json.dumps({"text": "x", "label": {"patient": "ill"}}) + "\n")
+    unzipped = tmp_path / "unzipped.csv.gz"
+    unzipped.write_text("patient")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(json.dumps({"text": secret, "label": "yes"})[:-1] + "\n")
+    for path, words in (
+        (headless, "line 2 has no column 'text' (data.text_column)"),
+        (swapped, "has 1 different labels in 1 documents, and none of no, yes"),
+        (short, "has 3 different labels in 3 documents, and none of no, yes"),
+        (once, f"has a label of {len(secret)} characters, which is none of no, yes"),
+        (unquoted, "line 3 has more values than columns: quote what holds commas"),
+        (structured, "line 1 has no label in column 'label'"),
+        (unzipped, "it is damaged, or not gzipped"),
+        (broken, "line 1 is not JSON"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            read_file(path, Data(labels=("no", "yes")), private=True)
+        assert words in str(caught.value) and str(path) in str(caught.value)
+        assert not any(word in str(caught.value) for word in ("patient", "doctor", "nobody is", "b'"))
+
+
+def test_data_of_the_devices_own_without_a_file_says_what_to_start_the_worker_with() -> None:
+    with pytest.raises(BadInput, match=r"start this worker with --data FILE$"):
+        read_corpus(Data(source="devices", labels=("no", "yes")))

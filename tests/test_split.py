@@ -98,3 +98,13 @@ def test_too_few_documents_are_refused_with_the_part_that_would_be_empty() -> No
         split_corpus(_corpus([("a", 0), ("b", 1)]), 0.15, 0.15)
     with pytest.raises(BadInput, match=r"would be empty$"):
         split_corpus(_corpus([("the same", 0)] * 100), 0.15, 0.15)
+
+
+def test_of_one_clients_documents_a_held_out_part_may_be_empty() -> None:
+    split = split_corpus(_corpus([("a", 0), ("b", 1)]), 0.15, 0.15, whole=False)
+    assert (split.train, split.validation, split.test) == ((0, 1), (), ())
+    # Enough of one label, too few of the other.
+    split = split_corpus(_corpus([("a", 0), *((str(n), 1) for n in range(10))]), 0.15, 0.15, whole=False)
+    assert (len(split.validation), len(split.test)) == (2, 2) and 0 in split.train
+    with pytest.raises(BadInput, match=r"^data: 1 documents are too few: the train part would be empty$"):
+        split_corpus(_corpus([("a", 0)]), 0.3, 0.6, whole=False)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_meter import FakeSource
 
 from benchmarks.noop import NoopEngine
-from edge import assignment as assignment_module
+from edge import preparation as preparation_module
 from edge import worker as worker_module
 from edge.power import telemetry as telemetry_module
 from edge.power.meter import Meter
@@ -191,7 +191,7 @@ def test_slices_add_up_to_phases_rounds_and_the_run(readings, moves, tells):
 
 @pytest.fixture
 def measured(monkeypatch):
-    monkeypatch.setattr(assignment_module, "REST_S", 0.3)
+    monkeypatch.setattr(preparation_module, "REST_S", 0.3)
     monkeypatch.setattr(worker_module, "INTERVAL_S", 0.1)
     with Meter(FakeSource(), hz=50.0, detail="no sensor at all") as meter:
         yield meter
@@ -242,7 +242,7 @@ def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release
 
 def test_a_worker_that_is_asked_again_does_not_rest_again(measured):
     class Hesitant(NoopEngine):
-        def prepare(self, order):
+        def prepare(self, order, model=None):
             setup = super().prepare(order)
             if self.calls.count("prepare") == 1:
                 raise FederaError("not yet")

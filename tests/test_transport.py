@@ -214,7 +214,8 @@ def test_a_child_that_fails_is_told_with_its_last_words(tmp_path):
 
 
 def fails(engine, round_, client):
-    engine.prepare(Prepare(shards=[Shard(client=client, indices=[1, 2])]))
+    experiment = Experiment().model_dump_json()
+    engine.prepare(Prepare(experiment_json=experiment, shards=[Shard(client=client, indices=[1, 2])]))
     try:
         engine.train(round_, client, start_state(equal_shapes()), lambda progress: None)
     except FederaError as error:

@@ -76,8 +76,8 @@ GOOD = {"--coordinator": "127.0.0.1:1", "--name": "ada"}
         ({"--coordinator": "somewhere:0"}, "--coordinator"),
         ({"--coordinator": "somewhere:65536"}, "--coordinator"),
         ({"--coordinator": "somewhere:x"}, "--coordinator"),
-        ({"--name": ""}, "--name: must be 1 to 100 printable characters"),
-        ({"--name": "   "}, "--name"),
+        ({"--name": ""}, "--name: must be given, unless a certificate (--certs) says it"),
+        ({"--name": "   "}, "--name: must be 1 to 100 printable characters"),
         ({"--name": "a\nb"}, "--name"),
         ({"--name": "a" * 101}, "--name"),
         ({"--give-up-after": "0"}, "--give-up-after: must be above 0"),
@@ -249,7 +249,7 @@ def test_trouble_is_told_and_the_worker_stays():
 
 def test_what_cannot_be_prepared_is_told():
     class Unprepared(NoopEngine):
-        def prepare(self, order):
+        def prepare(self, order, model=None):
             raise BadInput("model: cannot load x")
 
     said = []

@@ -24,6 +24,9 @@ from transformers import (
     RobertaModel,
 )
 
+READS_BIN = int(torch.__version__.split(".")[1]) >= 6 or not torch.__version__.startswith("2.")
+"""Whether transformers loads a pytorch_model.bin with this torch: below 2.6 it refuses."""
+
 HIDDEN = 32
 LAYERS = 2
 WORDS = ("the", "a", "match", "team", "goal", "bank", "market", "shares", "film", "music", "good", "bad", "not")

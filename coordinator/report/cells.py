@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from coordinator.report.numbers import SPACE, Formatter, escaped, number_in
+from coordinator.report.numbers import SPACE, Formatter, escaped, number_in, show_backing
 from coordinator.report.runs import Record
 
 UNMEASURED, UNREACHED = "not measured", "not reached"
@@ -17,6 +17,12 @@ def cell(value: object, show: Formatter, unit: str = "", missing: str = UNMEASUR
         return f'<td class="none">{missing}</td>'
     exact = f"{number:,}" if isinstance(number, int) else repr(number)
     return f'<td title="{exact}{SPACE if unit else ""}{unit}">{show(number)}</td>'
+
+
+def backed(score: str, examples: object) -> str:
+    """A score's cell with how many examples stand behind it."""
+    words = show_backing(examples)
+    return score.replace("</td>", f"<small>{words}</small></td>") if words and number_in(examples) else score
 
 
 def plain(value: object, missing: str = UNMEASURED) -> str:

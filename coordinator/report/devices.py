@@ -19,6 +19,7 @@ from coordinator.report.energy import (
 )
 from coordinator.report.numbers import SPACE, escaped, in_words, number_in, show_seconds, sum_known
 from coordinator.report.runs import Record, devices_of, distinct, steps_of
+from coordinator.report.sentences import memory_sentences
 
 PHASES = ("idle", "download", "load", "train", "upload", "evaluate")
 FACTS = {
@@ -51,6 +52,7 @@ def run_devices(run: Record, index: int, label: str, is_open: bool, scales: Mapp
     sources = replay_badge(replay_of(device) for device in devices if has_energy(device))
     parts = [
         f'<p class="note">{sources.strip()}</p>' if sources else "",
+        *(f'<p class="note">{escaped(sentence)}</p>' for sentence in memory_sentences(run)),
         _phase_figure(run, index, label, None, scales),
     ]
     parts += [_phase_figure(run, index, label, kind, scales) for kind in kinds]

@@ -66,6 +66,12 @@ def sum_known(*values: object) -> float | None:
     return None if None in numbers else sum(number for number in numbers if number is not None)
 
 
+def show_backing(examples: object) -> str:
+    """'of 334 examples', or nothing where that is not known."""
+    count = number_in(examples)
+    return "" if count is None else f"of {count:,}{SPACE}{'example' if count == 1 else 'examples'}"
+
+
 def in_words(value: object) -> str:
     if value is None:
         return ""

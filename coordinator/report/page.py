@@ -34,6 +34,7 @@ from coordinator.report.tables import (
     curve_figure,
     energy_curves,
     environment_table,
+    held_out_table,
     setback_table,
 )
 from coordinator.run_folder import write_durably
@@ -167,7 +168,8 @@ def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
     scale = scale if len(runs) > 1 else ""
     recorded = f'<ul class="key">{key}</ul>{devices}' if devices else '<p class="note">No device was recorded.</p>'
     energy = " and energy" if any(has_energy(device) for run in runs for device in devices_of(run)) else ""
-    setbacks = setback_table(runs, labels)
+    setbacks, held_out = setback_table(runs, labels), held_out_table(runs, labels)
+    counted = "Every client scored the last state on documents of its own; what left the devices are these counts."
     circle = "A ring marks the round that reached the target. Press a name to hide it."
     return "".join(
         (
@@ -175,6 +177,7 @@ def _body(result: Record, runs: Sequence[Record], labels: Sequence[str]) -> str:
             _section("Comparison", "", comparison_table(runs, labels)),
             _section("The way to the target", circle, _filters(runs) + "".join(curves)),
             _section(f"Where the devices' time{energy} went", scale, recorded),
+            _section("What the devices counted", counted, held_out) if held_out else "",
             _section("Updates that were not taken", "", setbacks) if setbacks else "",
             _section(
                 "What was not measured", "", f'<ul class="gaps">{gaps}</ul>' if gaps else "<p>Nothing is missing.</p>"

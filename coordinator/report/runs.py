@@ -42,6 +42,12 @@ def curve_of(run: Record) -> list[Record]:
     return list(run.get("curve") or [])
 
 
+def examples_behind_best(run: Record) -> object:
+    """How many validation examples stand behind the best score."""
+    points = curve_of(run)
+    return next((point.get("examples") for point in points if point.get("value") == run.get("best")), None)
+
+
 def steps_of(device: Record) -> list[float | None]:
     return [number_in((device.get("step_ms") or {}).get(key)) for key in ("p50", "p95", "p99")]
 

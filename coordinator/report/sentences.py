@@ -6,9 +6,19 @@ from collections.abc import Callable, Sequence
 
 from coordinator.report.cells import method_dot
 from coordinator.report.energy import NO_SCOPE, cover_words, has_energy, replay_of, run_badge, why_unmeasured
-from coordinator.report.numbers import escaped, in_words, number_in, scored, show_bytes, show_joules, show_seconds
+from coordinator.report.numbers import (
+    escaped,
+    in_words,
+    number_in,
+    scored,
+    show_backing,
+    show_bytes,
+    show_joules,
+    show_seconds,
+)
 from coordinator.report.runs import (
     Record,
+    config_of,
     curve_of,
     devices_of,
     distinct,
@@ -58,7 +68,9 @@ def run_sentence(run: Record, label: str) -> str:
         words += "; nothing has been evaluated yet" if best is None else f"; its best is <strong>{score(best)}</strong>"
     test = number_in(run.get("test"))
     later = {"failed": " It failed later.", "stopped": " It was stopped later.", "running": " It is still running."}
-    words += "." + (f" On the test part: {score(test)}." if test is not None else "")
+    behind = f" {words_of}" if (words_of := show_backing(run.get("test_examples"))) else ""
+    behind += " that the devices hold out" if behind and run.get("evaluation") == "devices" else ""
+    words += "." + (f" On the test part: {score(test)}{behind}." if test is not None else "")
     words += later.get(str(state), "") if run.get("reached") else ""
     words += _interruption(run)
     failure = f" Reason: {escaped(run['failure'])}" if run.get("failure") else ""
@@ -74,6 +86,19 @@ def _interruption(run: Record) -> str:
     times = "once" if restarts == 1 else f"{restarts:g} times"
     away = f", after {show_seconds(away_s)} of downtime that no time here includes" if away_s is not None else ""
     return f" It was taken up again {times}{away}."
+
+
+def memory_sentences(run: Record) -> list[str]:
+    """Which devices trained fewer examples at a time than the experiment says, as plain text."""
+    training = config_of(run).get("training") or {}
+    wanted = number_in(training.get("micro_batch_size")) or number_in(training.get("batch_size"))
+    instead = "" if wanted is None else f", where the experiment says {wanted:g}"
+    return [
+        f"Memory was too short on {in_words(device.get('name'))}: it went down to {size:g} "
+        f"{'example' if size == 1 else 'examples'} at a time{instead}."
+        for device in devices_of(run)
+        if (size := number_in(device.get("micro_batch")))
+    ]
 
 
 def gap_sentences(runs: Sequence[Record], labels: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from coordinator.report.cells import UNMEASURED, UNREACHED, behind, cell, method_dot, plain, table
+from coordinator.report.cells import UNMEASURED, UNREACHED, backed, behind, cell, method_dot, plain, table
 from coordinator.report.comparison import base_of, bases_among, savings
 from coordinator.report.energy import Kind, cover_words, energy_of_run, kind_of_run, name_of_kind, run_badge
 from coordinator.report.numbers import (
@@ -18,7 +18,16 @@ from coordinator.report.numbers import (
     show_seconds,
     sum_known,
 )
-from coordinator.report.runs import NAMES, Record, config_of, curve_of, devices_of, distinct, metric_of
+from coordinator.report.runs import (
+    NAMES,
+    Record,
+    config_of,
+    curve_of,
+    devices_of,
+    distinct,
+    examples_behind_best,
+    metric_of,
+)
 
 
 def _against(run: Record, runs: Sequence[Record], method: str) -> str:
@@ -61,8 +70,8 @@ def comparison_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
                 cell(run.get("bytes_to_target"), show_bytes, "B", missing),
                 energy_of_run(run, run.get("joules_to_target"), _no_joules(run, missing)),
                 *(_against(run, runs, key) for key in bases),
-                cell(run.get("best"), score),
-                cell(run.get("test"), score),
+                backed(cell(run.get("best"), score), examples_behind_best(run)),
+                backed(cell(run.get("test"), score), run.get("test_examples")),
                 cell(run.get("trainable_parameters"), show_count),
                 cell(run.get("state_bytes"), show_bytes, "B"),
             ]
@@ -90,7 +99,7 @@ def curve_figure(
             down, up = point.get("bytes_down"), point.get("bytes_up")
             cells = {
                 "time": [cell(point.get("elapsed_s"), show_seconds, "s")],
-                "value": [cell(point.get("value"), scored(run.get("metric")))],
+                "value": [backed(cell(point.get("value"), scored(run.get("metric"))), point.get("examples"))],
                 "bytes": [cell(value, show_bytes, "B") for value in (down, up, sum_known(down, up))],
                 "energy": [],  # always the last column
             }
@@ -158,6 +167,25 @@ def setback_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
     ]
     heads = ["Run", "Round", "Client", "Device", "What happened", "Why"]
     return table("Updates that were not taken", heads, rows, box="tall", kind="setbacks") if rows else ""
+
+
+def held_out_table(runs: Sequence[Record], labels: Sequence[str]) -> str:
+    """What each client counted on the part that it holds out. Empty where the coordinator evaluates."""
+    rows = [
+        [
+            escaped(label),
+            plain(part),
+            plain(entry.get("device")),
+            cell(entry.get("client"), "{:g}".format),
+            cell(entry.get("correct"), "{:,.0f}".format),
+            cell(entry.get("examples"), "{:,.0f}".format),
+        ]
+        for run, label in zip(runs, labels, strict=True)
+        for part, entries in (run.get("held_out") or {}).items()
+        for entry in entries
+    ]
+    heads = ["Run", "Part", "Device", "Client", "Right", "Examples"]
+    return table("Counted by the devices", heads, rows, box="tall") if rows else ""
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, str]:

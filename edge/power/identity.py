@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# Docker masks /sys/firmware, to which the first points: in a container there may be neither.
-_MODELS = ("proc/device-tree/model", "sys/firmware/devicetree/base/model")
+# Docker masks /sys/firmware, to which the first points: docker/compose.jetson.yaml mounts the board's at the last.
+_MODELS = (
+    "proc/device-tree/model",
+    "sys/firmware/devicetree/base/model",
+    "run/host/sys/firmware/devicetree/base/model",
+)
 _GPUS = ("gpu", "gv11b", "ga10b", "gp10b", "gm20b")
 
 

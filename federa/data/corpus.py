@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from federa.errors import BadInput
 
+LONGEST_QUOTE = 60
+"""Characters of a label that a refusal quotes whole."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
@@ -55,7 +58,17 @@ def make_corpus(rows: Sequence[tuple[str, str]], labels: Sequence[str] | None, s
     else:
         unknown = sorted(counts.keys() - set(labels))
         if unknown:
-            raise BadInput(f"data: {source} has the label {unknown[0]!r}, which is none of {', '.join(labels)}")
+            # Where the columns are mistaken for one another, they are documents, which are nobody else's to read.
+            # Labels recur, and some of them are known.
+            known = ", ".join(labels)
+            if len(unknown) == len(counts) and 2 * len(counts) > len(rows):
+                raise BadInput(
+                    f"data: {source} has {len(unknown)} different labels in {len(rows)} documents, and none of "
+                    f"{known}: data.label_column must name the labels' column, and they must be spelled just so"
+                )
+            short = len(unknown[0]) <= LONGEST_QUOTE
+            quoted = f"the label {unknown[0]!r}" if short else f"a label of {len(unknown[0])} characters"
+            raise BadInput(f"data: {source} has {quoted}, which is none of {known}")
     index = {name: position for position, name in enumerate(labels)}
     return Corpus(
         texts=tuple(text for text, _ in rows),

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from federa.config import EMBEDDED, Data
+from federa.config import DEVICES, EMBEDDED, Data
 from federa.data.corpus import Corpus, make_corpus
 from federa.errors import BadInput, one_line
 
@@ -25,6 +25,8 @@ def read_corpus(data: Data) -> Corpus:
     """The corpus that an experiment names. Raises BadInput, naming the file, line or column, where there is none."""
     if data.source == EMBEDDED:
         return make_corpus(_embedded_rows(), data.labels, "the embedded BBC News")
+    if data.source == DEVICES:
+        raise BadInput("data: it is the devices' own (data.source: devices): start this worker with --data FILE")
     # os.path, not Path: these raise for no text, be it too long or with the name of an unknown user.
     path = Path(os.path.expanduser(data.source))
     if os.path.isfile(path):
@@ -35,8 +37,14 @@ def read_corpus(data: Data) -> Corpus:
     return make_corpus(list(_hub_rows(data)), data.labels, data.source)
 
 
-def read_file(path: Path, data: Data) -> Corpus:
-    """The corpus of one JSONL, CSV or TSV file (also gzipped), with the columns that `data` names."""
+def read_file(path: Path, data: Data, *, private: bool = False) -> Corpus:
+    """The corpus of one JSONL, CSV or TSV file (also gzipped), with the columns that `data` names. A refusal goes to
+    the coordinator: of a `private` file it quotes nothing but a label that can be none of the texts."""
+    return make_corpus(read_rows(path, data, private=private), data.labels, str(path))
+
+
+def read_rows(path: Path, data: Data, *, private: bool = False) -> list[Row]:
+    """Text and label of every document of such a file, whatever the labels are."""
     ending = _ending(path)
     if ending not in ENDINGS:
         raise BadInput(f"data: {path} must end in one of {', '.join(ENDINGS)} (or the same with .gz)")
@@ -46,12 +54,14 @@ def read_file(path: Path, data: Data) -> Corpus:
             raw = gzip.decompress(raw)
         # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
         text = raw.decode("utf-8-sig")
+    except gzip.BadGzipFile:
+        raise BadInput(f"data: cannot read {path}: it is damaged, or not gzipped") from None  # Python quotes its bytes
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"data: cannot read {path}: {getattr(error, 'strerror', None) or one_line(error)}") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"data: {path} is not UTF-8 (byte {error.start})") from None
     records = _json_records(text, path) if ending in (".jsonl", ".json") else _csv_records(text, ending, path)
-    return make_corpus(list(_rows(records, data, path)), data.labels, str(path))
+    return list(_rows(records, data, path, private))
 
 
 def _ending(path: Path) -> str:
@@ -90,17 +100,22 @@ def _csv_records(text: str, ending: str, path: Path) -> Iterator[tuple[int, Mapp
         raise BadInput(f"data: {path} line {dialect.line_num}: {error}") from None
 
 
-def _rows(records: Iterable[tuple[int, Mapping[str, object]]], data: Data, path: Path) -> Iterator[Row]:
+def _rows(records: Iterable[tuple[int, Mapping[str, object]]], data: Data, path: Path, private: bool) -> Iterator[Row]:
     columns = {"text_column": data.text_column, "label_column": data.label_column}
     for number, record in records:
         for field, column in columns.items():
             if column not in record:
-                known = ", ".join(str(name) for name in record if name is not None)
-                raise BadInput(f"data: {path} line {number} has no column {column!r} (data.{field}); it has {known}")
+                # Without a line of names the first document stands in their place.
+                known = "" if private else "; it has " + ", ".join(str(name) for name in record if name is not None)
+                raise BadInput(f"data: {path} line {number} has no column {column!r} (data.{field}){known}")
             if record[column] is None:
                 raise BadInput(f"data: {path} line {number} has no value in column {column!r}")
-        if isinstance(record[data.text_column], dict | list):
-            raise BadInput(f"data: {path} line {number} has no text in column {data.text_column!r}")
+        # Where csv puts what is beyond the last column: of a text with a comma that nobody quoted, the rest.
+        if any(record.get(None) or ()):  # type: ignore[call-overload]
+            raise BadInput(f"data: {path} line {number} has more values than columns: quote what holds commas")
+        for column, what in ((data.text_column, "text"), (data.label_column, "label")):
+            if isinstance(record[column], dict | list):
+                raise BadInput(f"data: {path} line {number} has no {what} in column {column!r}")
         if not str(record[data.label_column]).strip():
             raise BadInput(f"data: {path} line {number} has an empty label in column {data.label_column!r}")
         row = str(record[data.text_column]), str(record[data.label_column])

@@ -19,12 +19,12 @@ class Split:
     test: tuple[int, ...]
 
 
-def split_corpus(corpus: Corpus, validation: float, test: float) -> Split:
+def split_corpus(corpus: Corpus, validation: float, test: float, *, whole: bool = True) -> Split:
     """Split off the fractions `validation` and `test` of each label's documents.
 
     A document's place is decided by the hash of its text, so it depends on no generator and no order of files, and
     copies of one text stay together: a client that trains on a copy would see the held-out document. Raises BadInput
-    when a part would be empty.
+    when a part would be empty; of one client's documents, which are not the `whole`, the training part alone.
     """
     copies: dict[str, list[int]] = defaultdict(list)
     for index, text in enumerate(corpus.texts):
@@ -44,6 +44,6 @@ def split_corpus(corpus: Corpus, validation: float, test: float) -> Split:
             taken[part] += len(group)
             parts[part].extend(group)
     for name, indices in parts.items():
-        if not indices:
+        if not indices and (whole or name == "train"):
             raise BadInput(f"data: {len(corpus)} documents are too few: the {name} part would be empty")
     return Split(**{name: tuple(sorted(indices)) for name, indices in parts.items()})
