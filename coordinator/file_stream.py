@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,12 +17,3 @@ async def file_chunks(path: Path, sha256: bytes, offset: int = 0) -> AsyncIterat
         file.seek(offset)
         while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield Chunk(data=data)
-
-
-def file_digest(path: Path) -> bytes:
-    """SHA-256 of a file, read in pieces."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(CHUNK_BYTES):
-            sha.update(data)
-    return sha.digest()

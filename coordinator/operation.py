@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from coordinator.campaign import Campaign
-from coordinator.file_stream import file_chunks, file_digest
+from coordinator.file_stream import file_chunks
 from federa.config import parse_json
 from federa.errors import BadInput
+from federa.model_files import file_sha256
 from federa.versions import versions
 from protos import federation_pb2 as pb
 from protos.channel import MOST_WORDS_BYTES, PROTOCOL
@@ -62,7 +63,7 @@ class OperationService(OperationServicer):
         if request.path not in campaign.board.snapshot().files:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"the experiment has no file {request.path!r}")
         path = campaign.path / request.path
-        digest = await asyncio.to_thread(file_digest, path)
+        digest = await asyncio.to_thread(file_sha256, path)
         async for chunk in file_chunks(path, digest):
             yield chunk
 

@@ -7,8 +7,7 @@ import resource
 
 import grpc
 
-from protos.credentials import Credentials as Credentials
-from protos.credentials import is_loopback as is_loopback
+from protos.credentials import Credentials
 from protos.streams import CHUNK_BYTES
 
 PROTOCOL = 4

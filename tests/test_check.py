@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import time
 from concurrent import futures
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import torch
 from certificates import Office
 from processes import NOOP, Process, ended, listening
 from rich.console import Console
+from survivors import free_port
 from sysfs_trees import FAKE_ORIN_NANO, fake_file, fake_hwmon, fake_model
 
 from edge.check import check
@@ -95,12 +95,6 @@ def stand_in(ahead_s=0.0, protocol=PROTOCOL, **others):
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(grace=None)
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 # ---- the board
