@@ -361,6 +361,8 @@ def test_two_workers_share_a_cache_and_one_of_them_fetches(tmp_path):
             workers = [bare(address, tmp_path, name) for name in ("ada", "bob")]
             with ended(*workers):
                 await until(lambda: any("waiting for it" in worker.err for worker in workers), *workers)
+                # Killed before its first chunk is on the disk, it would leave nothing to go on from.
+                await until(lambda: size_of(tmp_path / "cache") == CHUNK_BYTES, *workers)
                 fake.most = None
                 # The one that fetches has a stream that stands still: it dies, and the other one goes on.
                 fetcher = next(worker for worker in workers if "waiting for it" not in worker.err)
