@@ -10,9 +10,9 @@ from types import TracebackType
 
 import grpc
 
-from coordinator.run_folder import sync
 from edge.backoff import Backoff
 from federa.config import Experiment
+from federa.durable import sync
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
 from protos.channel import PROTOCOL, dial

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from coordinator.revocation import BadList, RevokedList
-from coordinator.run_folder import sync
+from federa.durable import sync
 from federa.errors import BadInput, FederaError
 from protos.credentials import (
     CA_FILE,

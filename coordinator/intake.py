@@ -13,8 +13,9 @@ from typing import BinaryIO, TypeVar
 
 from coordinator.broadcast import Broadcast
 from coordinator.ledger import Ledger
-from coordinator.run_folder import RunFolder, sync
+from coordinator.run_folder import RunFolder
 from federa.codec import Encoded, check, distance
+from federa.durable import sync
 from federa.errors import BadInput, FederaError
 from protos.federation_pb2 import Chunk, UpdateHeader, UploadReply
 from protos.streams import CHUNK_BYTES, Assembler, StreamError

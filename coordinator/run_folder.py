@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from federa.durable import sync
 from federa.errors import BadInput
 from federa.state import digest_of
 
@@ -122,11 +123,3 @@ def write_durably(path: Path, blob: bytes) -> None:
 def write_json(path: Path, tree: dict[str, Any]) -> None:
     """The same for a JSON file."""
     write_durably(path, json.dumps(tree, indent=1, allow_nan=False).encode() + b"\n")
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

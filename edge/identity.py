@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
+from federa.durable import sync
 from federa.errors import BadInput
 from protos.channel import valid_key
 
@@ -111,11 +112,7 @@ class Identity:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync(self._path.parent)
         except OSError as error:
             raise self._unusable(self._path, error) from None
         return key

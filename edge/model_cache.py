@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from federa.durable import sync
 from federa.errors import BadInput, FederaError
 from federa.model_files import ModelFile, file_sha256, files_digest
 from protos.streams import StreamError
@@ -139,14 +140,9 @@ def _locked(lock: int) -> bool:
 
 def _publish(partial: Path, whole: Path) -> None:
     """Give the folder, whose files are on the disk, its name, durably."""
-    for folder, rename in ((partial, True), (whole.parent, False)):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if rename:
-            os.replace(partial, whole)
+    sync(partial)
+    os.replace(partial, whole)
+    sync(whole.parent)
 
 
 def _megabytes(files: Sequence[ModelFile]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from federa.durable import sync
 from protos.channel import ADMITTED
 from protos.federation_pb2 import Chunk, DownloadRequest, UpdateHeader, UploadReply
 from protos.federation_pb2_grpc import FederationStub
@@ -164,7 +164,7 @@ class FileDownload:
         except (grpc.aio.AioRpcError, Stalled):
             self._assembler = assembler  # what it counted and hashed is on the disk
             raise
-        await asyncio.to_thread(_sync, self._path)
+        await asyncio.to_thread(sync, self._path)
 
     def _resume(self) -> Assembler:
         """With what there is on the disk, hashed anew."""
@@ -235,11 +235,6 @@ async def _receive(call: Any, assembler: Assembler, link: Link, stall_s: float) 
             await link.carry(wire_size(chunk))
             await asyncio.to_thread(assembler.feed, chunk)
             watch.moved()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def wanted_from(metadata: Any) -> int | None:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from federa.durable import sync
 from federa.errors import BadInput, FederaError, one_line
 
 if TYPE_CHECKING:
@@ -162,8 +163,7 @@ def save_weights(base: BaseModel, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, fresh, metadata={"format": "pt"})
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(fresh)
         os.replace(fresh, path)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
