@@ -64,7 +64,7 @@ protos: $(VENV)/.ready
 	PYTHONPATH=$(VENV)/protoc $(VENV)/bin/python -m protos.generate
 
 clean:
-	rm -rf $(VENV) $(FLOOR) build dist federa.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
+	rm -rf $(VENV) $(FLOOR) build dist federa_edge.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
 	find federa protos coordinator edge benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # .ready is written last and taken away first: a set-up that was interrupted starts over from an empty directory, one

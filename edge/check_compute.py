@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edge.finding import Finding
 from federa.errors import BadInput, one_line
+from federa.extras import how_to_add
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def check_compute(options: argparse.Namespace, jetson: bool) -> Iterator[Finding
     try:
         import torch
     except (ImportError, OSError) as error:
-        todo = install if jetson else "pip install federa[cpu], or a torch for this machine's GPU"
+        todo = install if jetson else f"{how_to_add('cpu')}, or a torch for this machine's GPU"
         yield Finding(what="torch", level="failed", found=one_line(error), todo=todo)
         return
     from edge.device import choose_device, device_name

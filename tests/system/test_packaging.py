@@ -1,0 +1,55 @@
+"""The distribution's facts: its name, its extras, and what the messages say of them."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from federa.extras import how_to_add
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def setup_cfg() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config
+
+
+def tracked_files() -> list[Path]:
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a clone of the repository")
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_the_distribution_is_not_called_as_somebody_elses_on_pypi(setup_cfg):
+    assert setup_cfg["metadata"]["name"] == "federa-edge"
+    own = re.findall(r"^([\w-]+)\[", setup_cfg["options.extras_require"]["dev"], re.MULTILINE)
+    assert own == ["federa-edge"]
+
+
+def test_the_commands_keep_their_names(setup_cfg):
+    scripts = re.findall(r"^(\S+) =", setup_cfg["options.entry_points"]["console_scripts"], re.MULTILINE)
+    assert {"federa-bench", "federa-coordinator", "federa-worker", "federa-report", "federa-certs"} <= set(scripts)
+
+
+def test_no_file_tells_anybody_to_install_the_other_federa():
+    tells = re.compile(r"pip install[^\n]*?\bfedera(?!-edge)(\[|['\"\s`)]*$)", re.MULTILINE)
+    for path in tracked_files():
+        if path.suffix in {".py", ".md", ".cfg", ".toml", ".yaml", ".yml", ""} and path != Path(__file__):
+            assert not tells.search(path.read_text(encoding="utf-8", errors="replace")), path
+
+
+def test_every_extra_that_a_message_names_is_one(setup_cfg):
+    named = set()
+    for package in ("federa", "edge", "coordinator", "benchmarks"):
+        for path in (ROOT / package).rglob("*.py"):
+            named |= set(re.findall(r"how_to_add\(['\"](\w+)['\"]\)", path.read_text()))
+    assert named and named <= set(setup_cfg["options.extras_require"])
+    assert how_to_add("demo") == "pip install -e '.[demo]' in a clone of federa"
