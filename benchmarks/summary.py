@@ -11,11 +11,12 @@ from rich.table import Table
 
 from benchmarks.display import human_bytes, human_seconds
 from coordinator.report.comparison import base_of, bases_among, savings
-from coordinator.report.devices import PHASES, mean_w
+from coordinator.report.devices import mean_w
 from coordinator.report.energy import cover_words, is_replay, replay_of, show_share
 from coordinator.report.numbers import in_words, number_in, show_backing, show_change, show_joules, sum_known
 from coordinator.report.runs import NAMES, curve_of, devices_of, distinct, examples_behind_best, run_labels, steps_of
 from coordinator.report.sentences import energy_gaps, memory_sentences
+from federa.phases import PHASES
 
 Record = Mapping[str, Any]
 DASH = "–"

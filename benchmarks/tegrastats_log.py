@@ -41,7 +41,7 @@ class Spread:
 
 @dataclass(slots=True)
 class Energy:
-    """Totals of one scope, integrated piece by piece."""
+    """Totals of one scope, integrated piece by part."""
 
     max_gap_s: float
     power: Spread = field(default_factory=Spread)
@@ -62,10 +62,10 @@ class Energy:
     def flush(self) -> None:
         """Integrate what is held; the last point stays, for the next ones to go on from."""
         if len(self._points) > 1:
-            piece = integrate(self._points, self._points[0][0], self._points[-1][0], self.max_gap_s)
-            self.joules += piece.integral or 0.0
-            self.covered_s += piece.covered_s
-            self.largest_gap_s = max(self.largest_gap_s, piece.largest_gap_s)
+            part = integrate(self._points, self._points[0][0], self._points[-1][0], self.max_gap_s)
+            self.joules += part.joules or 0.0
+            self.covered_s += part.covered_s
+            self.largest_gap_s = max(self.largest_gap_s, part.largest_gap_s)
             del self._points[:-1]
 
 

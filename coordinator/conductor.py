@@ -39,6 +39,7 @@ from coordinator.run_folder import RunFolder
 from federa.config import Experiment
 from federa.errors import BadInput
 from federa.memory import return_freed
+from federa.phases import EVALUATE, IDLE
 
 log = logging.getLogger("federa.coordinator")
 
@@ -120,7 +121,7 @@ class Conductor:
         self._began = time.monotonic() - past.spent_s
         board.expected = self.rounds.plan.clients_per_round
         self._board.stage("training", "going on after a restart")
-        self._crew.wait(past.last["round"], "idle")
+        self._crew.wait(past.last["round"], IDLE)
         return decisions
 
     async def apply(self, event: Event) -> Finish | None:
@@ -158,7 +159,7 @@ class Conductor:
             self._began = time.monotonic()
             board.round, board.updates, board.expected = draw.round, 0, self.rounds.plan.clients_per_round
             self._board.stage("training")
-            self._crew.wait(draw.round, "idle")
+            self._crew.wait(draw.round, IDLE)
         elif draw.clients:
             self._board.stage("training", f"attempt {draw.attempt}: {_clients(draw.clients)} in place of others")
         if draw.attempt > 1:
@@ -233,7 +234,7 @@ class Conductor:
         """Begin the evaluation, which posts its event. Devices that count may leave and come back meanwhile."""
         if self._config.evaluation == "coordinator":
             # Where they count themselves, this is idle time, and their own evaluation a phase of its own.
-            self._crew.wait(round_, "evaluate")
+            self._crew.wait(round_, EVALUATE)
         self._board.stage("evaluating")
         self._evaluating = asyncio.ensure_future(self._evaluate(round_))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.ledger import Rows
+from federa.phases import EVALUATE
 
 _MOST_NAMED = 3
 
@@ -67,7 +68,7 @@ def run_energy(
     phases: Rows, powers: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Mapping[str, str]]
 ) -> RunEnergy:
     """Of the ledger's phases, and of what each device measures with and is."""
-    counted = [row for row in phases if row["round"] > 0 and row["phase"] != "evaluate"]
+    counted = [row for row in phases if row["round"] > 0 and row["phase"] != EVALUATE]
     of_device: dict[str, Rows] = defaultdict(list)
     for row in counted:
         of_device[row["device"]].append(row)

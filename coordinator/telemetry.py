@@ -12,11 +12,11 @@ from typing import Any
 
 from coordinator.ledger import Ledger, Piece, Readings
 from coordinator.samples import Columns, Samples
+from federa.phases import PHASES
 from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.coordinator")
 
-PHASES = ("idle", "download", "load", "train", "upload", "evaluate")
 SCOPES = ("module", "board", "package", "gpu")
 MOST_WORDS = 1_000
 """Characters of a text of a worker's."""

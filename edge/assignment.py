@@ -17,7 +17,7 @@ from edge.evaluation import Evaluation
 from edge.model_cache import ModelCache
 from edge.orders import Orders
 from edge.power.meter import Meter
-from edge.power.telemetry import Telemetry
+from edge.power.telemetry import TelemetrySender
 from edge.power.timeline import Timeline
 from edge.preparation import Preparation
 from edge.reports import ACTIVITY_INTERVAL_S, Reports, log_refused
@@ -27,6 +27,7 @@ from federa.codec import decode, encode
 from federa.config import Experiment, parse_json
 from federa.memory import return_freed
 from federa.model_files import ModelFile
+from federa.phases import DOWNLOAD, EVALUATE, IDLE, LOAD, TRAIN, UPLOAD
 from federa.seeds import derive_seed
 from federa.state import Tensors
 from protos import federation_pb2 as pb
@@ -58,7 +59,7 @@ class Assignment:
         orders: Orders,
         reports: Reports,
         timeline: Timeline,
-        telemetry: Telemetry,
+        telemetry: TelemetrySender,
         meter: Meter,
         thread: ThreadPoolExecutor,
         cache: ModelCache | None = None,
@@ -92,7 +93,7 @@ class Assignment:
         self._installed = False
         self._start: Tensors | None = None  # below fp32 alone, where later states are differences from it
         self._round = 0
-        self._awaited = (0, "idle")  # round and phase, as the coordinator said last
+        self._awaited = (0, IDLE)  # round and phase, as the coordinator said last
         self._left: list[int] = []  # clients of the order under way, the first of them in work
         self._transfer: asyncio.Future[Any] | None = None
         self._uploads: int | None = None  # the client whose upload `_transfer` is
@@ -128,21 +129,21 @@ class Assignment:
     def wait_for(self, round_: int, phase: str) -> None:
         """What is waited for when there is nothing to do. A word of an earlier stream may come late."""
         self._awaited = max(self._awaited, (round_, phase), key=_stage)
-        place = self._timeline.place
-        if place is not None and place.phase in ("idle", "evaluate"):
+        now = self._timeline.activity
+        if now is not None and now.phase in (IDLE, EVALUATE):
             self._rest()
 
     def tell(self) -> None:
         """Post where time and energy went since the last call."""
-        self._telemetry.tell()
+        self._telemetry.send()
 
     def end(self) -> None:
         """Post the last of it. Call before the worker says that it released the run."""
-        self._telemetry.end()
+        self._telemetry.close()
 
     def _rest(self) -> None:
         """Nothing to do: the round goes on elsewhere, or its state is evaluated."""
-        round_, phase = max(self._awaited, (self._round, "idle"), key=_stage)
+        round_, phase = max(self._awaited, (self._round, IDLE), key=_stage)
         self._timeline.enter(round_, 0, phase)
 
     def _drop(self, clients: list[int]) -> None:
@@ -166,7 +167,7 @@ class Assignment:
             self._rest()
         log.info("prepared run %s on %s in %s", self.run_id, setup.device, setup.precision)
         self.say_prepared()
-        self._reports.activity(0, 0, "idle")
+        self._reports.activity(0, 0, IDLE)
 
     async def train(self, order: pb.Train) -> None:
         """Download the round's state once, then train and upload each client. One that fails is told, and does not keep
@@ -178,7 +179,7 @@ class Assignment:
         self._left = []
         self._rest()
         await self._in_thread(return_freed)
-        self._reports.activity(order.round, order.clients[-1], "idle")
+        self._reports.activity(order.round, order.clients[-1], IDLE)
 
     async def evaluate(self, order: pb.Evaluate) -> None:
         """Score a state on what the clients hold out. It is downloaded once, and kept for the training that begins with
@@ -198,7 +199,7 @@ class Assignment:
             self._left, self._is_evaluating = [], False
         self._rest()
         await self._in_thread(return_freed)
-        self._reports.activity(order.round, order.clients[-1], "idle")
+        self._reports.activity(order.round, order.clients[-1], IDLE)
 
     async def _evaluate_all(self, order: pb.Evaluate) -> None:
         def on_batch() -> None:
@@ -209,7 +210,7 @@ class Assignment:
         state = await self._receive(order)
         self._evaluation.keep(order.state_sha256, state)
         for client in list(self._left):
-            self._enter(client, "evaluate")
+            self._enter(client, EVALUATE)
             await self._in_thread(self._evaluation.count, order, client, state, on_batch)
             self._evaluation.say(order, client)
             self._left = [other for other in self._left if other != client]
@@ -269,9 +270,9 @@ class Assignment:
             return kept
 
         async def fetch(sha256: bytes, take: Callable[[memoryview], Tensors]) -> Tensors:
-            self._enter(client, "download")
+            self._enter(client, DOWNLOAD)
             blob = await self._moved(None, Download(self._stub, self._request(sha256), self._down).attempt)
-            self._enter(client, "load")
+            self._enter(client, LOAD)
             return await self._in_thread(take, blob)
 
         start = self._start
@@ -314,15 +315,15 @@ class Assignment:
                 raise Stopped
             now_s = time.monotonic()
             if last_shown is None:
-                loop.call_soon_threadsafe(self._enter, client, "train", now_s)
+                loop.call_soon_threadsafe(self._enter, client, TRAIN, now_s)
                 last_shown = now_s
             elif now_s - last_shown > ACTIVITY_INTERVAL_S:
-                loop.call_soon_threadsafe(self._reports.activity, round_, client, "train", progress)
+                loop.call_soon_threadsafe(self._reports.activity, round_, client, TRAIN, progress)
                 last_shown = now_s
 
-        self._enter(client, "load")
+        self._enter(client, LOAD)
         trained = await self._in_thread(self._engine.train, round_, client, state, on_step)
-        self._enter(client, "upload")
+        self._enter(client, UPLOAD)
         # Before the engine's next call, which may change what it gave.
         blob = await self._in_thread(self._encode, client, trained, state, state_sha256)
         update = pb.UpdateHeader(
@@ -368,4 +369,4 @@ class Assignment:
 
 def _stage(place: tuple[int, str]) -> tuple[int, bool]:
     """Orders what can be waited for: a round's clients, then its evaluation, then the next round's clients."""
-    return place[0], place[1] == "evaluate"
+    return place[0], place[1] == EVALUATE

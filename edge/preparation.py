@@ -15,6 +15,7 @@ from edge.power.meter import Meter
 from edge.power.timeline import Timeline
 from edge.reports import ACTIVITY_INTERVAL_S, Reports
 from federa.model_files import ModelFile, NotHere, check_files
+from federa.phases import DOWNLOAD, IDLE, LOAD
 from protos import federation_pb2 as pb
 
 REST_S = 2.0
@@ -58,13 +59,13 @@ class Preparation:
         if self._rested or not self._meter.scope:
             return
         self._rested = True
-        self._timeline.enter(0, 0, "idle")
+        self._timeline.enter(0, 0, IDLE)
         began_s = time.monotonic()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._over.wait(), REST_S)
         rest = self._meter.measured(began_s, time.monotonic())
-        if rest.integral is not None:
-            self._idle_w = rest.integral / rest.covered_s / 1e3
+        if rest.joules is not None:
+            self._idle_w = rest.joules / rest.covered_s
 
     def power(self) -> pb.Power:
         """What power is measured with, and what the rest needed of it."""
@@ -80,7 +81,7 @@ class Preparation:
     async def done(self, round_: int) -> Setup:
         """The prepared run; where it is not prepared yet, or not any more, the time counts for that round."""
         if self.setup is None:
-            self._timeline.enter(round_, 0, "load")
+            self._timeline.enter(round_, 0, LOAD)
             self.setup = await self._set_up(round_)
         return self.setup
 
@@ -99,7 +100,7 @@ class Preparation:
             if self._cache is None:
                 raise
         folder = await self._fetched(self._cache, files, round_)
-        self._timeline.enter(round_, 0, "load")
+        self._timeline.enter(round_, 0, LOAD)
         setup = await self._in_thread(self._engine.prepare, self._order, folder)
         return setup
 
@@ -111,8 +112,8 @@ class Preparation:
             nonlocal shown_s
             if (now_s := time.monotonic()) - shown_s > ACTIVITY_INTERVAL_S:
                 shown_s = now_s
-                loop.call_soon_threadsafe(self._reports.activity, round_, 0, "download", progress)
+                loop.call_soon_threadsafe(self._reports.activity, round_, 0, DOWNLOAD, progress)
 
-        self._timeline.enter(round_, 0, "download")
-        self._reports.activity(round_, 0, "download")
+        self._timeline.enter(round_, 0, DOWNLOAD)
+        self._reports.activity(round_, 0, DOWNLOAD)
         return await self._bring(cache, files, show)

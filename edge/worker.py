@@ -17,7 +17,7 @@ from edge.model_cache import ModelCache
 from edge.orders import Orders
 from edge.outbox import Outbox
 from edge.power.meter import Meter
-from edge.power.telemetry import INTERVAL_S, Batches, Telemetry
+from edge.power.telemetry import INTERVAL_S, Batches, TelemetrySender
 from edge.power.timeline import Timeline
 from edge.pulse import Pulse
 from edge.reports import Reports, log_refused
@@ -287,7 +287,7 @@ class Worker:
                 orders=self._orders,
                 reports=Reports(order.run_id, post),
                 timeline=timeline,
-                telemetry=Telemetry(order.run_id, timeline, self._meter, self._batches, post),
+                telemetry=TelemetrySender(order.run_id, timeline, self._meter, self._batches, post),
                 meter=self._meter,
                 thread=self._thread,
                 cache=self._cache,

@@ -314,11 +314,47 @@ def test_rapl_is_the_sum_of_packages_and_their_counters_may_begin_again(tmp_path
     (reading,) = source.readings()
     assert reading.rails_mw == {"package-0": 10000, "package-1": 3000}
     assert (reading.total_mw, reading.at_s, source.scope) == (13000, 1000.5, "package")
+    assert (reading.counted.since_s, reading.counted.until_s, reading.counted.joules) == (1000.0, 1000.5, 6.5)
     assert source.readings() == []
     first.unlink()
     clock.now_s += 0.5
     assert source.readings() == []
     assert source.trouble()
+
+
+def test_rapl_counts_on_from_the_last_reading_that_there_was(tmp_path):
+    (counter,) = fake_packages(tmp_path, [1_000_000])
+    clock = Clock()
+    source = Rapl(tmp_path, clock)
+    clock.now_s += 0.1
+    counter.write_text("")
+    assert source.readings() == []
+    clock.now_s += 20.0
+    counter.write_text("201000000")
+    (reading,) = source.readings()
+    assert (reading.counted.since_s, reading.counted.joules) == (1000.0, 200.0)
+    assert source.trouble() is None
+
+
+def test_rapl_whose_counter_was_set_back_or_may_have_gone_round_twice_measured_nothing(tmp_path):
+    (counter,) = fake_packages(tmp_path, [200_000_000_000], range_uj=262143328850)
+    clock = Clock()
+    source = Rapl(tmp_path, clock)
+    clock.now_s += 0.1
+    counter.write_text("5000")  # 62 kJ in a tenth of a second: the machine was suspended
+    assert source.readings() == []
+    assert "package-0 was set back" in source.trouble()
+    clock.now_s += 0.1
+    counter.write_text("1005000")
+    (reading,) = source.readings()
+    assert (reading.counted.since_s, reading.counted.joules) == (pytest.approx(1000.1), 1.0)
+    clock.now_s += 300.0  # at 1 kW it goes round in 262 s
+    counter.write_text("2005000")
+    assert source.readings() == []
+    assert "not read for too long (300 s)" in source.trouble()
+    clock.now_s += 0.1
+    assert source.readings()
+    assert source.trouble() is None
 
 
 def test_rapl_that_is_missing_or_kept_from_us_says_so(tmp_path, monkeypatch):
@@ -349,7 +385,8 @@ def test_rapl_whose_counter_is_no_number_is_a_source_that_cannot_be_opened(tmp_p
 
 
 def fake_pynvml(monkeypatch, *, power_mw, load=55):
-    """A driver whose GPU answers this; None: NotSupported, as on a Jetson."""
+    """A driver whose GPU answers this; None: NotSupported, as on a Jetson. `total_mj` is the counter of energy, which
+    GPUs before Volta do not have."""
     module = types.ModuleType("pynvml")
 
     class FakeNVMLError(Exception):
@@ -363,7 +400,12 @@ def fake_pynvml(monkeypatch, *, power_mw, load=55):
     def no(*_):
         raise FakeNVMLError("Not Supported")
 
+    def total_mj(gpu):
+        return no() if module.total_mj is None else module.total_mj
+
     module.NVMLError = FakeNVMLError
+    module.total_mj = None
+    module.nvmlDeviceGetTotalEnergyConsumption = total_mj
     module.closed = []
     names = ("SwPowerCap", "HwSlowdown", "SwThermalSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown")
     for i, name in enumerate(names):
@@ -391,6 +433,40 @@ def test_nvml_reads_what_the_gpu_tells(monkeypatch):
     assert (source.scope, source.detail) == ("gpu", "NVML: Fake GPU")
     source.close()
     assert module.closed
+
+
+def test_nvmls_energy_is_the_difference_of_its_counter(monkeypatch):
+    module = fake_pynvml(monkeypatch, power_mw=61234)
+    module.total_mj = 5_000_000
+    clock = Clock()
+    source = Nvml(clock)
+    clock.now_s += 0.5
+    module.total_mj += 31_000
+    (reading,) = source.readings()
+    assert (reading.total_mw, reading.counted.since_s, reading.counted.until_s) == (61234, 1000.0, 1000.5)
+    assert reading.counted.joules == pytest.approx(31.0)
+    module.total_mj = None
+    clock.now_s += 0.5
+    (reading,) = source.readings()
+    assert (reading.total_mw, reading.counted) == (61234, None)
+    assert source.trouble() == "the counter of energy does not answer"
+    module.total_mj = 5_081_000
+    clock.now_s += 4.0
+    (reading,) = source.readings()
+    assert (reading.counted.since_s, reading.counted.joules) == (1000.5, pytest.approx(50.0))
+    module.total_mj = 7  # the driver was loaded anew
+    clock.now_s += 0.5
+    assert source.readings()[0].counted is None
+    module.total_mj = 1007
+    clock.now_s += 0.5
+    assert source.readings()[0].counted.joules == pytest.approx(1.0)
+
+
+def test_nvml_without_a_counter_gives_power_alone(monkeypatch):
+    fake_pynvml(monkeypatch, power_mw=61234)
+    source = Nvml()
+    (reading,) = source.readings()
+    assert (reading.total_mw, reading.counted, source.trouble()) == (61234, None, None)
 
 
 def test_nvml_without_power_says_so(monkeypatch):

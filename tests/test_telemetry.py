@@ -23,7 +23,7 @@ from edge import worker as worker_module
 from edge.power import telemetry as telemetry_module
 from edge.power.meter import Meter
 from edge.power.source import Reading
-from edge.power.telemetry import Batches, Telemetry
+from edge.power.telemetry import Batches, TelemetrySender
 from edge.power.timeline import Timeline
 from federa.errors import FederaError
 from protos import federation_pb2 as pb
@@ -41,7 +41,7 @@ class Stage:
         self.meter._began_s = 0.0
         self.line = Timeline(lambda: self.now_s)
         self.batches = []
-        self.telemetry = Telemetry("r1", self.line, self.meter, Batches(), lambda message: self.hear(message))
+        self.telemetry = TelemetrySender("r1", self.line, self.meter, Batches(), lambda message: self.hear(message))
 
     def hear(self, message):
         self.batches.append(message.telemetry)
@@ -69,10 +69,10 @@ def test_joules_go_to_the_phase_they_were_spent_in(clock):
         if tick == 400:
             stage.line.enter(1, 0, "train", at_s=4.0)
         if tick % 10 == 0:
-            stage.meter.add(Reading(at_s=stage.now_s, total_mw=2000.0 if stage.now_s < 4.0 else 30_000.0))
+            stage.meter.record(Reading(at_s=stage.now_s, total_mw=2000.0 if stage.now_s < 4.0 else 30_000.0))
         if tick % 50 == 49:
-            stage.telemetry.tell()
-    stage.telemetry.end()
+            stage.telemetry.send()
+    stage.telemetry.close()
     joules, seconds = defaultdict(float), defaultdict(float)
     for piece in stage.slices:
         joules[piece.phase] += piece.joules
@@ -80,7 +80,7 @@ def test_joules_go_to_the_phase_they_were_spent_in(clock):
     # The step lies between two readings: half an interval of it may go to the phase before.
     assert joules["load"] == pytest.approx(8.0, abs=28 * 0.05 + 1e-6)
     assert joules["train"] == pytest.approx(180.0, rel=0.01)
-    assert sum(joules.values()) == pytest.approx(stage.meter.measured(0.0, 10.0).integral / 1e3, rel=1e-9)
+    assert sum(joules.values()) == pytest.approx(stage.meter.measured(0.0, 10.0).joules, rel=1e-9)
     assert seconds == {"load": pytest.approx(4.0), "train": pytest.approx(6.0)}
     assert [batch.sequence for batch in stage.batches] == list(range(1, len(stage.batches) + 1))
     assert {batch.epoch for batch in stage.batches} == {stage.batches[0].epoch}
@@ -96,10 +96,10 @@ def test_a_gap_is_told_with_every_phase_it_touches_and_has_no_joules(clock):
         if tick == 450:
             stage.line.enter(1, 0, "train")
         if tick % 10 == 0 and not 300 < tick < 600:
-            stage.meter.add(Reading(at_s=stage.now_s, total_mw=5000.0))
+            stage.meter.record(Reading(at_s=stage.now_s, total_mw=5000.0))
         if tick % 50 == 0:
-            stage.telemetry.tell()
-    stage.telemetry.end()
+            stage.telemetry.send()
+    stage.telemetry.close()
     covered, gap = defaultdict(float), defaultdict(float)
     for piece in stage.slices:
         covered[piece.phase] += piece.covered_s
@@ -114,24 +114,24 @@ def test_without_a_source_there_are_seconds_and_nothing_else(clock):
     stage = Stage(clock, source=False)
     stage.line.enter(1, 0, "train")
     stage.now_s = 2.0
-    stage.telemetry.tell()
+    stage.telemetry.send()
     (piece,) = stage.slices
     assert (piece.seconds, piece.covered_s, piece.largest_gap_s) == (2.0, 0.0, 0.0)
     assert not piece.HasField("joules")
     assert not piece.HasField("peak_mw")
-    stage.telemetry.tell()
+    stage.telemetry.send()
     assert len(stage.batches) == 1
 
 
 def test_a_sample_has_what_its_reading_had_and_what_it_lacked_is_missing(clock):
     stage = Stage(clock)
     stage.line.enter(3, 7, "train")
-    stage.meter.add(Reading(at_s=0.1, rails_mw={"A": 1.0}, temps_c={"tj": 50.0}, gpu_load=0.0, throttled=False))
-    stage.meter.add(Reading(at_s=0.2, rails_mw={"B": 2.0}, total_mw=9.0, gpu_mhz=300.0))
+    stage.meter.record(Reading(at_s=0.1, rails_mw={"A": 1.0}, temps_c={"tj": 50.0}, gpu_load=0.0, throttled=False))
+    stage.meter.record(Reading(at_s=0.2, rails_mw={"B": 2.0}, total_mw=9.0, gpu_mhz=300.0))
     stage.now_s = 0.3
-    stage.telemetry.end()
+    stage.telemetry.close()
     stage.now_s = 5.0
-    stage.telemetry.tell()  # the run is over: that is nobody's time any more
+    stage.telemetry.send()  # the run is over: that is nobody's time any more
     (batch,) = stage.batches
     first, second = batch.samples
     assert (list(batch.rails), list(batch.sensors)) == (["A", "B"], ["tj"])
@@ -147,10 +147,10 @@ def test_a_sample_has_what_its_reading_had_and_what_it_lacked_is_missing(clock):
 
 def test_what_was_read_before_the_run_is_no_part_of_it(clock):
     stage = Stage(clock)
-    stage.meter.add(Reading(at_s=0.5, total_mw=1.0))
+    stage.meter.record(Reading(at_s=0.5, total_mw=1.0))
     stage.now_s = 1.0
-    late = Telemetry("r2", Timeline(lambda: 1.0), stage.meter, Batches(), stage.hear)
-    late.tell()
+    late = TelemetrySender("r2", Timeline(lambda: 1.0), stage.meter, Batches(), stage.hear)
+    late.send()
     assert stage.batches == []
 
 
@@ -170,19 +170,19 @@ def test_slices_add_up_to_phases_rounds_and_the_run(readings, moves, tells):
         for at_s, kind, what in sorted(events, key=lambda event: event[:2]):
             stage.now_s = at_s
             if kind == 0:
-                stage.meter.add(Reading(at_s=at_s, total_mw=what))
+                stage.meter.record(Reading(at_s=at_s, total_mw=what))
                 # The rule for gaps stays as it is: here it is the sums that count.
                 stage.meter._interval_s = 1.0
             elif kind == 1:
                 stage.line.enter(what[0], 0, what[1])
             else:
-                stage.telemetry.tell()
+                stage.telemetry.send()
         stage.now_s = RUN_S
-        stage.telemetry.end()
+        stage.telemetry.close()
     whole = stage.meter.measured(0.0, RUN_S)
     assert sum(piece.seconds for piece in stage.slices) == pytest.approx(RUN_S)
     assert sum(piece.covered_s for piece in stage.slices) == pytest.approx(whole.covered_s, abs=1e-6)
-    assert sum(piece.joules for piece in stage.slices) == pytest.approx((whole.integral or 0.0) / 1e3, abs=1e-6)
+    assert sum(piece.joules for piece in stage.slices) == pytest.approx(whole.joules or 0.0, abs=1e-6)
     assert len(stage.samples) == len(dict(readings))
 
 

@@ -24,8 +24,8 @@ def timeline():
     return Timeline(clock), clock
 
 
-def told(stretches):
-    return [(piece.place.phase, piece.began_s, piece.ended_s) for piece in stretches]
+def told(intervals):
+    return [(piece.activity.phase, piece.began_s, piece.ended_s) for piece in intervals]
 
 
 def test_a_phase_ends_where_the_next_begins():
@@ -35,14 +35,14 @@ def test_a_phase_ends_where_the_next_begins():
     line.enter(0, 0, "idle")
     clock.now_s = 104.0
     line.enter(1, 2, "train")
-    assert told(line.take(105.0)) == [("load", 100.0, 103.0), ("idle", 103.0, 104.0), ("train", 104.0, 105.0)]
-    assert line.take(105.0) == []
+    assert told(line.drain(105.0)) == [("load", 100.0, 103.0), ("idle", 103.0, 104.0), ("train", 104.0, 105.0)]
+    assert line.drain(105.0) == []
     clock.now_s = 107.0
-    line.end()
+    line.close()
     line.enter(1, 0, "idle")
-    (last,) = line.take(110.0)
-    assert (last.began_s, last.ended_s, last.place.round, last.place.client) == (105.0, 107.0, 1, 2)
-    assert line.take(120.0) == []
+    (last,) = line.drain(110.0)
+    assert (last.began_s, last.ended_s, last.activity.round, last.activity.client) == (105.0, 107.0, 1, 2)
+    assert line.drain(120.0) == []
 
 
 def test_a_moment_that_has_just_been_counts_unless_its_piece_was_taken():
@@ -50,22 +50,22 @@ def test_a_moment_that_has_just_been_counts_unless_its_piece_was_taken():
     line.enter(1, 0, "load")
     clock.now_s = 102.0
     line.enter(1, 0, "train", at_s=101.0)
-    assert told(line.take(101.5)) == [("load", 100.0, 101.0), ("train", 101.0, 101.5)]
+    assert told(line.drain(101.5)) == [("load", 100.0, 101.0), ("train", 101.0, 101.5)]
     line.enter(1, 0, "upload", at_s=101.2)
-    assert told(line.take(102.0)) == [("upload", 101.5, 102.0)]
+    assert told(line.drain(102.0)) == [("upload", 101.5, 102.0)]
 
 
 def test_before_the_first_phase_and_after_the_end_there_is_nothing():
     line, clock = timeline()
-    assert line.take(200.0) == []
+    assert line.drain(200.0) == []
     line.enter(0, 0, "load")
-    assert told(line.take(99.0)) == []
-    assert line.place_at(99.9) is None
-    assert line.place_at(100.0).phase == "load"
+    assert told(line.drain(99.0)) == []
+    assert line.activity_at(99.9) is None
+    assert line.activity_at(100.0).phase == "load"
     clock.now_s = 101.0
-    line.end()
-    assert line.place_at(101.1) is None
-    assert told(line.take(500.0)) == [("load", 100.0, 101.0)]
+    line.close()
+    assert line.activity_at(101.1) is None
+    assert told(line.drain(500.0)) == [("load", 100.0, 101.0)]
 
 
 def test_what_was_long_ago_is_forgotten():
@@ -73,12 +73,12 @@ def test_what_was_long_ago_is_forgotten():
     for round_ in range(1000):
         clock.now_s += 10.0
         line.enter(round_, 0, "train")
-        line.take(clock.now_s)
-    assert len(line._places) < HISTORY_S / 10 + 3
-    assert line.place_at(clock.now_s).round == 999
+        line.drain(clock.now_s)
+    assert len(line._activities) < HISTORY_S / 10 + 3
+    assert line.activity_at(clock.now_s).round == 999
 
 
-moves = st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["idle", "train", "upload", "take", "late"])), max_size=50)
+moves = st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["idle", "train", "upload", "drain", "late"])), max_size=50)
 
 
 @given(moves=moves)
@@ -88,14 +88,14 @@ def test_whatever_comes_the_pieces_have_no_hole_and_no_overlap(moves):
     pieces = []
     for index, (step_s, what) in enumerate(moves):
         clock.now_s += step_s
-        if what == "take":
-            pieces += line.take(clock.now_s - 0.1)
+        if what == "drain":
+            pieces += line.drain(clock.now_s - 0.1)
         elif what == "late":
             line.enter(index, 0, "train", at_s=clock.now_s - 1.0)
         else:
             line.enter(index, 1, what)
-    line.end()
-    pieces += line.take(float("inf"))
+    line.close()
+    pieces += line.drain(float("inf"))
     edges = [100.0, *(piece.ended_s for piece in pieces)]
     assert [piece.began_s for piece in pieces] == edges[:-1]
     assert edges[-1] == pytest.approx(max(clock.now_s, 100.0))

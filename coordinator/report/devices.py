@@ -20,8 +20,8 @@ from coordinator.report.energy import (
 from coordinator.report.numbers import SPACE, escaped, in_words, number_in, show_seconds, sum_known
 from coordinator.report.runs import Record, devices_of, distinct, steps_of
 from coordinator.report.sentences import memory_sentences
+from federa.phases import PHASES
 
-PHASES = ("idle", "download", "load", "train", "upload", "evaluate")
 FACTS = {
     "l4t": "L4T",
     "power_mode": "Power mode",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.report.cells import fold, method_dot
-from coordinator.report.devices import PHASES, run_devices
+from coordinator.report.devices import run_devices
 from coordinator.report.energy import Kind, has_energy, kind_of_device
 from coordinator.report.numbers import FRACTIONS, escaped, in_words, number_in
 from coordinator.report.runs import (
@@ -38,6 +38,7 @@ from coordinator.report.tables import (
     setback_table,
 )
 from coordinator.run_folder import write_durably
+from federa.phases import PHASES
 
 # As the script draws links and seeds: solid, dot, dash, dashdot, longdash; circle, square, diamond, triangle, x, star.
 DASHES, MARKS = ("none", "2 3", "6 4", "6 3 2 3", "10 5"), "●■◆▲✕★"

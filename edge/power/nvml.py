@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from edge.power.source import Reading
+from edge.power.source import CountedEnergy, Reading
 from federa.errors import one_line
 
 
 class Nvml:
-    """GPU 0. Raises OSError where NVML, the GPU or its power reading is missing (a Jetson's GPU has none)."""
+    """GPU 0: its energy by the driver's counter (Volta and later: mJ since the driver was loaded), by its power where
+    there is none. Raises OSError where NVML, the GPU or its power reading is missing (a Jetson's GPU has none)."""
 
     name = "nvml"
     scope: str | None = "gpu"
@@ -39,6 +40,7 @@ class Nvml:
             raise OSError(f"GPU 0 tells no power: {one_line(problem)}") from None
         # Bytes before nvidia-ml-py 11.5.
         self.detail = f"NVML: {name.decode() if isinstance(name, bytes) else name}"
+        self._before = self._count()
         # The clock is held down by power or heat: not by idleness, a user's setting or a group of GPUs.
         self._slowdowns = (
             pynvml.nvmlClocksThrottleReasonSwPowerCap
@@ -61,6 +63,7 @@ class Nvml:
                 at_s=at_s,
                 rails_mw={} if power_mw is None else {"GPU": float(power_mw)},
                 total_mw=None if power_mw is None else float(power_mw),
+                counted=self._counted(),
                 gpu_load=None if use is None else float(use.gpu),
                 gpu_mhz=None if mhz is None else float(mhz),
                 temps_c={} if celsius is None else {"gpu": float(celsius)},
@@ -76,6 +79,24 @@ class Nvml:
             self._nvml.nvmlShutdown()
         except self._nvml.NVMLError as problem:
             self._trouble = one_line(problem)
+
+    def _count(self) -> tuple[float, float] | None:
+        """When, and the counter's joules then; None where this GPU has none."""
+        at_s = self._clock()
+        total_mj = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        return None if total_mj is None else (at_s, total_mj / 1e3)
+
+    def _counted(self) -> CountedEnergy | None:
+        """Since the counter was read last, or None: a driver that was loaded anew counts from 0."""
+        before, now = self._before, self._count()
+        if now is None:
+            if before is not None:
+                self._trouble = "the counter of energy does not answer"
+            return None
+        self._before = now
+        if before is None or now[0] <= before[0] or now[1] < before[1]:
+            return None
+        return CountedEnergy(since_s=before[0], until_s=now[0], joules=now[1] - before[1])
 
     def _ask(self, question: Callable[..., Any], *arguments: int) -> Any:
         """The answer, or None where this GPU has none."""

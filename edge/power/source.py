@@ -8,6 +8,15 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CountedEnergy:
+    """What a counter of energy rose by between two moments of time.monotonic(), the later one greater: exact."""
+
+    since_s: float
+    until_s: float
+    joules: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
     """The sensors at one moment. What a source does not tell is missing or None, never 0."""
 
@@ -16,6 +25,8 @@ class Reading:
     rails_mw: Mapping[str, float] = field(default_factory=dict)
     total_mw: float | None = None
     """The whole of the source's scope."""
+    counted: CountedEnergy | None = None
+    """The same scope's energy up to now, of a source that counts it: what its power says is then a picture only."""
     gpu_load: float | None = None
     """Percent."""
     gpu_mhz: float | None = None

@@ -1,16 +1,18 @@
-"""Where a run's time and energy went, told to the coordinator piece by piece."""
+"""Where a run's time and energy went, sent to the coordinator in batches."""
 
 from __future__ import annotations
 
 import math
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from edge.power.integral import Piece
 from edge.power.meter import Meter
 from edge.power.source import Reading
-from edge.power.timeline import Place, Stretch, Timeline
+from edge.power.timeline import Timeline
+from federa.energy import Energy
+from federa.phases import Activity
 from protos import federation_pb2 as pb
 
 INTERVAL_S = 0.5
@@ -33,8 +35,8 @@ class Batches:
         return pb.Telemetry(run_id=run_id, epoch=self.epoch, sequence=self.sequence)
 
 
-class Telemetry:
-    """Of one run: `tell` about every INTERVAL_S, and `end`."""
+class TelemetrySender:
+    """Sends one run's telemetry: `send` about every INTERVAL_S, and `close`."""
 
     def __init__(
         self, run_id: str, timeline: Timeline, meter: Meter, batches: Batches, post: Callable[[pb.WorkerMessage], None]
@@ -44,56 +46,53 @@ class Telemetry:
         self._meter = meter
         self._batches = batches
         self._post = post
-        meter.take(time.monotonic())  # what was read before the run is no part of it
+        meter.drain(time.monotonic())  # what was read before the run is no part of it
 
-    def tell(self) -> None:
+    def send(self) -> None:
         """Post what is new, if anything is."""
-        self._tell(self._meter.settled_s(time.monotonic()))
+        self._send(self._meter.settled_s(time.monotonic()))
 
-    def end(self) -> None:
-        """The run is over here: post the rest. What no reading has come for yet is told as not measured."""
-        self._timeline.end()
-        self._tell(time.monotonic())
+    def close(self) -> None:
+        """The run is over here: post the rest. What no reading has come for yet is sent as not measured."""
+        self._timeline.close()
+        self._send(time.monotonic())
 
-    def _tell(self, until_s: float) -> None:
-        stretches = self._timeline.take(until_s)
-        placed = [(reading, self._timeline.place_at(reading.at_s)) for reading in self._meter.take(until_s)]
-        samples = [(reading, place) for reading, place in placed if place is not None]
-        if not stretches and not samples:
+    def _send(self, until_s: float) -> None:
+        intervals = self._timeline.drain(until_s)
+        placed = [(reading, self._timeline.activity_at(reading.at_s)) for reading in self._meter.drain(until_s)]
+        samples = [(reading, activity) for reading, activity in placed if activity is not None]
+        if not intervals and not samples:
             return
         batch = self._batches.next(self._run_id)
-        batch.slices.extend(self._slices(stretches))
+        energies: dict[Activity, Energy] = defaultdict(Energy)
+        for interval in intervals:
+            energies[interval.activity] += self._meter.measured(interval.began_s, interval.ended_s)
+        batch.slices.extend(_slice(activity, energy) for activity, energy in energies.items())
         batch.rails.extend(_names([reading.rails_mw for reading, _ in samples]))
         batch.sensors.extend(_names([reading.temps_c for reading, _ in samples]))
-        batch.samples.extend(_sample(reading, place, batch.rails, batch.sensors) for reading, place in samples)
+        batch.samples.extend(_sample(reading, activity, batch.rails, batch.sensors) for reading, activity in samples)
         self._post(pb.WorkerMessage(telemetry=batch))
 
-    def _slices(self, stretches: Sequence[Stretch]) -> list[pb.Slice]:
-        merged: dict[Place, pb.Slice] = {}
-        for stretch in stretches:
-            place = stretch.place
-            if place not in merged:
-                merged[place] = pb.Slice(round=place.round, client=place.client, phase=place.phase)
-            _add(merged[place], self._meter.measured(stretch.began_s, stretch.ended_s))
-        return list(merged.values())
+
+def _slice(activity: Activity, energy: Energy) -> pb.Slice:
+    return pb.Slice(
+        round=activity.round,
+        client=activity.client,
+        phase=activity.phase,
+        seconds=energy.seconds,
+        joules=energy.joules,
+        covered_s=energy.covered_s,
+        largest_gap_s=energy.largest_gap_s,
+        peak_mw=None if energy.peak_w is None else 1e3 * energy.peak_w,
+    )
 
 
-def _add(to: pb.Slice, piece: Piece) -> None:
-    to.seconds += piece.seconds
-    to.covered_s += piece.covered_s
-    to.largest_gap_s = max(to.largest_gap_s, piece.largest_gap_s)
-    if piece.integral is not None:
-        to.joules += piece.integral / 1e3
-    if piece.peak is not None:
-        to.peak_mw = max(to.peak_mw, piece.peak)
-
-
-def _sample(reading: Reading, place: Place, rails: Sequence[str], sensors: Sequence[str]) -> pb.Sample:
+def _sample(reading: Reading, activity: Activity, rails: Sequence[str], sensors: Sequence[str]) -> pb.Sample:
     sample = pb.Sample(
         at_s=_UNIX_S + reading.at_s,
-        round=place.round,
-        client=place.client,
-        phase=place.phase,
+        round=activity.round,
+        client=activity.client,
+        phase=activity.phase,
         total_mw=reading.total_mw,
         rails_mw=[reading.rails_mw.get(name, math.nan) for name in rails],
         gpu_load=reading.gpu_load,
