@@ -3,6 +3,7 @@
 #   make test  [ARGS="-k wire"]     all tests; the last line is pytest's. make ends with 2 where pytest doesn't with 0
 #   make test-containers            builds the images and runs them: needs Docker with Compose, or root to start an engine
 #   make lint                       ruff, mypy, import-linter
+#   make docs                       the site of docs/, into site/
 #   make test-floor                 the fast tests with the oldest versions supported, on Python 3.10
 #   make soak [KILLS=200]           processes killed at random moments, run after run; each must end with the same state
 #   make fuzz [MINUTES=10]          all that reads wire and ledger, by coverage-guided fuzzing; installs atheris
@@ -28,7 +29,7 @@ PIP := python -m pip --disable-pip-version-check --no-input
 # The oldest supported: what a newer one generates would refuse an older protobuf at run time.
 GRPC_TOOLS := grpcio-tools==1.62.3
 
-.PHONY: help bench test test-containers lint test-floor soak fuzz protos clean
+.PHONY: help bench test test-containers lint docs test-floor soak fuzz protos clean
 
 help:
 	@sed -n '/^# Usage/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -48,6 +49,10 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# The variable silences the theme's advertisement of its successor.
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
 test-floor: $(FLOOR)/.ready
 	$(FLOOR)/bin/python -m pytest -m "not slow" $(ARGS)
 
@@ -64,7 +69,7 @@ protos: $(VENV)/.ready
 	PYTHONPATH=$(VENV)/protoc $(VENV)/bin/python -m protos.generate
 
 clean:
-	rm -rf $(VENV) $(FLOOR) build dist federa_edge.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
+	rm -rf $(VENV) $(FLOOR) build dist site federa_edge.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
 	find federa protos coordinator edge benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # .ready is written last and taken away first: a set-up that was interrupted starts over from an empty directory, one

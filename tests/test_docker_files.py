@@ -21,9 +21,9 @@ def text(name: str) -> str:
     return (DOCKER / name).read_text()
 
 
-def command(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def command(*words: str, cwd: Path = DOCKER, **env: str) -> subprocess.CompletedProcess[str]:
     base = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(Path.home())}
-    return subprocess.run(words, cwd=DOCKER, env={**base, **env}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(words, cwd=cwd, env={**base, **env}, capture_output=True, text=True, timeout=120)
 
 
 def composes() -> list[tuple[str, ...]]:
@@ -136,7 +136,7 @@ def test_every_variable_of_the_compose_files_is_explained():
     used = {name for file in COMPOSE_FILES for name in re.findall(r"\$\{([A-Z_]+)", text(file))}
     for_tests = {"FEDERA_SYS", "FEDERA_ROOT", "FEDERA_RUNTIME", "BUILD_NETWORK"}
     assert used - for_tests <= explained
-    assert explained - used == {"COMPOSE_PROJECT_NAME"}
+    assert explained - used == {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE"}  # Compose's own
 
 
 def test_the_guide_sets_what_the_jetson_file_demands_before_its_first_command():
@@ -144,7 +144,21 @@ def test_the_guide_sets_what_the_jetson_file_demands_before_its_first_command():
     demanded = re.findall(r"\$\{([A-Z_]+):\?", text("compose.jetson.yaml"))
     assert demanded == ["FEDERA_COORDINATOR"]
     for name in demanded:
-        assert guide.index(f"    {name}=") < guide.index("-f compose.jetson.yaml")
+        assert guide.index(f"\n{name}=") < guide.index("docker compose build\n")
+    assert guide.index("\nCOMPOSE_FILE=compose.jetson.yaml\n") < guide.index("docker compose build\n")
+
+
+def test_plain_compose_up_on_a_board_is_the_worker_once_env_says_that_it_is_a_board(tmp_path):
+    if not composes():
+        pytest.skip("no Compose is installed")
+    for name in COMPOSE_FILES:
+        shutil.copy(DOCKER / name, tmp_path)
+    # What the guide tells: take the # off these lines.
+    settings = re.sub(r"^#(COMPOSE_FILE|FEDERA_COORDINATOR)=", r"\1=", text(".env"), flags=re.MULTILINE)
+    (tmp_path / ".env").write_text(settings)
+    for compose in composes():
+        done = command(*compose, "config", "--services", cwd=tmp_path)
+        assert done.stdout.split() == ["worker"], (compose, done.stderr)
 
 
 def test_both_images_confine_their_processes():
