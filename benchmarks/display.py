@@ -11,31 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from federa.numbers import human_bytes, human_seconds
 from protos.federation_pb2 import Progress, WorkerProgress
 
 _SPARKS = "▁▂▃▄▅▆▇█"
-
-
-def human_bytes(count: float | None) -> str:
-    """Bytes in decimal units, as networks count them."""
-    if count is None:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
-
-
-def human_seconds(seconds: float | None) -> str:
-    """Seconds as people say them."""
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 class Display:

@@ -8,10 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.display import human_seconds
 from benchmarks.tegrastats_log import Spread, TegrastatsLog
-from coordinator.report.energy import show_share
-from coordinator.report.numbers import show_joules
+from federa.numbers import human_seconds, show_joules, show_share
 
 _SHOWN = 12
 NO_RAILS = "no power in this log: tegrastats shows rails only to root on this release"

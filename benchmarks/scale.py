@@ -28,9 +28,9 @@ from rich.table import Table
 
 from benchmarks.child import Child
 from benchmarks.conclusion import conclude, numbers_of_workers
-from benchmarks.display import human_bytes
 from benchmarks.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
 from federa.errors import BadInput, FederaError
+from federa.numbers import human_bytes
 
 TENSORS, VALUES = 48, 6_250  # 1.2 MB
 ROUND_WAIT_S = 120.0

@@ -9,17 +9,26 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.display import human_bytes, human_seconds
 from coordinator.report.comparison import base_of, bases_among, savings
-from coordinator.report.devices import mean_w
-from coordinator.report.energy import cover_words, is_replay, replay_of, show_share
-from coordinator.report.numbers import in_words, number_in, show_backing, show_change, show_joules, sum_known
-from coordinator.report.runs import NAMES, curve_of, devices_of, distinct, examples_behind_best, run_labels, steps_of
+from coordinator.report.energy import cover_words, is_replay, mean_w, replay_of
+from coordinator.report.runs import (
+    NAMES,
+    curve_of,
+    devices_of,
+    distinct,
+    examples_behind_best,
+    in_words,
+    number_in,
+    run_labels,
+    show_backing,
+    steps_of,
+    sum_known,
+)
 from coordinator.report.sentences import energy_gaps, memory_sentences
+from federa.numbers import DASH, human_bytes, human_seconds, show_change, show_joules, show_share
 from federa.phases import PHASES
 
 Record = Mapping[str, Any]
-DASH = "–"
 
 
 def summary(result: Record) -> Table:

@@ -26,10 +26,10 @@ from rich.table import Table
 
 from benchmarks.child import Child
 from benchmarks.conclusion import conclude, numbers_of_workers
-from benchmarks.display import human_bytes
 from benchmarks.echo import KINDS, Echo, Kind
 from benchmarks.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
 from federa.errors import BadInput, FederaError
+from federa.numbers import human_bytes
 
 ROUND_WAIT_S = 180.0
 """For one round of the largest state: far above what any machine needs."""

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmarks.display import Display, human_bytes, human_seconds
+from benchmarks.display import Display
+from federa.numbers import human_bytes, human_seconds
 from protos.federation_pb2 import Progress, RunProgress, WorkerProgress
 
 

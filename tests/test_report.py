@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import markupsafe
 import pytest
 from report_samples import (
     FINISHED,
@@ -23,8 +23,8 @@ from report_samples import (
 )
 
 from coordinator.report import render_report, write_report
-from coordinator.report.numbers import scaled, show_seconds
 from coordinator.report.runs import run_labels
+from federa.numbers import scaled, show_seconds
 
 
 class Page(HTMLParser):
@@ -122,7 +122,7 @@ def test_hostile_texts_stay_texts() -> None:
     assert not [tag for tag, _ in page.tags if tag in ("img", "iframe", "object", "embed", "form")]
     assert not [name for _, values in page.tags for name in values if name.startswith("on")]
     assert page.embedded["result"] == hostile_result()
-    assert html.escape(HOSTILE) in source
+    assert str(markupsafe.escape(HOSTILE)) in source
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
@@ -259,3 +259,44 @@ def test_how_many_examples_stand_behind_each_figure_is_said() -> None:
     assert "What the devices counted" in page.words and "orin-a 0 61 70" in page.words
     silent = Page(render_report(FINISHED))
     assert "What the devices counted" not in silent.words and "of 0 example" not in silent.words
+
+
+def error_run(method: str = "federa", *, rounds: int = 8) -> dict[str, Any]:
+    """A run of a metric that is better when lower and may be above 1: from 2 down to 0.25, with a target of 0.5."""
+    run = make_run(method, rounds=rounds) | {"metric": "mean_squared_error", "better": "lower", "target": 0.5}
+    for point in run["curve"]:
+        point["value"] = 2.0 - 0.25 * min(point["round"], 7)
+    return run | {"best": run["curve"][-1]["value"], "test": 0.375 if rounds >= 6 else None}
+
+
+def test_metric_that_is_better_when_lower_is_a_plain_number_below_its_target() -> None:
+    page = Page(render_report(make_result(error_run("ft"), error_run())))
+    assert "FeDeRA reached mean squared error ≤ 0.5 in 2 min 00 s after 6 rounds" in page.words
+    assert "to a target of mean squared error ≤ 0.5." in page.words and "Dashed: the target, ≤ 0.5." in page.words
+    assert "On the test part: 0.375." in page.words and "Mean squared error over time" in page.words
+    assert not re.search(r"(0\.25|0\.5|0\.375|2|200|50) %", page.words)
+    assert page.embedded["view"]["percent"] is False
+    short = Page(render_report(make_result(error_run(rounds=3)))).words
+    assert "did not reach mean squared error ≤ 0.5 after 3 rounds; its best is 1.25." in short
+
+
+def test_share_is_percent_and_what_lies_beyond_one_is_not() -> None:
+    for values, shown in (((0.25, 0.5), "50 %"), ((0.25, 50.0), "50")):
+        run = make_run(rounds=1) | {"metric": "f1", "target": values[1], "best": values[1]}
+        for point, value in zip(run["curve"], values, strict=True):
+            point["value"] = value
+        page = Page(render_report(make_result(run)))
+        assert f"its best is {shown}." in page.words
+        assert page.embedded["view"]["percent"] is (shown == "50 %")
+
+
+def test_counters_of_any_task_are_columns() -> None:
+    run = make_run()
+    run["held_out"] = {"test": [{"device": "orin-a", "client": 3, "squared_error": 12.5, "examples": 70}]}
+    page = Page(render_report(make_result(run)))
+    assert "Device Client Squared error Examples FeDeRA test orin-a 3 12.5 70" in page.words
+
+
+def test_no_text_of_a_result_is_a_template() -> None:
+    run = make_run() | {"failure": "{{ 7 * 7 }}{% raw %}", "state": "failed"}
+    assert "{{ 7 * 7 }}{% raw %}" in Page(render_report(make_result(run))).words

@@ -15,9 +15,9 @@ from report_samples import LOOKED_FOR, make_result, make_run, replayed_result, r
 from benchmarks.report import main
 from benchmarks.summary import joule_lines
 from coordinator.ledger import Ledger
-from coordinator.report.numbers import show_joules
 from coordinator.samples import Columns, Samples
 from federa.config import Experiment, MethodChoice, Target
+from federa.numbers import show_joules
 
 
 def folder_of(path: Path, result: dict[str, Any]) -> Path:

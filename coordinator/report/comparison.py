@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordinator.report.energy import kind_of_run
-from coordinator.report.numbers import number_in
-from coordinator.report.runs import Record
+from coordinator.report.runs import Entry, number_in
 
 SETTING = ("seed", "bandwidth", "metric", "target")
 GOALS = (("time", "time_to_target_s"), ("bytes", "bytes_to_target"), ("energy", "joules_to_target"))
 
 
-def bases_among(runs: Sequence[Record]) -> list[str]:
+def bases_among(runs: Sequence[Entry]) -> list[str]:
     """The methods that others are compared with, of those that are there."""
     methods = {run.get("method") for run in runs}
     return [key for key in ("ft", "lora") if key in methods and len(methods) > 1]
 
 
-def base_of(run: Record, runs: Sequence[Record], method: str) -> Record | None:
+def base_of(run: Entry, runs: Sequence[Entry], method: str) -> Entry | None:
     """The run of `method` in the same setting, of the same folder before others."""
     alike = [
         other
@@ -29,7 +28,7 @@ def base_of(run: Record, runs: Sequence[Record], method: str) -> Record | None:
     return next(iter(at_home + alike), None)
 
 
-def savings(run: Record, base: Record) -> list[tuple[str, float]]:
+def savings(run: Entry, base: Entry) -> list[tuple[str, float]]:
     """What the way to the target cost, as a ratio to the base's: 'time', 'bytes' and 'energy', those that are known."""
     found = []
     for name, key in GOALS:

@@ -2,68 +2,100 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from coordinator.report.numbers import SPACE, in_words, number_in, scored
+from federa.numbers import SPACE, Formatter
 
-Record = Mapping[str, Any]
+Entry = Mapping[str, Any]
+"""A run, a device, a point of a curve."""
 NAMES = {"ft": "FT", "bitfit": "BitFit", "adapter": "Adapter", "lora": "LoRA", "federa": "FeDeRA"}
+MAX_NAMED = 6
+"""In a list of names in a sentence."""
 
 
-def config_of(run: Record) -> Record:
-    return run.get("config") or {}
+# ---- values
 
 
-def method_of(run: Record) -> str:
-    key = in_words(run.get("method"))
-    return NAMES.get(key, key or "unnamed method")
+def number_in(value: object) -> float | None:
+    """The number, None for anything else."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def link_of(run: Record) -> str:
-    rate = number_in(run.get("bandwidth"))
-    return "link as it is" if rate is None else f"{rate:g}{SPACE}Mbit/s"
+def sum_known(*values: object) -> float | None:
+    """The sum, or None where a part is unknown: an unknown part is not 0."""
+    numbers = [number_in(value) for value in values]
+    return None if None in numbers else sum(number for number in numbers if number is not None)
 
 
-def metric_of(run: Record) -> str:
-    return in_words(run.get("metric")) or "score"
+def in_words(value: object) -> str:
+    """Any value of JSON as text; empty for null."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def goal_of(run: Record) -> str:
-    target = number_in(run.get("target"))
-    return "the target" if target is None else scored(run.get("metric"))(target)
+def show_backing(examples: object) -> str:
+    """'of 334 examples', or nothing where that is not known."""
+    count = number_in(examples)
+    return "" if count is None else f"of {count:,}{SPACE}{'example' if count == 1 else 'examples'}"
 
 
-def devices_of(run: Record) -> list[Record]:
-    return list(run.get("devices") or [])
-
-
-def curve_of(run: Record) -> list[Record]:
-    return list(run.get("curve") or [])
-
-
-def examples_behind_best(run: Record) -> object:
-    """How many validation examples stand behind the best score."""
-    points = curve_of(run)
-    return next((point.get("examples") for point in points if point.get("value") == run.get("best")), None)
-
-
-def steps_of(device: Record) -> list[float | None]:
-    return [number_in((device.get("step_ms") or {}).get(key)) for key in ("p50", "p95", "p99")]
-
-
-def joined(names: Iterable[str], most: int = 6) -> str:
+def joined(names: Iterable[str]) -> str:
+    """'a, b and c'; what is beyond the sixth is counted."""
     listed = list(names)
-    if len(listed) > most:
-        return f"{', '.join(listed[:most])} and {len(listed) - most} more"
+    if len(listed) > MAX_NAMED:
+        return f"{', '.join(listed[:MAX_NAMED])} and {len(listed) - MAX_NAMED} more"
     return " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
 
 
 def distinct(names: Iterable[str]) -> list[str]:
+    """Each once, in the order in which they come."""
     return list(dict.fromkeys(names))
 
 
-def run_labels(runs: Sequence[Record]) -> list[str]:
+def initial_upper(words: str) -> str:
+    """The first letter in upper case, the others as they are."""
+    return words[:1].upper() + words[1:]
+
+
+# ---- a run
+
+
+def config_of(run: Entry) -> Entry:
+    """The run's configuration."""
+    return run.get("config") or {}
+
+
+def method_of(run: Entry) -> str:
+    """The method's name as people write it."""
+    key = in_words(run.get("method"))
+    return NAMES.get(key, key or "unnamed method")
+
+
+def link_of(run: Entry) -> str:
+    """The bandwidth of the devices' links."""
+    rate = number_in(run.get("bandwidth"))
+    return "link as it is" if rate is None else f"{rate:g}{SPACE}Mbit/s"
+
+
+def devices_of(run: Entry) -> list[Entry]:
+    """The run's devices."""
+    return list(run.get("devices") or [])
+
+
+def curve_of(run: Entry) -> list[Entry]:
+    """A point for each evaluated round."""
+    return list(run.get("curve") or [])
+
+
+def steps_of(device: Entry) -> list[float | None]:
+    """The 50th, 95th and 99th percentile of its training steps, in milliseconds."""
+    return [number_in((device.get("step_ms") or {}).get(key)) for key in ("p50", "p95", "p99")]
+
+
+def run_labels(runs: Sequence[Entry]) -> list[str]:
     """A name for each run that tells it from the others: the method, and whatever else differs."""
     labels = [method_of(run) for run in runs]
     if any(labels.count(label) > 1 for label in labels):
@@ -75,3 +107,44 @@ def run_labels(runs: Sequence[Record]) -> list[str]:
     if len({in_words(run.get("seed")) for run in runs}) > 1:
         labels = [f"{label} · seed {in_words(run.get('seed'))}" for label, run in zip(labels, runs, strict=True)]
     return [f"{x} · run {i + 1}" if labels.count(x) > 1 else x for i, x in enumerate(labels)]
+
+
+# ---- its metric
+
+
+def metric_of(run: Entry) -> str:
+    """The metric's name, in words."""
+    return in_words(run.get("metric")).replace("_", " ") or "score"
+
+
+def lower_is_better(run: Entry) -> bool:
+    """Whether the run was to bring its metric down. Results of before that could be have no such key."""
+    return run.get("better") == "lower"
+
+
+def is_share(run: Entry) -> bool:
+    """Whether the metric is shown as percent: one that is better when higher, of which no value is outside 0 to 1."""
+    values = [run.get("target"), run.get("best"), run.get("test"), *(point.get("value") for point in curve_of(run))]
+    known = [number for value in values if (number := number_in(value)) is not None]
+    return bool(known) and not lower_is_better(run) and all(0 <= number <= 1 for number in known)
+
+
+def score_format(run: Entry) -> Formatter:
+    """How the run's metric is shown: a share as percent, anything else with four digits."""
+    if is_share(run):
+        return lambda value: f"{100 * value:.2f}".rstrip("0").rstrip(".") + f"{SPACE}%"
+    return lambda value: f"{value:.4g}"
+
+
+def goal_of(run: Entry) -> str:
+    """The target: '80 %', or '≤ 0.2' where lower is better."""
+    target = number_in(run.get("target"))
+    if target is None:
+        return "the target"
+    return ("≤" + SPACE if lower_is_better(run) else "") + score_format(run)(target)
+
+
+def examples_behind_best(run: Entry) -> object:
+    """How many validation examples stand behind the best score."""
+    points = curve_of(run)
+    return next((point.get("examples") for point in points if point.get("value") == run.get("best")), None)

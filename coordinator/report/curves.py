@@ -1,0 +1,87 @@
+"""The figures of all runs: what each metric, byte and joule was over time, bytes and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coordinator.report.elements import Cell, Figure, Row, Table, cell, scored
+from coordinator.report.energy import Kind, cover_words, energy_of_run, kind_of_run, name_of_kind, runs_badge
+from coordinator.report.runs import (
+    Entry,
+    curve_of,
+    devices_of,
+    distinct,
+    in_words,
+    initial_upper,
+    metric_of,
+    number_in,
+    score_format,
+    sum_known,
+)
+from federa.numbers import show_bytes, show_seconds
+
+
+def curve_figure(
+    runs: Sequence[Entry], labels: Sequence[str], x: str, y: str, title: str, note: str, kind: Kind | None = None
+) -> Figure:
+    """A curve of every run; over energy, of those alone whose joules are of this kind."""
+    heads = {
+        "time": ["Time"],
+        "value": [initial_upper(next(map(metric_of, runs), "score"))],
+        "bytes": ["Bytes down", "Bytes up", "Bytes"],
+    }
+    places = [place for place, run in enumerate(runs) if kind is None or kind_of_run(run) == kind]
+    rows = [
+        Row(labels[place], _point_cells(runs[place], point, (x, y)))
+        for place in places
+        for point in curve_of(runs[place])
+    ]
+    columns = ["Run", "Round", *heads.get(x, []), *heads[y], "Energy"]
+    data = {"x": x, "y": y} | ({} if kind is None else {"runs": ",".join(map(str, places))})
+    return Figure(
+        title=title,
+        label=title,
+        kind="curve",
+        data=data,
+        table=Table(f"{title}, after each round", columns, rows, box="tall"),
+        note=note,
+        badge=runs_badge([runs[place] for place in places]) if kind and kind[1] else None,
+        has_scale=True,
+    )
+
+
+def _point_cells(run: Entry, point: Entry, axes: Sequence[str]) -> list[Cell]:
+    down, up = point.get("bytes_down"), point.get("bytes_up")
+    known = {
+        "time": [cell(point.get("elapsed_s"), show_seconds, "s")],
+        "value": [scored(point.get("value"), score_format(run), point.get("examples"))],
+        "bytes": [cell(value, show_bytes, "B") for value in (down, up, sum_known(down, up))],
+        "energy": [],  # always the last column
+    }
+    along = [found for axis in axes for found in known[axis]]
+    joules = energy_of_run(run, point.get("energy_j"), beside=False)
+    return [cell(point.get("round"), "{:g}".format), *along, joules]
+
+
+def energy_curves(runs: Sequence[Entry], labels: Sequence[str], title: str, note: str) -> tuple[list[Figure], str]:
+    """The score over joules, a figure for each kind of energy, and in words which runs are in none."""
+    known = {
+        place: kind
+        for place, run in enumerate(runs)
+        if (kind := kind_of_run(run)) and any(number_in(point.get("energy_j")) is not None for point in curve_of(run))
+    }
+    figures = []
+    for kind in dict.fromkeys(known.values()):
+        parts = [(labels[place], cover_words(devices_of(runs[place]))) for place in known if known[place] == kind]
+        covered = " ".join(f"{label}: {words}." for label, words in parts if words)
+        name = f"{title} over energy ({name_of_kind(kind)})"
+        figures.append(curve_figure(runs, labels, "energy", "value", name, f"{note} {covered}", kind))
+    silent = [label for place, label in enumerate(labels) if place not in known]
+    if not figures:
+        return [], f"No figure over energy: no run has a sum of joules. {_why(runs)}".rstrip()
+    return figures, f"Not in a figure over energy: {', '.join(silent)}." if silent else ""
+
+
+def _why(runs: Sequence[Entry]) -> str:
+    notes = distinct(in_words(run.get("energy_note")) for run in runs)
+    return " ".join(f"{note.rstrip('.')}." for note in notes if note)

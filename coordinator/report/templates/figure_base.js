@@ -1,0 +1,51 @@
+  // What the page holds, and how anything is drawn on it.
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const result = read("result");
+  const view = read("view");
+  const runs = (result.runs || []).map((run, index) => ({ ...run, ...view.runs[index], place: index }));
+  const KNOWN = ["ft", "bitfit", "adapter", "lora", "federa"];
+  const PHASES = view.phases;
+  const DASHES = ["solid", "dot", "dash", "dashdot", "longdash"];
+  const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star"];
+  const hidden = new Set();
+
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const number = (value) => typeof value === "number" && Number.isFinite(value);
+  const exact = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 12 });
+  const hue = (run) => css(KNOWN.includes(run.method) ? run.method : "other");
+  const short = (value) => String(Number(value.toPrecision(4)));
+  const score = (value) => (view.percent ? short(100 * value) + "\u00a0%" : short(value));
+
+  function base(extra) {
+    return {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: false,
+      hovermode: "closest", margin: { l: 8, r: 16, t: 12, b: 8 },
+      font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: css("soft") },
+      hoverlabel: { align: "left", bgcolor: css("card"), bordercolor: css("soft"), font: { color: css("ink") } },
+      ...extra,
+    };
+  }
+  const line = (extra) => ({
+    fixedrange: true, automargin: true, zeroline: false, tickmode: "array",
+    gridcolor: css("grid"), linecolor: css("rule"), tickcolor: css("rule"), ...extra,
+  });
+  const OPTIONS = { displayModeBar: false, displaylogo: false };
+  function show(node, traces, layout) {
+    for (const old of node.querySelectorAll(":scope > .none")) old.remove();
+    const size = { width: node.clientWidth, height: node.clientHeight };
+    window.Plotly.react(node, traces, { ...layout, ...size }, OPTIONS);
+  }
+  function say(node, text) {
+    window.Plotly.purge(node);
+    const words = document.createElement("p");
+    words.className = "none";
+    words.textContent = text;
+    node.replaceChildren(words);
+  }
+
+  // What every figure of energy is read with.
+  const about = (scope, replay) => ", " + plain(scope || "scope not known") + (replay ? ", replay" : "");
+  const replayed = (device) => String(device.power_source ?? "").startsWith("replay of ");
+
+  const shown = () => runs.filter((run) => !run.facets.some((facet) => hidden.has(facet)));
