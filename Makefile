@@ -49,9 +49,9 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# The variable silences the theme's advertisement of its successor.
+# The variable silences the theme's advertisement of its successor. Not --quiet: it would hide the warnings from --strict.
 docs: $(VENV)/.ready
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 test-floor: $(FLOOR)/.ready
 	$(FLOOR)/bin/python -m pytest -m "not slow" $(ARGS)

@@ -4,4 +4,23 @@ Nothing here knows a network, a clock or a device. Importing the package is chea
 imported where they are used.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from federa.config import Experiment
+    from federa.result import read_result
+
 __version__ = "0.1.0"
+__all__ = ["Experiment", "__version__", "read_result"]
+
+_HOMES = {"Experiment": "federa.config", "read_result": "federa.result"}
+"""The modules of what stands in `__all__`: loaded when it is asked for."""
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

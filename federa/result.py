@@ -1,0 +1,126 @@
+"""A run's result.json as typed, read-only objects: what docs/result-schema.md describes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from federa.errors import BadInput, one_line
+
+SCHEMA = 1
+_FILE = "result.json"
+
+
+class _Part(BaseModel):
+    """A frozen part of a result. Keys that a later version added are attributes too."""
+
+    # Not strict: JSON writes 1.0 as 1 where another program made it.
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class Point(_Part):
+    """The state after a round. Everything but `value` is cumulative."""
+
+    round: int
+    elapsed_s: float
+    value: float
+    bytes_down: int
+    bytes_up: int
+    energy_j: float | None
+
+
+class StepTimes(_Part):
+    """Milliseconds of an optimizer step; None where none was timed."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class DeviceResult(_Part):
+    """What a device did in the rounds. `seconds` and `joules` are by phase; what was not measured is None."""
+
+    name: str
+    board: str | None
+    power_source: str | None
+    scope: str | None
+    idle_w: float | None
+    peak_w: float | None
+    energy_j: float | None
+    coverage: float | None
+    largest_gap_s: float | None
+    seconds: dict[str, float]
+    joules: dict[str, float | None]
+    step_ms: StepTimes
+
+
+class RunResult(_Part):
+    """One method's run. What was not reached or not measured is None."""
+
+    method: str
+    seed: int
+    learning_rate: float
+    bandwidth: float | None
+    metric: str
+    target: float
+    reached: bool
+    time_to_target_s: float | None
+    rounds: int
+    rounds_to_target: int | None
+    bytes_to_target: int | None
+    joules_to_target: float | None
+    best: float | None
+    test: float | None
+    trainable_parameters: int | None
+    state_bytes: int | None
+    bytes_down: int
+    bytes_up: int
+    curve: tuple[Point, ...]
+    devices: tuple[DeviceResult, ...]
+    config: dict[str, Any]
+
+
+class Result(_Part):
+    """All of a result.json: the coordinator's environment, and a run for each method."""
+
+    schema_version: int = Field(alias="schema")
+    environment: dict[str, Any]
+    runs: tuple[RunResult, ...]
+
+    def run(self, method: str) -> RunResult:
+        """The run of that method. Raises KeyError where there is none."""
+        for run in self.runs:
+            if run.method == method:
+                return run
+        raise KeyError(method)
+
+
+def read_result(folder: str | os.PathLike[str]) -> Result:
+    """The result in a run's folder, or of that file itself.
+
+    Raises BadInput with one line where there is none, where it is damaged, and where its schema is another one.
+    """
+    path = Path(folder)
+    if path.is_dir():
+        path /= _FILE
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path.parent}: holds no {path.name}; it must be the folder of a run that has ended") from None
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is damaged: {one_line(error)}") from None
+    schema = tree.get("schema") if isinstance(tree, dict) else None
+    if schema != SCHEMA:
+        raise BadInput(f"{path} has schema {schema!r}; this federa reads {SCHEMA}")
+    try:
+        return Result.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"{path} is damaged: {where}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
