@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.cluster import die_with_parent
+from federa.bound_process import bound
 from federa.errors import FederaError
 
 
@@ -20,13 +20,12 @@ class Child:
         self._log = log
         with log.open("w") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                bound([sys.executable, "-m", *arguments]),
                 env={**os.environ, **(env or {})},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
-                preexec_fn=die_with_parent,
             )
         self.pid = self._process.pid
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from federa.bound_process import bound
 from federa.errors import FederaError
 
 START_WAIT_S = 60.0
 STOP_WAIT_S = 10.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class LocalCluster:
@@ -86,22 +85,13 @@ class LocalCluster:
     ) -> asyncio.subprocess.Process:
         with (self.logs / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                *arguments,
+                # Also when the benchmark is killed, nothing of it goes on in the background.
+                *bound([sys.executable, "-m", *arguments]),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=stdout if stdout is not None else log,
                 stderr=log,
                 # Ctrl-C is for the benchmark alone: it ends the run in order and then these.
                 start_new_session=True,
-                preexec_fn=die_with_parent,
             )
         self._processes[name] = process
         return process
-
-
-def die_with_parent() -> None:
-    """In a process of ours that was just forked: let it end with the one that started it."""
-    # Even when the benchmark is killed, nothing of it goes on in the background.
-    # Not asked to end: the same command may be given again at once, and then finds the folder in use.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

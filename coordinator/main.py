@@ -7,12 +7,10 @@ import asyncio
 import logging
 import signal
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 from coordinator.address import host_port
 from coordinator.campaign import LearnerFactory
-from coordinator.core_log import CoreLog
 from coordinator.learner import ModelLearner
 from coordinator.record import open_record
 from coordinator.run_folder import Claim
@@ -68,8 +66,7 @@ def main(arguments: list[str] | None = None, make_learner: LearnerFactory = Mode
         token = _token(options)
         claim = Claim(options.out)
         try:
-            with CoreLog() if credentials is not None else nullcontext():
-                return asyncio.run(_serve(options, credentials, token, experiment, make_learner))
+            return asyncio.run(_serve(options, credentials, token, experiment, make_learner))
         finally:
             claim.release()
     except FederaError as error:

@@ -141,7 +141,7 @@ def test_one_that_cannot_be_run_says_why(tmp_path):
 
 def test_one_that_hangs_is_ended_and_started_again(tmp_path, run, monkeypatch):
     monkeypatch.setattr(tegrastats, "_START_S", 0.3)
-    monkeypatch.setattr(tegrastats, "_LEAST_SILENCE_S", 0.0)
+    monkeypatch.setattr(tegrastats, "_MIN_SILENCE_S", 0.0)
     source = run(f'echo $$ >> {tmp_path}/pids; echo "$LINE"; exec sleep 60')
     eventually(lambda: source.restarts >= 1)
     assert "said nothing that is understood for 0.5 s" in source.trouble()

@@ -10,7 +10,6 @@ import os
 import select
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -20,26 +19,18 @@ from pathlib import Path
 from edge.power.rails import total_of
 from edge.power.source import Reading
 from edge.power.tegrastats_line import Line, parse_line
+from federa.bound_process import bound
 
 # tegrastats takes less, and then keeps a core busy.
-LEAST_INTERVAL_S = 0.1
+MIN_INTERVAL_S = 0.1
 _LINE_BYTES = 64 * 1024
 _QUEUE = 4096
 _FLOOD_BYTES_PER_S = 1 << 20
 _LOOK_S = 0.2
 _START_S = 2.0
 # A board that trains may let it wait: a restart would cost more than the pause.
-_LEAST_SILENCE_S = 2.0
-_LAST_PAUSE_S = 60.0
-# The kernel ends the child with us, however we end (prctl's PR_SET_PDEATHSIG, 1, with SIGKILL). In a process of its own
-# before exec: code between fork and exec of a process with threads may hang. Then it becomes the child.
-_LEASH = (
-    "import ctypes,os,sys\n"
-    "ctypes.CDLL(None).prctl(1,9)\n"
-    "if os.getppid()!=int(sys.argv[1]):sys.exit(1)\n"
-    "try:os.execvp(sys.argv[2],sys.argv[2:])\n"
-    "except OSError as problem:sys.exit(f'ERROR: {problem}')"
-)
+_MIN_SILENCE_S = 2.0
+_MAX_PAUSE_S = 60.0
 
 
 def find(root: Path = Path("/")) -> str | None:
@@ -73,7 +64,7 @@ class Tegrastats:
 
     def __init__(self, path: str, *, board: str | None, interval_s: float, first_pause_s: float = 1.0) -> None:
         """`board` is the model's text; None judges by the rails alone."""
-        self.interval_s = max(interval_s, LEAST_INTERVAL_S)
+        self.interval_s = max(interval_s, MIN_INTERVAL_S)
         self.scope: str | None = None
         self.detail = f"{path} every {self.interval_s:g} s"
         self.skipped = 0
@@ -128,11 +119,11 @@ class Tegrastats:
                 pause_s = self._first_pause_s
             self._trouble = f"tegrastats {problem}; started again in {pause_s:g} s (restart {self.restarts})"
             self._closing.wait(pause_s)
-            pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
     def _watch(self) -> str:
         """Runs one child until it is of no use any more; says why."""
-        command = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *self._command]
+        command = bound(self._command)
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as child:
@@ -150,44 +141,44 @@ class Tegrastats:
         poll = select.poll()
         poll.register(fd, select.POLLIN | select.POLLHUP)
         lines = _Lines()
-        longest_s = max(5 * self.interval_s, _LEAST_SILENCE_S)
-        heard_s = time.monotonic() + _START_S
-        second_s, in_second = heard_s, 0
+        longest_s = max(5 * self.interval_s, _MIN_SILENCE_S)
+        understood_s = time.monotonic() + _START_S
+        second_s, in_second = understood_s, 0
         while not self._closing.is_set():
             if poll.poll(_LOOK_S * 1000):
                 chunk = os.read(fd, _LINE_BYTES)
                 if not chunk:
-                    return f"ended ({_how(child.wait())}{self._last_words(lines)})"
+                    return f"ended ({_how(child.wait())}{self._last_message(lines)})"
                 now_s = time.monotonic()
                 if now_s - second_s >= 1:
                     second_s, in_second = now_s, 0
                 in_second += len(chunk)
                 if in_second > _FLOOD_BYTES_PER_S:
                     return "floods"
-                whole = lines.take(chunk)
+                whole = lines.split(chunk)
                 self.dropped, lines.dropped = self.dropped + lines.dropped, 0
-                if self._hear(whole, now_s):
-                    heard_s = max(heard_s, now_s)
+                if self._receive(whole, now_s):
+                    understood_s = max(understood_s, now_s)
                     self._trouble = None
-            if time.monotonic() - heard_s > longest_s:
-                return f"said nothing that is understood for {longest_s:g} s{self._last_words(lines)}"
+            if time.monotonic() - understood_s > longest_s:
+                return f"said nothing that is understood for {longest_s:g} s{self._last_message(lines)}"
         return "is closed"
 
-    def _hear(self, texts: Sequence[str], now_s: float) -> bool:
+    def _receive(self, texts: Sequence[str], now_s: float) -> bool:
         """Whether there was a reading among them."""
-        heard: list[Line] = []
+        lines: list[Line] = []
         for text in texts:
             line = parse_line(text)
             if line is None:
                 self.skipped += bool(text.strip())
             else:
-                heard.append(line)
-        if not heard:
+                lines.append(line)
+        if not lines:
             return False
         # Several at once waited in the pipe: the last is of now, those before it an interval earlier each.
-        step_s = min(self.interval_s, (now_s - self._last_s) / len(heard))
-        for i, line in enumerate(heard, 1):
-            at_s = now_s - (len(heard) - i) * step_s
+        step_s = min(self.interval_s, (now_s - self._last_s) / len(lines))
+        for i, line in enumerate(lines, 1):
+            at_s = now_s - (len(lines) - i) * step_s
             # A line that was cut may lack the rail of the wider scope.
             reading, scope, self._warning = reading_of(line, at_s, self._board, self.scope)
             self.scope = self.scope or scope
@@ -197,7 +188,7 @@ class Tegrastats:
         self._last_s = now_s
         return True
 
-    def _last_words(self, lines: _Lines) -> str:
+    def _last_message(self, lines: _Lines) -> str:
         return f": {lines.last}" if lines.last.startswith(("ERROR", "WARNING")) else ""
 
 
@@ -210,7 +201,7 @@ class _Lines:
         self._rest = b""
         self._too_long = False
 
-    def take(self, chunk: bytes) -> list[str]:
+    def split(self, chunk: bytes) -> list[str]:
         *whole, rest = (self._rest + chunk).split(b"\n")
         if whole and self._too_long:
             del whole[0]
