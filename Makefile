@@ -41,7 +41,7 @@ test: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 test-containers: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest --containers tests/test_containers.py $(ARGS)
+	$(VENV)/bin/python -m pytest --containers tests/docker/test_containers.py $(ARGS)
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
@@ -57,12 +57,12 @@ test-floor: $(FLOOR)/.ready
 	$(FLOOR)/bin/python -m pytest -m "not slow" $(ARGS)
 
 soak: $(VENV)/.ready
-	SOAK_KILLS=$(KILLS) $(VENV)/bin/python -m pytest -s --timeout 36000 tests/test_kills.py -k test_soak
+	SOAK_KILLS=$(KILLS) $(VENV)/bin/python -m pytest -s --timeout 36000 tests/system/test_kills.py -k test_soak
 
 fuzz: $(VENV)/.ready
 	@$(VENV)/bin/python -c 'import atheris' 2>/dev/null || (set -x; $(VENV)/bin/$(PIP) install --quiet atheris==3.0.0)
 	@mkdir -p .fuzz
-	PYTHONPATH=. $(VENV)/bin/python tests/fuzz.py -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -max_len=8192 .fuzz
+	PYTHONPATH=.:tests/support $(VENV)/bin/python tests/fuzz.py -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -max_len=8192 .fuzz
 
 protos: $(VENV)/.ready
 	@test -d $(VENV)/protoc || { echo "make protos: needs Python 3.10 to 3.12, $(GRPC_TOOLS) has no wheel for this one"; exit 1; }

@@ -15,12 +15,12 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.arguments import credentials_from, experiment_from, parser, power_from
-from benchmarks.cluster import LocalCluster
-from benchmarks.display import Display
-from benchmarks.operator import Operator
-from benchmarks.summary import joule_lines, memory_lines, setback_lines, summary
-from coordinator.record import Record, open_record
-from coordinator.run_folder import LEDGER, RESULT, Claim
+from coordinator.operator.client import OperatorClient
+from coordinator.operator.local_cluster import LocalCluster
+from coordinator.report.display import Display
+from coordinator.report.terminal import joule_lines, memory_lines, setback_lines, summary
+from coordinator.storage.experiment_record import ExperimentRecord, open_record
+from coordinator.storage.run_folder import LEDGER, RESULT, Claim
 from federa.config import DEVICES
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from protos.credentials import Credentials
@@ -72,7 +72,7 @@ def _console() -> Console:
 
 
 async def _bench(
-    options: argparse.Namespace, credentials: Credentials | None, record: Record, out: Path, power: str
+    options: argparse.Namespace, credentials: Credentials | None, record: ExperimentRecord, out: Path, power: str
 ) -> int:
     experiment = record.experiment
     console = _console()
@@ -89,7 +89,7 @@ async def _bench(
             console.print(f"starting a coordinator and {experiment.federation.devices} workers here")
             await cluster.start()
         address = cluster.address if cluster else options.coordinator
-        operator = await stack.enter_async_context(Operator(address, credentials))
+        operator = await stack.enter_async_context(OperatorClient(address, credentials))
         experiment_id = await operator.submit(experiment, record.experiment_id)
         with Display(console, experiment.target.metric) as display:
             last, broken = await _follow(operator, experiment_id, display, cluster)
@@ -102,7 +102,7 @@ async def _bench(
 
 
 async def _follow(
-    operator: Operator, experiment_id: str, display: Display, cluster: LocalCluster | None
+    operator: OperatorClient, experiment_id: str, display: Display, cluster: LocalCluster | None
 ) -> tuple[Progress, str]:
     """Watch to the end. Ctrl-C, or a process of ours that dies, ends the experiment in order and keeps its results so
     far; the second value says which process died, if one did."""
@@ -133,7 +133,9 @@ async def _follow(
             wait.cancel()
 
 
-async def _watch(operator: Operator, experiment_id: str, display: Display, stuck: asyncio.Future[str]) -> Progress:
+async def _watch(
+    operator: OperatorClient, experiment_id: str, display: Display, stuck: asyncio.Future[str]
+) -> Progress:
     snapshot = Progress()
     async for snapshot in operator.watch(experiment_id):
         display.show(snapshot)

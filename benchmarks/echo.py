@@ -29,11 +29,11 @@ from typing import IO, Any, Literal, get_args
 
 import grpc
 
-from benchmarks.child import Child
+from coordinator.operator.child import Child
 from federa.errors import FederaError
 from protos.channel import client_options, raise_file_limit, server_options
 from protos.federation_pb2 import Chunk, DownloadRequest, StreamHeader, UploadReply
-from protos.federation_pb2_grpc import FederationServicer, FederationStub, add_FederationServicer_to_server
+from protos.federation_pb2_grpc import WorkerServiceServicer, WorkerServiceStub, add_WorkerServiceServicer_to_server
 from protos.streams import CHUNK_BYTES, data_chunks
 
 Kind = Literal["bare", "durable", "tcp"]
@@ -90,7 +90,7 @@ class Echo:
 # ---------------------------------------------------------------- over gRPC
 
 
-class _Bare(FederationServicer):
+class _Bare(WorkerServiceServicer):
     """Serves from memory and drops what it receives."""
 
     def __init__(self, blob: bytes) -> None:
@@ -111,7 +111,7 @@ class _Bare(FederationServicer):
         return UploadReply()
 
 
-class _Durable(FederationServicer):
+class _Durable(WorkerServiceServicer):
     """Serves from a file, and has on the disk what it receives before it answers."""
 
     def __init__(self, blob: bytes, folder: Path) -> None:
@@ -157,7 +157,7 @@ async def _grpc_server(durable: bool, size: int, folder: Path) -> None:
     blob = secrets.token_bytes(size)
     servicer = _Durable(blob, folder) if durable else _Bare(blob)
     del blob
-    add_FederationServicer_to_server(servicer, server)
+    add_WorkerServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"listening on {port}", flush=True)
@@ -167,7 +167,7 @@ async def _grpc_server(durable: bool, size: int, folder: Path) -> None:
 async def _grpc_client(durable: bool, size: int, port: str) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=client_options()) as channel:
         await channel.channel_ready()
-        stub = FederationStub(channel)
+        stub = WorkerServiceStub(channel)
         print("ready", flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             blob = await _fetch(stub, durable, size)
@@ -175,7 +175,7 @@ async def _grpc_client(durable: bool, size: int, port: str) -> None:
             print("done", flush=True)
 
 
-async def _fetch(stub: FederationStub, durable: bool, size: int) -> bytearray:
+async def _fetch(stub: WorkerServiceStub, durable: bool, size: int) -> bytearray:
     blob = bytearray(size)
     sha = hashlib.sha256()
     expected = b""

@@ -25,19 +25,19 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from edge.device import choose_device
 from edge.power.choice import open_source
 from edge.power.meter import Meter
 from edge.power.source import Reading, Source
-from edge.precision import choose_precision
-from edge.trainer import Trainer
-from federa.base_model import load_base_model
+from edge.training.device import choose_device
+from edge.training.precision import choose_precision
+from edge.training.trainer import Trainer
 from federa.config import EMBEDDED, Adapter, Data, Training
 from federa.data.batches import tokenize
-from federa.data.sources import read_corpus
+from federa.data.readers import read_dataset
 from federa.errors import BadInput, FederaError
 from federa.methods.lora import LoRA
-from federa.tuned_model import TunedModel
+from federa.models.pretrained import load_base_model
+from federa.models.tuned import TunedModel
 
 BOARD = "NVIDIA Jetson Orin NX"
 NOTE = "without a sensor's bus: ordinary files in the place of /sys"
@@ -101,7 +101,7 @@ def sampling_cost(root: Path, hz: float, seconds: float) -> float:
 def training_pairs(root: Path, hz: float, pairs: int, block: int) -> list[tuple[float, float]]:
     """Seconds a step with sampling and without, of each pair of blocks of so many steps."""
     device, _ = choose_device()
-    corpus = read_corpus(Data())
+    corpus = read_dataset(Data())
     base = load_base_model(EMBEDDED, len(corpus.label_names), SEED)
     lengths = [len(ids) for ids in tokenize(corpus, base.tokenizer, LENGTH).token_ids]
     # Of one length, so that every step is the same work.

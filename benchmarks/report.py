@@ -14,13 +14,20 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.log_summary import print_log
-from benchmarks.summary import device_table, memory_lines, phase_table, setback_lines, summary, unmeasured_lines
 from benchmarks.tegrastats_log import TegrastatsLog
-from coordinator.ledger import Ledger
 from coordinator.report import write_report
-from coordinator.result import run_result
-from coordinator.run_folder import LEDGER, REPORT, RESULT
-from coordinator.samples import Samples
+from coordinator.report.result import run_result
+from coordinator.report.terminal import (
+    device_table,
+    memory_lines,
+    phase_table,
+    setback_lines,
+    summary,
+    unmeasured_lines,
+)
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.run_folder import LEDGER, REPORT, RESULT
+from coordinator.storage.samples import Samples
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError, one_line
 

@@ -26,16 +26,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.child import Child
 from benchmarks.conclusion import conclude, numbers_of_workers
-from benchmarks.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
+from coordinator.operator.child import Child
 from federa.errors import BadInput, FederaError
 from federa.numbers import human_bytes
+from tests.doubles.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
 
 TENSORS, VALUES = 48, 6_250  # 1.2 MB
 ROUND_WAIT_S = 120.0
 QUANTILES = {"p50": 50, "p99": 99, "max": 100}
-MOST_ROUND_S = 5.0
+MAX_ROUND_S = 5.0
 """Of 100 clients with 1,000 workers connected."""
 
 
@@ -67,8 +67,8 @@ class Row:
 
     def broken(self) -> list[str]:
         """The README's figure that this row does not hold, in words."""
-        if self.workers >= 1000 and self.clients == 100 and self.round_s >= MOST_ROUND_S:
-            return [f"{self.workers} workers: {self.round_s:.2f} s a round, under {MOST_ROUND_S:g} s"]
+        if self.workers >= 1000 and self.clients == 100 and self.round_s >= MAX_ROUND_S:
+            return [f"{self.workers} workers: {self.round_s:.2f} s a round, under {MAX_ROUND_S:g} s"]
         return []
 
 
@@ -125,7 +125,7 @@ def _simulated(address: str, workers: int, processes: int, folder: Path) -> Iter
     started: list[Child] = []
     try:
         for first, end in itertools.pairwise(bounds):
-            command = ["benchmarks.simulated", address, str(first), str(end - first)]
+            command = ["tests.doubles.simulated_workers", address, str(first), str(end - first)]
             started.append(Child(command, folder / f"simulated-{first}.log"))
         yield started
     finally:

@@ -22,17 +22,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from edge.device import choose_device, device_name
-from edge.precision import Precision, choose_precision
-from edge.trainer import Trainer
-from federa.base_model import load_base_model, model_folder
+from edge.training.device import choose_device, device_name
+from edge.training.precision import Precision, choose_precision
+from edge.training.trainer import Trainer
 from federa.config import Adapter, Data, Training
 from federa.data.batches import Examples, tokenize
-from federa.data.corpus import Corpus
-from federa.data.sources import read_corpus
+from federa.data.dataset import Dataset
+from federa.data.readers import read_dataset
 from federa.errors import BadInput, FederaError
 from federa.methods.lora import LoRA
-from federa.tuned_model import TunedModel
+from federa.models.pretrained import load_base_model, model_folder
+from federa.models.tuned import TunedModel
 
 SEED = 7
 
@@ -154,8 +154,8 @@ def theirs(task: Task, precision: Precision, by_length: bool) -> Turn:
     return _turn(stamps, tokens[: len(stamps)], losses)
 
 
-def _texts(kind: str, documents: int) -> Corpus:
-    corpus = read_corpus(Data())
+def _texts(kind: str, documents: int) -> Dataset:
+    corpus = read_dataset(Data())
     # A headline has a twentieth of the tokens: more of them, or the turns would be over in a second.
     documents *= 1 if kind == "long" else 6
     # Spread over the classes; the embedded corpus lies in order of its labels.
@@ -163,7 +163,7 @@ def _texts(kind: str, documents: int) -> Corpus:
     if kind == "long":
         return picked
     # The first line of a BBC document is its headline.
-    return Corpus(
+    return Dataset(
         texts=tuple(text.split("\n", 1)[0] for text in picked.texts),
         labels=picked.labels,
         label_names=picked.label_names,

@@ -24,19 +24,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.child import Child
 from benchmarks.conclusion import conclude, numbers_of_workers
 from benchmarks.echo import KINDS, Echo, Kind
-from benchmarks.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
+from coordinator.operator.child import Child
 from federa.errors import BadInput, FederaError
 from federa.numbers import human_bytes
+from tests.doubles.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
 
 ROUND_WAIT_S = 180.0
 """For one round of the largest state: far above what any machine needs."""
 
-MOST_TO_DURABLE = 1.5
-MOST_SMALL_ROUND_S = 0.2
-MOST_MEMORY_STATES, MOST_MEMORY_SLACK_BYTES = 3, 64 << 20
+MAX_TO_DURABLE = 1.5
+MAX_SMALL_ROUND_S = 0.2
+MAX_MEMORY_STATES, MAX_MEMORY_SLACK_BYTES = 3, 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,11 +94,11 @@ class Row:
         """The README's figures that this row does not hold, each in words."""
         found = []
         where = f"{self.state}, {self.workers} workers"
-        if self.state == "large" and self.ratio("durable") > MOST_TO_DURABLE:
-            found.append(f"{where}: {self.ratio('durable'):.2f} x the durable echo, at most {MOST_TO_DURABLE:g}")
-        if self.state == "small" and self.workers == 2 and self.round_s >= MOST_SMALL_ROUND_S:
-            found.append(f"{where}: {self.round_s:.3f} s a round, under {MOST_SMALL_ROUND_S:g} s")
-        most = MOST_MEMORY_STATES * self.state_bytes + MOST_MEMORY_SLACK_BYTES
+        if self.state == "large" and self.ratio("durable") > MAX_TO_DURABLE:
+            found.append(f"{where}: {self.ratio('durable'):.2f} x the durable echo, at most {MAX_TO_DURABLE:g}")
+        if self.state == "small" and self.workers == 2 and self.round_s >= MAX_SMALL_ROUND_S:
+            found.append(f"{where}: {self.round_s:.3f} s a round, under {MAX_SMALL_ROUND_S:g} s")
+        most = MAX_MEMORY_STATES * self.state_bytes + MAX_MEMORY_SLACK_BYTES
         if self.memory_bytes > most:
             found.append(f"{where}: {human_bytes(self.memory_bytes)} of memory, at most {human_bytes(most)}")
         return found
@@ -147,7 +147,7 @@ def _workers(address: str, count: int, folder: Path, env: Mapping[str, str]) -> 
     started: list[Child] = []
     try:
         for number in range(count):
-            command = ["benchmarks.noop", "worker", "--coordinator", address, "--name", f"worker-{number}"]
+            command = ["tests.doubles.noop", "worker", "--coordinator", address, "--name", f"worker-{number}"]
             limits = ["--state", str(folder / "keys"), "--give-up-after", "60"]
             started.append(Child([*command, *limits], folder / f"worker-{number}.log", env))
         yield started

@@ -9,14 +9,14 @@ import signal
 import sys
 from pathlib import Path
 
-from coordinator.address import host_port
-from coordinator.campaign import LearnerFactory
-from coordinator.learner import ModelLearner
-from coordinator.record import open_record
-from coordinator.run_folder import Claim
-from coordinator.server import Coordinator
-from coordinator.web import Web, read_token
+from coordinator.evaluation.reference_model import TorchReferenceModel
+from coordinator.experiment_runner import ReferenceModelFactory
+from coordinator.service.http_server import HttpServer, read_token
+from coordinator.service.server import Coordinator
+from coordinator.storage.experiment_record import open_record
+from coordinator.storage.run_folder import Claim
 from federa import __version__
+from federa.address import host_port
 from federa.config import Experiment, parse_experiment, read_tree
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
-def main(arguments: list[str] | None = None, make_learner: LearnerFactory = ModelLearner) -> int:
+def main(arguments: list[str] | None = None, make_learner: ReferenceModelFactory = TorchReferenceModel) -> int:
     """Run the command; returns the exit code. `make_learner` lets a test serve a run without a model."""
     options = parser().parse_args(arguments)
     limit_arenas()
@@ -107,7 +107,7 @@ async def _serve(
     credentials: Credentials | None,
     token: str | None,
     experiment: Experiment | None,
-    make_learner: LearnerFactory,
+    make_learner: ReferenceModelFactory,
 ) -> int:
     path = options.out.resolve()
     coordinator = Coordinator(path, make_learner)
@@ -124,7 +124,7 @@ async def _serve(
         coordinator.last = coordinator.queue(record.ended(None), path)
     server, address = await coordinator.serve(options.listen, credentials)
     try:
-        web = Web(coordinator, options.http, token) if options.http is not None else None
+        web = HttpServer(coordinator, options.http, token) if options.http is not None else None
     except BadInput:
         await server.stop(grace=None)
         raise

@@ -12,22 +12,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.engine import Engine, TorchEngine
-from edge.health import HealthServer, check_address
-from edge.identity import Identity, default_folder
-from edge.model_cache import ModelCache
-from edge.model_cache import default_folder as default_cache
 from edge.power.choice import check_spec, open_source
 from edge.power.identity import identity as device_identity
 from edge.power.meter import DEFAULT_HZ, Meter
-from edge.worker import Worker
+from edge.training.runtime import ClientRuntime, TorchRuntime
+from edge.worker.health import HealthServer, check_address
+from edge.worker.identity import Identity, default_folder
+from edge.worker.model_cache import ModelCache
+from edge.worker.model_cache import default_folder as default_cache
+from edge.worker.worker import Worker
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
 from protos.channel import valid_address, valid_name
 from protos.credentials import DEVICE, BadCredentials, Credentials, credentials_for
 
-EngineFactory = Callable[[argparse.Namespace], Engine]
+EngineFactory = Callable[[argparse.Namespace], ClientRuntime]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,23 +98,23 @@ def parse_clients(text: str) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
-def torch_engine(options: argparse.Namespace) -> Engine:
+def torch_runtime(options: argparse.Namespace) -> ClientRuntime:
     """The real engine on the device that works."""
     # Read when CUDA starts: without it cuBLAS may choose another order of sums from one run to the next.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    from edge.device import choose_device, device_name
+    from edge.training.device import choose_device, device_name
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     device, why = choose_device(options.device)
     logging.getLogger("federa.worker").info("computing on %s (%s)", device_name(device), why)
-    return TorchEngine(device, options.data)
+    return TorchRuntime(device, options.data)
 
 
-def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_engine) -> int:
+def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_runtime) -> int:
     """Run the command; returns the exit code. `make_engine` lets a test join without torch."""
     parse = parser()
     options = parse.parse_args(arguments)
@@ -173,8 +173,8 @@ def _look(options: argparse.Namespace) -> int:
     """--check. What is wrong with a certificate is a finding of it; bad arguments are BadInput as ever."""
     from rich.console import Console
 
-    from edge.check import check
-    from edge.check_table import show
+    from edge.check.run import check
+    from edge.check.table import show
 
     if options.coordinator is not None and not valid_address(options.coordinator):
         raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
@@ -205,7 +205,7 @@ async def _serve(
     credentials: Credentials | None,
     key: str,
     clients: tuple[int, ...],
-    engine: Engine,
+    engine: ClientRuntime,
     meter: Meter,
 ) -> int:
     async with HealthServer(options.health) as health:

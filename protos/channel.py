@@ -10,7 +10,7 @@ import grpc
 from protos.credentials import Credentials
 from protos.streams import CHUNK_BYTES
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Raised with every change that an older peer would misunderstand; peers of two versions refuse each other."""
 
 HEARTBEAT_S = 5.0
@@ -21,7 +21,7 @@ megabytes."""
 MAX_REQUEST_BYTES = CHUNK_BYTES + (64 << 10)
 """What a server takes: chunks, and smaller messages."""
 
-MOST_WORDS_BYTES = 64 << 10
+MAX_WORDS_BYTES = 64 << 10
 """Of an experiment, and of a hello without its list of clients."""
 
 ADMITTED = "federa-admitted"

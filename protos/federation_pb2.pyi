@@ -89,11 +89,11 @@ class UploadReply(_message.Message):
     def __init__(self, already_accepted: bool = ...) -> None: ...
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "prepared", "trouble", "activity", "telemetry", "released", "counts")
+    __slots__ = ("hello", "heartbeat", "prepared", "client_error", "activity", "telemetry", "released", "counts")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
-    TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ERROR_FIELD_NUMBER: _ClassVar[int]
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
@@ -101,12 +101,12 @@ class WorkerMessage(_message.Message):
     hello: Hello
     heartbeat: Heartbeat
     prepared: Prepared
-    trouble: Trouble
+    client_error: ClientError
     activity: Activity
     telemetry: Telemetry
     released: Released
     counts: Counts
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., client_error: _Optional[_Union[ClientError, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "name", "key", "versions", "device", "clients", "own_data")
@@ -167,7 +167,7 @@ class Prepared(_message.Message):
     power: Power
     def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., examples: _Optional[_Mapping[int, int]] = ..., power: _Optional[_Union[Power, _Mapping]] = ...) -> None: ...
 
-class Trouble(_message.Message):
+class ClientError(_message.Message):
     __slots__ = ("run_id", "round", "client", "message", "bad_input")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]

@@ -5,7 +5,7 @@ import grpc
 from protos import federation_pb2 as protos_dot_federation__pb2
 
 
-class FederationStub(object):
+class WorkerServiceStub(object):
     """What a worker calls. Workers dial out: they may be behind NAT.
     """
 
@@ -16,28 +16,28 @@ class FederationStub(object):
             channel: A grpc.Channel.
         """
         self.Control = channel.stream_stream(
-                '/federa.v1.Federation/Control',
+                '/federa.v1.WorkerService/Control',
                 request_serializer=protos_dot_federation__pb2.WorkerMessage.SerializeToString,
                 response_deserializer=protos_dot_federation__pb2.CoordinatorMessage.FromString,
                 )
         self.Download = channel.unary_stream(
-                '/federa.v1.Federation/Download',
+                '/federa.v1.WorkerService/Download',
                 request_serializer=protos_dot_federation__pb2.DownloadRequest.SerializeToString,
                 response_deserializer=protos_dot_federation__pb2.Chunk.FromString,
                 )
         self.Upload = channel.stream_unary(
-                '/federa.v1.Federation/Upload',
+                '/federa.v1.WorkerService/Upload',
                 request_serializer=protos_dot_federation__pb2.Chunk.SerializeToString,
                 response_deserializer=protos_dot_federation__pb2.UploadReply.FromString,
                 )
         self.Greet = channel.unary_unary(
-                '/federa.v1.Federation/Greet',
+                '/federa.v1.WorkerService/Greet',
                 request_serializer=protos_dot_federation__pb2.GreetRequest.SerializeToString,
                 response_deserializer=protos_dot_federation__pb2.GreetReply.FromString,
                 )
 
 
-class FederationServicer(object):
+class WorkerServiceServicer(object):
     """What a worker calls. Workers dial out: they may be behind NAT.
     """
 
@@ -71,7 +71,7 @@ class FederationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
 
-def add_FederationServicer_to_server(servicer, server):
+def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Control': grpc.stream_stream_rpc_method_handler(
                     servicer.Control,
@@ -95,12 +95,12 @@ def add_FederationServicer_to_server(servicer, server):
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'federa.v1.Federation', rpc_method_handlers)
+            'federa.v1.WorkerService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
 
 
  # This class is part of an EXPERIMENTAL API.
-class Federation(object):
+class WorkerService(object):
     """What a worker calls. Workers dial out: they may be behind NAT.
     """
 
@@ -115,7 +115,7 @@ class Federation(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_stream(request_iterator, target, '/federa.v1.Federation/Control',
+        return grpc.experimental.stream_stream(request_iterator, target, '/federa.v1.WorkerService/Control',
             protos_dot_federation__pb2.WorkerMessage.SerializeToString,
             protos_dot_federation__pb2.CoordinatorMessage.FromString,
             options, channel_credentials,
@@ -132,7 +132,7 @@ class Federation(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(request, target, '/federa.v1.Federation/Download',
+        return grpc.experimental.unary_stream(request, target, '/federa.v1.WorkerService/Download',
             protos_dot_federation__pb2.DownloadRequest.SerializeToString,
             protos_dot_federation__pb2.Chunk.FromString,
             options, channel_credentials,
@@ -149,7 +149,7 @@ class Federation(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(request_iterator, target, '/federa.v1.Federation/Upload',
+        return grpc.experimental.stream_unary(request_iterator, target, '/federa.v1.WorkerService/Upload',
             protos_dot_federation__pb2.Chunk.SerializeToString,
             protos_dot_federation__pb2.UploadReply.FromString,
             options, channel_credentials,
@@ -166,14 +166,14 @@ class Federation(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/federa.v1.Federation/Greet',
+        return grpc.experimental.unary_unary(request, target, '/federa.v1.WorkerService/Greet',
             protos_dot_federation__pb2.GreetRequest.SerializeToString,
             protos_dot_federation__pb2.GreetReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
 
-class OperationStub(object):
+class OperatorServiceStub(object):
     """What an operator (federa-bench) calls.
     """
 
@@ -184,28 +184,28 @@ class OperationStub(object):
             channel: A grpc.Channel.
         """
         self.Submit = channel.unary_unary(
-                '/federa.v1.Operation/Submit',
+                '/federa.v1.OperatorService/Submit',
                 request_serializer=protos_dot_federation__pb2.SubmitRequest.SerializeToString,
                 response_deserializer=protos_dot_federation__pb2.SubmitReply.FromString,
                 )
         self.Watch = channel.unary_stream(
-                '/federa.v1.Operation/Watch',
+                '/federa.v1.OperatorService/Watch',
                 request_serializer=protos_dot_federation__pb2.WatchRequest.SerializeToString,
                 response_deserializer=protos_dot_federation__pb2.Progress.FromString,
                 )
         self.Cancel = channel.unary_unary(
-                '/federa.v1.Operation/Cancel',
+                '/federa.v1.OperatorService/Cancel',
                 request_serializer=protos_dot_federation__pb2.CancelRequest.SerializeToString,
                 response_deserializer=protos_dot_federation__pb2.CancelReply.FromString,
                 )
         self.Fetch = channel.unary_stream(
-                '/federa.v1.Operation/Fetch',
+                '/federa.v1.OperatorService/Fetch',
                 request_serializer=protos_dot_federation__pb2.FetchRequest.SerializeToString,
                 response_deserializer=protos_dot_federation__pb2.Chunk.FromString,
                 )
 
 
-class OperationServicer(object):
+class OperatorServiceServicer(object):
     """What an operator (federa-bench) calls.
     """
 
@@ -238,7 +238,7 @@ class OperationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
 
-def add_OperationServicer_to_server(servicer, server):
+def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
@@ -262,12 +262,12 @@ def add_OperationServicer_to_server(servicer, server):
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'federa.v1.Operation', rpc_method_handlers)
+            'federa.v1.OperatorService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
 
 
  # This class is part of an EXPERIMENTAL API.
-class Operation(object):
+class OperatorService(object):
     """What an operator (federa-bench) calls.
     """
 
@@ -282,7 +282,7 @@ class Operation(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/federa.v1.Operation/Submit',
+        return grpc.experimental.unary_unary(request, target, '/federa.v1.OperatorService/Submit',
             protos_dot_federation__pb2.SubmitRequest.SerializeToString,
             protos_dot_federation__pb2.SubmitReply.FromString,
             options, channel_credentials,
@@ -299,7 +299,7 @@ class Operation(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(request, target, '/federa.v1.Operation/Watch',
+        return grpc.experimental.unary_stream(request, target, '/federa.v1.OperatorService/Watch',
             protos_dot_federation__pb2.WatchRequest.SerializeToString,
             protos_dot_federation__pb2.Progress.FromString,
             options, channel_credentials,
@@ -316,7 +316,7 @@ class Operation(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/federa.v1.Operation/Cancel',
+        return grpc.experimental.unary_unary(request, target, '/federa.v1.OperatorService/Cancel',
             protos_dot_federation__pb2.CancelRequest.SerializeToString,
             protos_dot_federation__pb2.CancelReply.FromString,
             options, channel_credentials,
@@ -333,7 +333,7 @@ class Operation(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(request, target, '/federa.v1.Operation/Fetch',
+        return grpc.experimental.unary_stream(request, target, '/federa.v1.OperatorService/Fetch',
             protos_dot_federation__pb2.FetchRequest.SerializeToString,
             protos_dot_federation__pb2.Chunk.FromString,
             options, channel_credentials,

@@ -13,6 +13,11 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Nor does a worker of a test leave its key in the user's home.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="federa-state-")
+# Processes of a test find what this one finds: the repository and what tests share.
+ROOT = Path(__file__).resolve().parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), str(ROOT / "tests" / "support"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 import pytest
 import torch

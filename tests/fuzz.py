@@ -20,14 +20,14 @@ import numpy as np
 with atheris.instrument_imports(include=["federa", "protos", "coordinator"]):
     from google.protobuf.message import DecodeError
 
-    from coordinator.ledger import Ledger
-    from coordinator.record import RECORD, read_record
-    from coordinator.recovery import recover
-    from coordinator.result import environment, run_result
-    from coordinator.run_folder import RunFolder
-    from federa.codec import WIRES, Encoded, check, decode, distance, encode
+    from coordinator.report.result import environment, run_result
+    from coordinator.storage.experiment_record import RECORD, read_record
+    from coordinator.storage.ledger import Ledger
+    from coordinator.storage.recovery import recover
+    from coordinator.storage.run_folder import RunFolder
     from federa.config import Experiment, parse_json
     from federa.errors import FederaError
+    from federa.tensors.codec import WIRES, Encoded, check, decode, distance, encode
     from protos.federation_pb2 import Chunk, UpdateHeader, WorkerMessage
     from protos.streams import Assembler, StreamError, data_chunks, header_of
 

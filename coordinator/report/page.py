@@ -45,7 +45,7 @@ from coordinator.report.runs import (
     run_labels,
 )
 from coordinator.report.sentences import gap_sentences, lede, run_sentence
-from coordinator.run_folder import write_durably
+from coordinator.storage.run_folder import write_durably
 from federa.phases import PHASES
 
 # As the script draws links and seeds: solid, dot, dash, dashdot, longdash; circle, square, diamond, triangle, x, star.

@@ -1,1 +1,1 @@
-"""Labelled texts: where they come from, how they are split and dealt out, and how they become batches."""
+"""Where data comes from, how it is split and partitioned, and how it becomes batches."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from federa.data.corpus import Corpus
+from federa.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +54,7 @@ class Batch:
         )
 
 
-def tokenize(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
+def tokenize(corpus: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
     """Token ids of every document, cut at `max_length` tokens."""
     encoded = tokenizer(list(corpus.texts), truncation=True, max_length=max_length, padding=False)
     return Examples(

@@ -10,7 +10,7 @@ from federa.config import Partition
 from federa.errors import BadInput
 
 
-def deal_out(labels: Sequence[int], clients: int, partition: Partition, seed: int) -> list[list[int]]:
+def partition_examples(labels: Sequence[int], clients: int, partition: Partition, seed: int) -> list[list[int]]:
     """For each client the positions in `labels` that it owns: a partition of all of them, no client empty.
 
     dirichlet: for each label, shares drawn from Dirichlet(alpha) over the clients (arXiv 1909.06335, as FedNLP does).

@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 
-from federa.data.corpus import Corpus
+from federa.data.dataset import Dataset
 from federa.errors import BadInput
 
 
@@ -19,7 +19,7 @@ class Split:
     test: tuple[int, ...]
 
 
-def split_corpus(corpus: Corpus, validation: float, test: float, *, whole: bool = True) -> Split:
+def split_dataset(corpus: Dataset, validation: float, test: float, *, whole: bool = True) -> Split:
     """Split off the fractions `validation` and `test` of each label's documents.
 
     A document's place is decided by the hash of its text, so it depends on no generator and no order of files, and

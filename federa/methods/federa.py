@@ -22,7 +22,7 @@ class FeDeRA(LoRA):
     def start(self, model: nn.Module, seed: int) -> None:
         import torch
 
-        from federa.decomposition import principal_factors
+        from federa.methods.decomposition import principal_factors
 
         for layer in lora_layers(model):
             a, b = principal_factors(layer.weight, self.adapter.r, self.adapter.scale)
@@ -33,7 +33,7 @@ class FeDeRA(LoRA):
     def install(self, model: nn.Module) -> None:
         import torch
 
-        from federa.decomposition import residual
+        from federa.methods.decomposition import residual
 
         for layer in lora_layers(model):
             with torch.no_grad():

@@ -1,0 +1,265 @@
+"""From an upload's first byte to its acknowledgement: spooled, checked, on the disk, recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import BinaryIO, TypeVar
+
+from coordinator.storage.broadcast import Broadcast
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.run_folder import RunFolder
+from federa.durable import sync
+from federa.errors import BadInput, FederaError
+from federa.tensors.codec import Encoded, check, distance
+from protos.federation_pb2 import Chunk, UpdateHeader, UploadReply
+from protos.streams import CHUNK_BYTES, Assembler, StreamError
+
+HEADER_SLACK_BYTES = 1 << 16
+"""An update has the state's tensors, but its safetensors header may be laid out otherwise."""
+IDLE_LIMIT_S = 1200.0
+"""An upload that brings nothing for so long is ended; what came of it stays, and the worker may go on. Longer than any
+worker waits for a chunk to get through: of a dead connection keepalive tells sooner."""
+
+T = TypeVar("T")
+Admit = Callable[[int], Awaitable[None]]
+
+
+class Refused(FederaError):
+    """An update that cannot be used for what it holds; the message says why."""
+
+
+class Late(FederaError):
+    """An update that the run does not wait for: of another round, or of a client that has no part in this one."""
+
+
+class Broken(FederaError):
+    """An upload that did not arrive whole: the worker may try again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """What the updates of a round must be. `distance_limit` bounds the 2-norm of update minus broadcast; `state_bytes`
+    is the size of the state in fp32; `moment` says how long the round has been open, in seconds, and `wanted` whether
+    it still is, and takes this client's update. `accepted` is called when the update is recorded, and `failed` where it
+    cannot be: also when nobody waits for the answer any more."""
+
+    wire: str
+    broadcast: Broadcast
+    state_bytes: int
+    distance_limit: float | None
+    moment: Callable[[], float]
+    wanted: Callable[[], bool]
+    accepted: Callable[[], None]
+    failed: Callable[[Exception], object]
+
+
+def distance_limit(distances: list[float], factor: float | None) -> float | None:
+    """How far from its broadcast an update may be: so many times the median of earlier rounds. None where there is no
+    earlier one, or none that moved."""
+    usual = median(distances) if distances else 0.0
+    return usual * factor if factor is not None and usual > 0 else None
+
+
+class UpdateSpool:
+    """Takes the updates of one run."""
+
+    def __init__(self, folder: RunFolder, ledger: Ledger) -> None:
+        self._folder = folder
+        self._ledger = ledger
+        self._locks: dict[tuple[int, int], asyncio.Lock] = {}
+        self._receiving: dict[tuple[int, int], asyncio.Task[object] | None] = {}
+        self._keeping: set[asyncio.Future[bool]] = set()
+        self._taken_over: set[asyncio.Task[object]] = set()
+
+    async def take(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Admit, expected: Expected) -> UploadReply:
+        """Receive one update that belongs to this round; `admit` has it sent, from the byte that is missing. A second
+        stream for the same update takes over from the first, which may be a dead connection.
+
+        Raises Refused, of which nothing stays, Late, Broken, and OSError or LedgerFailure where it cannot be kept.
+        """
+        update = first.header.update
+        slot = (update.round, update.client)
+        earlier = self._receiving.get(slot)
+        if earlier is not None:
+            self._taken_over.add(earlier)
+            earlier.cancel()
+        async with self._locks.setdefault(slot, asyncio.Lock()):
+            if self._ledger.has_accepted(*slot):
+                return UploadReply(already_accepted=True)
+            partial = self._folder.partial(update.round, update.client, first.header.sha256.hex())
+            counted = False
+            with partial.open("ab") as file:
+                assembler = Assembler(file.write, size_limit=expected.state_bytes + HEADER_SLACK_BYTES)
+                try:
+                    self._receiving[slot] = asyncio.current_task()
+                    await self._receive(partial, file, assembler, first, rest, admit)
+                    self._receiving[slot] = None  # from here on it is finished, not taken over
+                    file.flush()
+                    fresh = await self._accept(partial, assembler, update, expected)
+                    counted = True
+                    return UploadReply(already_accepted=not fresh)
+                except asyncio.CancelledError:
+                    counted = self._ledger.has_accepted(*slot)
+                    task = asyncio.current_task()
+                    if task in self._taken_over:
+                        self._taken_over.discard(task)
+                        raise Broken(f"update of client {update.client}: another stream goes on with it") from None
+                    raise
+                except FileNotFoundError:
+                    # Its beginning is gone where the round was closed and folded meanwhile: `forget`.
+                    if expected.wanted():
+                        raise
+                    raise _late(update) from None
+                except (StreamError, BadInput) as error:
+                    partial.unlink(missing_ok=True)
+                    raise Refused(f"update of client {update.client} for round {update.round}: {error}") from None
+                finally:
+                    self._receiving[slot] = None
+                    if not counted:
+                        self._ledger.uploaded_in_vain(
+                            round_=update.round,
+                            device=update.worker,
+                            client=update.client,
+                            wire_bytes=assembler.wire_bytes,
+                        )
+
+    async def settled(self) -> None:
+        """Wait until nothing is being recorded. Once a round takes no more updates, those are all it has."""
+        while self._keeping:
+            await asyncio.wait(self._keeping)
+
+    def forget(self, round_: int) -> None:
+        """The round is folded: what broke off of its uploads is of no more use."""
+        self._locks = {slot: lock for slot, lock in self._locks.items() if slot[0] != round_ or lock.locked()}
+        for partial in self._folder.partials(round_):
+            partial.unlink(missing_ok=True)
+
+    async def _receive(
+        self,
+        partial: Path,
+        file: BinaryIO,
+        assembler: Assembler,
+        first: Chunk,
+        rest: AsyncIterator[Chunk],
+        admit: Admit,
+    ) -> None:
+        assembler.feed(first)
+        for stale in self._folder.partials(first.header.update.round, first.header.update.client):
+            if stale != partial:
+                stale.unlink()
+        if file.tell() > first.header.size:
+            file.seek(0)
+            file.truncate()
+        offset = file.tell()
+        if offset:
+            await _in_thread(lambda: _restore(assembler, partial))
+        await admit(offset)
+        while (chunk := await _next(rest)) is not None:
+            # Hashing a megabyte takes a millisecond, and so does writing it: not on the event loop.
+            await _in_thread(functools.partial(assembler.feed, chunk))
+        try:
+            assembler.finish()
+        except StreamError as error:
+            name = f"the upload of client {first.header.update.client} for round {first.header.update.round}"
+            if assembler.received < first.header.size:
+                raise Broken(f"{name} broke off: {error}") from None
+            if offset:
+                # The beginning came earlier, perhaps before a power cut: it may be that which is wrong.
+                partial.unlink(missing_ok=True)
+                raise Broken(f"{name} must be sent anew: {error}") from None
+            raise
+
+    async def _accept(self, partial: Path, assembler: Assembler, update: UpdateHeader, expected: Expected) -> bool:
+        header = assembler.header
+        assert header is not None
+        _, moved = await asyncio.gather(
+            _in_thread(lambda: sync(partial)), _in_thread(lambda: _inspect(partial, expected))
+        )
+        limit = expected.distance_limit
+        if limit is not None and moved > limit:
+            raise BadInput(
+                f"it is {moved:.3g} from the broadcast (2-norm), at most {limit:.3g} is taken (federation.norm_limit)"
+            )
+
+        def keep() -> bool:
+            # The file and its folder are on the disk before the ledger says so, and that before the worker hears it.
+            kept = self._folder.update(update.round, update.client, header.sha256.hex())
+            os.replace(partial, kept)
+            sync(kept.parent)
+            return self._ledger.accepted(
+                round_=update.round,
+                client=update.client,
+                device=update.worker,
+                examples=update.examples,
+                loss=update.loss,
+                sha256=header.sha256.hex(),
+                step_ms=update.step_ms,
+                micro_batch=update.micro_batch,
+                distance=moved,
+                after_s=expected.moment(),
+                wire_bytes=assembler.wire_bytes,
+                state_bytes=header.size,
+            )
+
+        if not expected.wanted():
+            partial.unlink(missing_ok=True)
+            raise _late(update)
+        keeping = asyncio.get_running_loop().run_in_executor(None, keep)
+        self._keeping.add(keeping)
+
+        def kept(future: asyncio.Future[bool]) -> None:
+            self._keeping.discard(future)
+            error = future.exception()
+            if isinstance(error, Exception):
+                expected.failed(error)
+            elif future.result():
+                expected.accepted()
+
+        keeping.add_done_callback(kept)
+        return await _to_its_end(keeping)
+
+
+def _late(update: UpdateHeader) -> Late:
+    return Late(f"update of client {update.client}: round {update.round} was closed while it came")
+
+
+def _restore(assembler: Assembler, partial: Path) -> None:
+    with partial.open("rb") as file:
+        while data := file.read(CHUNK_BYTES):
+            assembler.restore(data)
+
+
+def _inspect(path: Path, expected: Expected) -> float:
+    encoded = Encoded(path)
+    broadcast = expected.broadcast
+    check(encoded, wire=expected.wire, shapes=broadcast.shapes, reference_sha256=broadcast.sha256)
+    return distance(encoded, broadcast.reference)
+
+
+async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
+    try:
+        return await asyncio.wait_for(chunks.__anext__(), IDLE_LIMIT_S)
+    except StopAsyncIteration:
+        return None
+    except asyncio.TimeoutError:
+        raise Broken(f"the upload brought nothing for {IDLE_LIMIT_S:g} s") from None
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run it off the event loop."""
+    return await _to_its_end(asyncio.get_running_loop().run_in_executor(None, work))
+
+
+async def _to_its_end(future: asyncio.Future[T]) -> T:
+    """Its result. A cancelled caller waits for it, too, with the slot locked: nobody else may touch the file before."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise

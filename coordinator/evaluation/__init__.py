@@ -1,0 +1,1 @@
+"""What a state is worth: scored by the coordinator, or by the devices."""

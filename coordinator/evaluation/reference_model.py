@@ -1,0 +1,164 @@
+"""The coordinator's own model: where the start state comes from, and what a state is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from federa.config import DEVICES, Experiment
+from federa.errors import BadInput, FederaError
+from federa.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from federa.data.batches import Examples
+    from federa.data.dataset import Dataset
+    from federa.models.tuned import TunedModel
+    from federa.tasks.evaluation import Score
+
+Part = Literal["validation", "test"]
+
+
+class ReferenceModel(Protocol):
+    """What a run asks of a model. Calls are made one at a time, off the event loop."""
+
+    labels: tuple[str, ...]
+    base_digest: str
+    data_digest: str
+    shards: list[list[int]]
+    """For each client, its documents' indices in the corpus: none where the devices bring their own."""
+    trainable_parameters: int
+    start_s: float
+    """Seconds that the method's start took (FeDeRA: the SVD)."""
+
+    def prepare(self, recorded: bytes | None = None) -> bytes:
+        """Load everything and return the start state's blob: `recorded`, where the run was begun by an earlier process,
+        or a new one. Raises BadInput."""
+        ...
+
+    def model_files(self, folder: Path) -> list[Path]:
+        """The base model's files, for devices that lack them; what has to be made goes into `folder`, once a run. Call
+        `prepare` first. Raises FederaError."""
+        ...
+
+    def evaluate(self, state: Path, part: Part) -> Score:
+        """The score of a state file on a part of the corpus that no client sees. Raises Stopped after `stop`."""
+        ...
+
+    def stop(self) -> None:
+        """Called from another thread: end an evaluation under way soon, the run is over."""
+        ...
+
+
+class EvaluationStopped(FederaError):
+    """The run was ended while its model was being evaluated."""
+
+
+class TorchReferenceModel:
+    """The real one. Evaluation is in fp32 on the CPU, so that a score does not depend on the coordinator's hardware."""
+
+    def __init__(self, config: Experiment) -> None:
+        self.config = config
+        self.labels: tuple[str, ...] = ()
+        self.base_digest = ""
+        self.data_digest = ""
+        self.shards: list[list[int]] = []
+        self.trainable_parameters = 0
+        self.start_s = 0.0
+        self._stopped = False
+        self._model: TunedModel | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._parts: dict[Part, Examples] = {}
+
+    def prepare(self, recorded: bytes | None = None) -> bytes:
+        from federa.data.batches import tokenize
+        from federa.methods import method_class
+        from federa.models.pretrained import load_base_model
+        from federa.models.tuned import TunedModel
+        from federa.tensors.state import pack, unpack
+
+        config = self.config
+        held_out = self._deal_out()
+        base = load_base_model(config.model, len(self.labels), config.seed)
+        if base.most_tokens is not None and config.data.max_length > base.most_tokens:
+            raise BadInput(f"data.max_length must be at most {base.most_tokens} for {config.model}")
+        self.base_digest, self._tokenizer = base.digest, base.tokenizer
+        for part, corpus in held_out.items():
+            self._parts[part] = tokenize(corpus, base.tokenizer, config.data.max_length)
+        model = TunedModel(base, method_class(config.method.name)(config.adapter))
+        self.trainable_parameters = model.trainable_parameters
+        self._model = model
+        if recorded is not None:
+            model.load(unpack(recorded))
+            model.install()
+            return recorded
+        began = time.monotonic()
+        start = model.start(config.seed)
+        self.start_s = time.monotonic() - began
+        for name, value in start.items():
+            if not bool(value.isfinite().all()):
+                raise BadInput(
+                    f"adapter.alpha: {config.adapter.alpha:g} makes {name} start with values that are not finite"
+                )
+        model.install()
+        return pack({name: value.numpy() for name, value in start.items()})
+
+    def _deal_out(self) -> dict[Part, Dataset]:
+        """Give the clients their documents, all of them where the devices evaluate; what is held out here."""
+        from federa.data.partition import partition_examples
+        from federa.data.readers import read_dataset
+        from federa.data.split import split_dataset
+
+        data, federation = self.config.data, self.config.federation
+        if data.source == DEVICES:
+            self.labels, self.shards = data.labels or (), [[] for _ in range(federation.clients)]
+            return {}
+        corpus = read_dataset(data)
+        self.labels, self.data_digest = corpus.label_names, corpus.digest()
+        owned: Sequence[int] = range(len(corpus))
+        held_out: dict[Part, Dataset] = {}
+        if self.config.evaluation == "coordinator":
+            split = split_dataset(corpus, data.validation, data.test)
+            owned = split.train
+            held_out = {"validation": corpus.take(split.validation), "test": corpus.take(split.test)}
+        labels, seed = [corpus.labels[index] for index in owned], derive_seed(self.config.seed, "partition")
+        dealt = partition_examples(labels, federation.clients, data.partition, seed)
+        self.shards = [[owned[position] for position in shard] for shard in dealt]
+        return held_out
+
+    def model_files(self, folder: Path) -> list[Path]:
+        from federa.models.files import TOKENIZER, WEIGHTS, metadata_files, save_tokenizer, save_weights, weight_files
+        from federa.models.pretrained import load_base_model, local_folder
+
+        source = local_folder(self.config.model)
+        if source is None:
+            return []  # it was loaded from elsewhere than where it is looked for: devices find it themselves
+        weights = weight_files(source)
+        if not weights:
+            weights = [folder / WEIGHTS]
+            if not weights[0].is_file():  # else an earlier process of the run wrote it
+                # Loaded again: of the one that is evaluated, W_res has taken the place of weights.
+                save_weights(load_base_model(self.config.model, len(self.labels), self.config.seed), weights[0])
+        words = metadata_files(source)
+        if not (source / TOKENIZER).is_file() and self._tokenizer is not None:
+            # As it was converted here: a device needs no sentencepiece then.
+            words += save_tokenizer(self._tokenizer, folder / TOKENIZER)
+        return [*words, *weights]
+
+    def evaluate(self, state: Path, part: Part) -> Score:
+        from federa.tasks.evaluation import score
+        from federa.tensors.state import unpack
+
+        assert self._model is not None, "prepare() comes first"
+        self._model.load(unpack(state.read_bytes()))
+        return score(self._model.model, self._parts[part], before_batch=self._go_on)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def _go_on(self) -> None:
+        if self._stopped:
+            raise EvaluationStopped("the run is over")

@@ -1,0 +1,212 @@
+"""An experiment under way: its runs, one after the other, and its folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coordinator.clients.sessions import Sessions
+from coordinator.evaluation.reference_model import ReferenceModel, TorchReferenceModel
+from coordinator.progress import ProgressBoard
+from coordinator.report import write_report
+from coordinator.report.result import make_result, run_result, write_results
+from coordinator.run_session import RunSession
+from coordinator.storage.experiment_record import ExperimentRecord
+from coordinator.storage.ledger import Ledger, LedgerFailure
+from coordinator.storage.run_folder import FINAL_STATE, REPORT, RESULT, RunFolder
+from coordinator.storage.samples import Samples
+from federa.config import Experiment
+from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError
+from protos.federation_pb2 import Outcome
+
+log = logging.getLogger("federa.coordinator")
+
+ReferenceModelFactory = Callable[[Experiment], ReferenceModel]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """An experiment's results as other threads may read them: those in the folders of its runs, and the run under way
+    in place of what its folder holds."""
+
+    folders: tuple[Path, ...]
+    live: RunSession | None = None
+
+    def result(self) -> dict[str, Any]:
+        """All its runs so far, in the schema of result.json."""
+        runs: list[dict[str, Any]] = []
+        for folder in self.folders:
+            if self.live is not None and self.live.folder.path == folder:
+                # Its ledger is closed when it is over, with its result beside it.
+                with contextlib.suppress(LedgerFailure, OSError):
+                    runs.append(run_result(self.live.ledger, self.live.samples))
+                    continue
+            if (folder / RESULT).exists():
+                result = json.loads((folder / RESULT).read_text())
+                runs.extend({**run, "environment": result["environment"]} for run in result["runs"])
+        return make_result(runs)
+
+
+class ExperimentRunner:
+    """One submitted experiment. A run of its own fills the folder itself; of several runs each has a folder below it,
+    by method, and the folder's result.json and report.html hold them all.
+
+    Its record is kept in the folder: what an earlier process left unfinished goes on, run by run; what is finished is
+    not done again."""
+
+    def __init__(
+        self,
+        record: ExperimentRecord,
+        path: Path,
+        sessions: Sessions,
+        make_learner: ReferenceModelFactory = TorchReferenceModel,
+    ) -> None:
+        self.experiment_id = record.experiment_id
+        self.experiment = record.experiment
+        self.path = path
+        self.run: RunSession | None = None
+        self._record = record
+        self._runs = list(self.experiment.runs())
+        self._waiting = {self._run_id(config) for config in self._runs}
+        self.board = ProgressBoard(self.experiment_id, len(self._runs))
+        self._sessions = sessions
+        self._make_learner = make_learner
+        self._task: asyncio.Task[bool] | None = None
+        self._cancelled = self._shut_down = self._started = False
+        if record.exit_code is not None:
+            self._waiting.clear()
+            self.board.end(record.outcome, self._files())
+
+    @property
+    def over(self) -> bool:
+        return self.board.snapshot().over
+
+    @property
+    def finished(self) -> bool:
+        """Over, with nothing left to go on with."""
+        return self._record.finished
+
+    def view(self) -> View:
+        """For threads other than the event loop's, on which this is called."""
+        return View(folders=tuple(self._folder(config.method.name) for config in self._runs), live=self.run)
+
+    def expects(self, run_id: str) -> bool:
+        """Whether that run is under way or still to come."""
+        return run_id in self._waiting
+
+    async def execute(self) -> Outcome:
+        """All runs. Never raises for a run's sake: the outcome carries the exit code and, in one line, why."""
+        if self.over:
+            return self.board.snapshot().outcome
+        self._started = True
+        missed = []
+        outcome = Outcome(exit_code=EXIT_OK)
+        for config in self._runs:
+            if self._cancelled:
+                break
+            name = config.method.name
+            try:
+                if not await self._execute(config):
+                    missed.append(name)
+            except asyncio.CancelledError:
+                outcome = Outcome(exit_code=EXIT_INTERRUPTED, message=f"{name} was ended early")
+                break
+            except FederaError as error:
+                outcome = Outcome(exit_code=error.exit_code, message=str(error))
+                break
+            except Exception as error:
+                log.exception("the run of %s failed", name)
+                outcome = Outcome(exit_code=EXIT_ERROR, message=f"{name}: {type(error).__name__}: {error}")
+                break
+        if self._cancelled:
+            outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended early by the user")
+        elif missed and outcome.exit_code == EXIT_OK:
+            goal = f"{self.experiment.target.metric} {self.experiment.target.value:g}"
+            outcome = Outcome(exit_code=EXIT_TARGET_MISSED, message=f"{', '.join(missed)} did not reach {goal}")
+        try:
+            await asyncio.to_thread(self._write)
+            if self._shut_down:
+                return outcome  # watchers are not told that it is over: the next coordinator goes on with it
+            self._end(outcome)
+        except Exception as error:
+            # Watchers must hear the end all the same, and the next experiment have its turn.
+            if outcome.exit_code in (EXIT_OK, EXIT_TARGET_MISSED):
+                log.exception("the results could not be written")
+                outcome = Outcome(exit_code=EXIT_ERROR, message=f"cannot write the results: {error}")
+        self._waiting.clear()
+        self.board.end(outcome, self._files())
+        return outcome
+
+    def cancel(self, shut_down: bool = False) -> None:
+        """End the run under way, and start no other. One that still waits in the queue is over at once. When it is the
+        coordinator that is shut down, the next one goes on with the experiment."""
+        self._cancelled = True
+        self._shut_down = shut_down
+        if not self._started and not self.over:
+            outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended before it began")
+            if not shut_down:
+                self._end(outcome)
+                self.board.end(outcome, [])
+        if self._task is not None:
+            self._task.cancel()
+
+    def _end(self, outcome: Outcome) -> None:
+        self._record = self._record.ended(outcome)
+        self._record.write(self.path)
+
+    async def _execute(self, config: Experiment) -> bool:
+        method = config.method.name
+        self.board.next_run(method, config.federation.rounds, config.target.value)
+        folder = RunFolder(self._folder(method))
+        ledger = Ledger(folder.ledger)
+        if ledger.facts().get("state") == "finished":
+            result = await asyncio.to_thread(run_result, ledger, Samples(folder.path))
+            reached = bool(result["reached"])
+            ledger.close()
+            write_results(folder.path, [result])  # the earlier process may have been killed before it did
+        else:
+            self.run = RunSession(
+                run_id=self._run_id(config),
+                config=config,
+                folder=folder,
+                ledger=ledger,
+                learner=self._make_learner(config),
+                sessions=self._sessions,
+                board=self.board,
+            )
+            # A task of its own: cancelling it ends the run and lets this method write the results.
+            self._task = asyncio.ensure_future(self.run.execute())
+            try:
+                reached = await self._task
+            finally:
+                self._task = self.run = None
+        self._waiting.discard(self._run_id(config))
+        return reached
+
+    def _run_id(self, config: Experiment) -> str:
+        return f"{self.experiment_id}-{config.method.name}"
+
+    def _folder(self, method: str) -> Path:
+        return self.path if len(self._runs) == 1 else self.path / method
+
+    def _write(self) -> None:
+        runs: list[dict[str, Any]] = []
+        for config in self._runs:
+            folder = self._folder(config.method.name)
+            if (folder / RESULT).exists():
+                result = json.loads((folder / RESULT).read_text())
+                if len(self._runs) > 1:
+                    write_report(result, folder / REPORT)
+                runs.extend({**run, "environment": result["environment"]} for run in result["runs"])
+        write_report(write_results(self.path, runs), self.path / REPORT)
+
+    def _files(self) -> list[str]:
+        folders = {self.path, *(self._folder(config.method.name) for config in self._runs)}
+        found = [folder / name for folder in folders for name in (RESULT, REPORT, FINAL_STATE)]
+        return sorted(str(path.relative_to(self.path)) for path in found if path.exists())

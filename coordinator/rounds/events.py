@@ -1,0 +1,152 @@
+"""What the state machine of the rounds speaks of: the plan, what happens, and what it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What the experiment says (federa.config.Federation). `timed` says that rounds have deadlines."""
+
+    devices_to_start: int
+    clients_per_round: int
+    over_select: int = 0
+    quorum: int
+    attempts: int = 3
+    timed: bool = False
+    rounds: int
+    target: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundSnapshot:
+    """What the ledger holds of the round that an earlier process left open, and of the clients."""
+
+    hosts: Mapping[int, str]
+    round: int
+    attempt: int
+    selected: Collection[int]
+    accepted: Collection[int]
+    failed: Collection[int]
+    refusals: Mapping[int, int]
+
+
+# ---- events
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A worker is ready to train these clients, for the first time or again."""
+
+    worker: str
+    clients: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker's control stream ended."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unable:
+    """A worker is there and cannot take part: it could not prepare."""
+
+    worker: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A client's update is durable."""
+
+    round: int
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A client's training failed."""
+
+    round: int
+    client: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A client's update was refused for what it held."""
+
+    round: int
+    client: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The time of an attempt is up."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The state that a round made has this validation metric."""
+
+    round: int
+    value: float
+
+
+Event = Joined | Left | Unable | Accepted | Failed | Refused | Deadline | Evaluated
+
+# ---- decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """The round's attempt draws these clients, in addition to those of earlier attempts."""
+
+    round: int
+    attempt: int
+    clients: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Let this worker train these clients."""
+
+    round: int
+    worker: str
+    clients: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The round has its updates: fold them, in this order, and evaluate. `missing` are waited for no more."""
+
+    round: int
+    clients: tuple[int, ...]
+    missing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The round is below its quorum and nothing more is tried until a worker joins or an update comes."""
+
+    round: int
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The run is over."""
+
+    reached: bool
+
+
+Decision = Select | Announce | Close | Pause | Finish

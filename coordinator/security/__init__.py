@@ -1,0 +1,1 @@
+"""Certificates: the authority that issues them, and those that were revoked."""

@@ -1,0 +1,1 @@
+"""What `federa-worker --check` looks at."""

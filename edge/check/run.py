@@ -1,0 +1,229 @@
+"""federa-worker --check: what a worker would find on this device, looked at without joining a run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from edge.check.result import CheckResult, guarded
+from edge.power.choice import open_source
+from edge.power.identity import identity as board_identity
+from edge.power.rails import board_of
+from edge.power.source import Reading, Source
+from edge.worker import identity, model_cache
+from federa.config import Data
+from federa.data.readers import read_rows
+from federa.errors import BadInput
+
+# L4T's releases, which are what a board says of itself, and the JetPack that brought them (NVIDIA's archive).
+_JETPACKS = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7", "39": "7"}
+_LOW_MEMORY_MIB = 1024
+_LOW_DISK_BYTES = 1 << 30
+_POWER_S = 1.0
+"""How long the sensor is read, at the worker's own pace."""
+_HIGH_COST = 0.02  # of a core
+_IN_CONTAINER = "in a container, docker/compose.jetson.yaml mounts it"
+
+
+def check(options: argparse.Namespace, root: Path = Path("/")) -> Iterator[CheckResult]:
+    """Everything, one after the other. `options` are the worker's; `root` is where /sys, /proc and /etc are."""
+    from edge.check.compute import check_compute
+    from edge.check.network import check_network
+
+    facts = board_identity(options.board, root)
+    jetson = on_jetson(facts, root)
+    yield from guarded("board", partial(_board, facts, jetson))
+    yield from guarded("memory", partial(_memory, root))
+    yield from guarded("torch", partial(check_compute, options, jetson))
+    yield from guarded("power", partial(_power, options, jetson, root))
+    yield from guarded("data", partial(_data, options.data))
+    yield from guarded("coordinator", partial(check_network, options))
+    yield from guarded(
+        "state folder", partial(_folder, "state folder", "--state", options.state, identity.default_folder)
+    )
+    yield from guarded(
+        "cache folder", partial(_folder, "cache folder", "--cache", options.cache, model_cache.default_folder)
+    )
+
+
+def on_jetson(facts: Mapping[str, str], root: Path) -> bool:
+    """Whether this is a Jetson, even one in a container that sees neither its board nor its release: the kernel is the
+    host's."""
+    board = facts.get("board", "")
+    return "l4t" in facts or "jetson" in board.lower() or _text(root / "proc/sys/kernel/osrelease").endswith("-tegra")
+
+
+def _board(facts: Mapping[str, str], jetson: bool) -> Iterator[CheckResult]:
+    board, l4t, mode = facts.get("board"), facts.get("l4t"), facts.get("power_mode")
+    if not jetson:
+        yield CheckResult(what="board", found=f"{board or os.uname().machine}, not a Jetson")
+        return
+    if board is None:
+        todo = f"name it with --board, without which its power has no total ({_IN_CONTAINER})"
+        yield CheckResult(what="board", level="warning", found="a Jetson, but not which", todo=todo)
+    elif board_of(board) is None:
+        todo = "name a board with the same power rails with --board"
+        yield CheckResult(what="board", level="warning", found=f"{board}, of which no total power is known", todo=todo)
+    else:
+        yield CheckResult(what="board", found=board)
+    if l4t is None:
+        todo = f"look at /etc/nv_tegra_release ({_IN_CONTAINER})"
+        yield CheckResult(what="JetPack", level="warning", found="not known", todo=todo)
+    else:
+        jetpack = _JETPACKS.get(l4t.partition(".")[0])
+        yield CheckResult(what="JetPack", found=f"L4T {l4t}" + (f" (JetPack {jetpack})" if jetpack else ""))
+    if mode is None:
+        todo = f"sudo nvpmodel -q tells it ({_IN_CONTAINER}); a figure means little without it"
+        yield CheckResult(what="power mode", level="warning", found="not known", todo=todo)
+    else:
+        clocks = [f"{facts[key]} MHz" for key in ("cpu_max_mhz", "gpu_max_mhz") if key in facts]
+        names = [f"{name} at most {clock}" for name, clock in zip(("CPU", "GPU"), clocks, strict=False)]
+        yield CheckResult(what="power mode", found=", ".join(filter(None, [mode, facts.get("cores"), *names])))
+
+
+def _memory(root: Path) -> Iterator[CheckResult]:
+    # Not what CUDA says is free: on a Jetson the page cache stands in its way, and is given up at need.
+    text = _text(root / "proc/meminfo")
+    found = {
+        key: int(kib) // 1024 for key, kib in re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", text, re.MULTILINE)
+    }
+    if "MemAvailable" not in found:
+        yield CheckResult(
+            what="memory",
+            level="warning",
+            found="not known: no MemAvailable in /proc/meminfo",
+            todo="look with free -m",
+        )
+        return
+    said = f"{found['MemAvailable']} of {found.get('MemTotal', 0)} MiB are free"
+    if found["MemAvailable"] < _LOW_MEMORY_MIB:
+        todo = (
+            "end what else runs here (on a Jetson the desktop: sudo systemctl isolate multi-user.target), or add swap"
+        )
+        yield CheckResult(what="memory", level="warning", found=said, todo=todo)
+    else:
+        yield CheckResult(what="memory", found=said)
+
+
+def _power(options: argparse.Namespace, jetson: bool, root: Path) -> Iterator[CheckResult]:
+    children_s, began_s = _children_s(), time.monotonic()
+    choice = open_source(options.power, board=options.board, interval_s=1.0 / options.power_hz, root=root)
+    if choice.source is None:
+        if options.power == "none":
+            yield CheckResult(what="power", found="not measured, as asked (--power none)")
+            return
+        todo = "the run goes on without joules; --power names a source" + (f"; {_IN_CONTAINER}" if jetson else "")
+        yield CheckResult(what="power", level="warning", found=choice.detail, todo=todo)
+        return
+    try:
+        readings, spent_s, busy_s, over_s = _sample(choice.source, options.power_hz)
+        trouble = choice.source.trouble()
+    finally:
+        choice.source.close()
+    yield _reading(choice.source, readings, trouble or choice.detail)
+    # A source that is a process of its own (tegrastats) has used what it did since it was started.
+    share = busy_s / over_s + (_children_s() - children_s) / (time.monotonic() - began_s)
+    said = f"{1e3 * spent_s / max(1, len(readings)):.2f} ms a reading, {share:.2%} of a core at {options.power_hz:g} Hz"
+    if share > _HIGH_COST:
+        todo = "a lower --power-hz leaves more for the training"
+        yield CheckResult(what="cost of power readings", level="warning", found=said, todo=todo)
+    else:
+        yield CheckResult(what="cost of power readings", found=said)
+
+
+def _sample(source: Source, hz: float) -> tuple[list[Reading], float, float, float]:
+    """Readings at that pace, and seconds: of waiting for them, of this process's CPU, and in all."""
+    readings: list[Reading] = []
+    spent_s, began_s, busy_began_s = 0.0, time.monotonic(), time.process_time()
+    while True:
+        asked_s = time.monotonic()
+        readings += source.readings()
+        answered_s = time.monotonic()
+        spent_s += answered_s - asked_s
+        if answered_s - began_s >= max(_POWER_S, 2 / hz):
+            return readings, spent_s, time.process_time() - busy_began_s, answered_s - began_s
+        time.sleep(max(0.0, asked_s + 1 / hz - answered_s))
+
+
+def _reading(source: Source, readings: list[Reading], why: str) -> CheckResult:
+    last = next((one for one in reversed(readings) if one.total_mw is not None or one.rails_mw), None)
+    if last is None:
+        return CheckResult(
+            what="power", level="warning", found=f"{source.name}: no reading: {why}", todo="try another --power"
+        )
+    rails = ", ".join(f"{name} {mw:.0f} mW" for name, mw in last.rails_mw.items())
+    if last.total_mw is None:
+        found = f"{source.name}: no total ({why}): {rails}"
+        return CheckResult(
+            what="power", level="warning", found=found, todo="--board names the board whose rails these are"
+        )
+    total = f"{source.name}: {last.total_mw / 1e3:.2f} W of the {source.scope}"
+    return CheckResult(what="power", found=f"{total} ({rails})" if rails else total)
+
+
+def _children_s() -> float:
+    """CPU time of the children that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _data(file: Path | None) -> Iterator[CheckResult]:
+    if file is None:
+        yield CheckResult(what="data", found="a shard of the experiment's (no --data)")
+        return
+    try:
+        rows = read_rows(file, Data())
+    except BadInput as error:
+        todo = "mend it; the experiment names other columns than text and label (data.text_column, data.label_column)"
+        yield CheckResult(what="data", level="failed", found=str(error).removeprefix("data: "), todo=todo)
+        return
+    counts = Counter(label for _, label in rows)
+    # The text of a document stays where it is, also where the columns are mistaken for one another.
+    most = ", ".join(
+        f"{label if len(label) <= 20 else f'{label[:19]}…'} {count}" for label, count in counts.most_common(8)
+    )
+    said = f"{file}: {len(rows)} documents with {len(counts)} labels: {most}{', ...' if len(counts) > 8 else ''}"
+    if len(counts) > max(2, len(rows) // 2):
+        todo = "is the label in the column 'label'? The experiment's data.label_column says which it is"
+        yield CheckResult(
+            what="data", level="warning", found=f"{file}: {len(rows)} documents with {len(counts)} labels", todo=todo
+        )
+    elif not rows:
+        yield CheckResult(what="data", level="failed", found=f"{file} holds no documents", todo="put some in")
+    else:
+        yield CheckResult(what="data", found=said)
+
+
+def _folder(what: str, option: str, wanted: Path | None, default: Callable[[], Path]) -> Iterator[CheckResult]:
+    folder = wanted or default()
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=there):
+            free = shutil.disk_usage(there).free
+    except OSError as error:
+        todo = f"choose another with {option}, or let this user (uid {os.getuid()}) write there"
+        yield CheckResult(what=what, level="failed", found=f"{folder}: {error.strerror}", todo=todo)
+        return
+    said = f"{folder}, {free / 1e9:.1f} GB free"
+    if free < _LOW_DISK_BYTES:
+        yield CheckResult(what=what, level="warning", found=said, todo=f"make room, or choose another with {option}")
+    else:
+        yield CheckResult(what=what, found=said)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""

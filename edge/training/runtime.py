@@ -1,0 +1,251 @@
+"""What a worker does with a model: prepare a run, install its start, train a client."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from federa.errors import BadInput
+from federa.tensors.state import Tensors
+from protos.federation_pb2 import Prepare
+
+if TYPE_CHECKING:
+    import torch
+
+    from edge.training.precision import Precision
+    from edge.training.trainer import Trainer
+    from federa.config import Data, Experiment
+    from federa.data.batches import Examples
+    from federa.data.dataset import Dataset
+    from federa.models.pretrained import PretrainedModel
+    from federa.models.tuned import TunedModel
+
+
+log = logging.getLogger("federa.worker")
+
+EVALUATION_BATCH_SIZE = 64
+"""Examples in a batch without gradients, where memory suffices."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedClient:
+    """A client's new state, and what is said with it. `tensors` may share the model's memory: they hold until the
+    engine's next call. `micro_batch` is how many examples were trained at a time, where memory was too short for what
+    the experiment says, else 0."""
+
+    tensors: Tensors
+    examples: int
+    loss: float
+    step_ms: Sequence[float]
+    micro_batch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """On what, and how, a prepared run computes; and how many examples each hosted client has."""
+
+    device: str
+    precision: str
+    examples: Mapping[int, int]
+
+
+class ClientRuntime(Protocol):
+    """Calls come one at a time, all from one thread."""
+
+    def facts(self) -> dict[str, str]:
+        """What the reports say of this device."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Versions that the coordinator compares and records."""
+        ...
+
+    def prepare(self, order: Prepare, model: Path | None = None) -> Setup:
+        """Load the base model and the hosted clients' data. `model` is the folder with the files that the order lists;
+        without it the model is looked for on this machine, or, where the order lists none, at the hub too. Raises
+        NotHere where the listed files are needed, and FederaError."""
+        ...
+
+    def install(self, start: Tensors) -> None:
+        """Take the run's start state in. Once a run, after `prepare`."""
+        ...
+
+    def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
+        """Train one client from a broadcast state, which it leaves as it is. `on_step` hears 0.0 when the state is
+        loaded and the first step begins, then the progress after each step, up to 1. Whatever it raises ends it."""
+        ...
+
+    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> tuple[int, int]:
+        """How many of the examples that a client holds out for `part`, validation or test, a state classifies rightly,
+        and how many there are. It leaves the state as it is; whatever `on_batch` raises, before each batch, ends it."""
+        ...
+
+    def release(self) -> None:
+        """Forget the run and free its memory."""
+        ...
+
+
+class TorchRuntime:
+    """The real one. The base model is loaded once a run and its frozen part stays where it is."""
+
+    def __init__(self, device: torch.device, data_file: Path | None = None) -> None:
+        self._device = device
+        self._data_file = data_file
+        self._config: Experiment | None = None
+        self._examples: dict[int, Examples] = {}
+        self._held_out: dict[tuple[int, str], Examples] = {}
+        self._evaluated_at_once = EVALUATION_BATCH_SIZE
+        self._model: TunedModel | None = None
+        self._precision: Precision | None = None
+        self._trainer: Trainer | None = None
+
+    def facts(self) -> dict[str, str]:
+        from edge.training.device import facts
+
+        return facts(self._device)
+
+    def versions(self) -> dict[str, str]:
+        from federa.versions import versions
+
+        return versions()
+
+    def prepare(self, order: Prepare, model: Path | None = None) -> Setup:
+        from edge.training.device import device_name
+        from edge.training.precision import choose_precision
+        from federa.config import parse_json
+        from federa.data.batches import tokenize
+        from federa.methods import method_class
+        from federa.models.tuned import TunedModel
+
+        config = parse_json(order.experiment_json)
+        precision = choose_precision(config.training.precision, self._device)
+        base = _base_model(order, config, model)
+        corpora = self._corpora(order, config)
+        if config.evaluation == "devices":
+            held_out = _hold_out(corpora, config.data)
+            self._held_out = {
+                slot: tokenize(corpus, base.tokenizer, config.data.max_length) for slot, corpus in held_out.items()
+            }
+        self._examples = {
+            client: tokenize(corpus, base.tokenizer, config.data.max_length) for client, corpus in corpora.items()
+        }
+        self._config, self._precision = config, precision
+        self._model = TunedModel(base, method_class(config.method.name)(config.adapter))
+        return Setup(
+            device=device_name(self._device),
+            precision=precision.name,
+            examples={client: len(examples) for client, examples in self._examples.items()},
+        )
+
+    def install(self, start: Tensors) -> None:
+        from edge.training.trainer import Trainer
+
+        assert self._model is not None and self._precision is not None and self._config is not None
+        self._model.load(start)
+        self._model.install()  # in fp32, before the cast below
+        self._model.model.to(self._device)
+        self._model.freeze(self._precision.dtype)
+        self._trainer = Trainer(self._model, self._config.training, self._config.method.rate, self._precision)
+
+    def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
+        from federa.seeds import derive_seed
+
+        assert self._model is not None and self._trainer is not None and self._config is not None
+        self._model.load(state)
+        on_step(0.0)
+        examples = self._examples[client]
+        seed = derive_seed(self._config.seed, "train", round_, client)
+        trained = self._trainer.train(examples, seed, on_step)
+        return TrainedClient(
+            tensors=self._model.dump(),
+            examples=len(examples),
+            loss=trained.loss,
+            step_ms=trained.step_ms,
+            micro_batch=trained.micro_batch,
+        )
+
+    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> tuple[int, int]:
+        from edge.training.memory import halve_batch_on_oom
+        from federa.tasks.evaluation import Score, score
+
+        assert self._model is not None and self._precision is not None
+        examples = self._held_out.get((client, part))
+        if examples is None:
+            return 0, 0
+        self._model.load(state)
+        model, precision = self._model.model, self._precision
+
+        def attempt(size: int) -> Score:
+            with precision.autocast():
+                return score(model, examples, batch_size=size, device=precision.device, before_batch=on_batch)
+
+        found, self._evaluated_at_once = halve_batch_on_oom(attempt, self._evaluated_at_once, "evaluation")
+        return found.correct, found.total
+
+    def release(self) -> None:
+        import gc
+
+        import torch
+
+        self._config = self._model = self._trainer = self._precision = None
+        self._examples, self._held_out = {}, {}
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _corpora(self, order: Prepare, config: Experiment) -> dict[int, Dataset]:
+        """The documents of each hosted client."""
+        from federa.data.readers import read_dataset, read_file
+
+        fixed = config.data.model_copy(update={"labels": tuple(order.labels)})
+        if self._data_file is not None:
+            return {shard.client: read_file(self._data_file, fixed, private=True) for shard in order.shards}
+        corpus = read_dataset(fixed)
+        if corpus.digest() != order.data_digest:
+            raise BadInput(f"data: {config.data.source} here is not the corpus that the coordinator dealt out")
+        return {shard.client: corpus.take(shard.indices) for shard in order.shards}
+
+
+def _hold_out(corpora: dict[int, Dataset], data: Data) -> dict[tuple[int, str], Dataset]:
+    """Leave each client its training part alone; what is held out by client and part, where there is any."""
+    from federa.data.split import split_dataset
+
+    held_out = {}
+    for client, corpus in corpora.items():
+        try:
+            split = split_dataset(corpus, data.validation, data.test, whole=False)
+        except BadInput as error:
+            raise BadInput(f"client {client}: {error}") from None
+        parts = {"validation": split.validation, "test": split.test}
+        if not all(parts.values()):
+            log.warning(
+                "client %d has %d documents: %d to train on, %d to validate on, %d to test on",
+                client, len(corpus), len(split.train), len(split.validation), len(split.test),
+            )  # fmt: skip
+        held_out.update({(client, part): corpus.take(indices) for part, indices in parts.items() if indices})
+        corpora[client] = corpus.take(split.train)
+    return held_out
+
+
+def _base_model(order: Prepare, config: Experiment, folder: Path | None) -> PretrainedModel:
+    """The coordinator's base model, from `folder` where that holds its files, or from where this machine has it."""
+    from federa.models.pretrained import load_base_model, load_local_model
+
+    if folder is not None:
+        base = load_base_model(str(folder), len(order.labels))
+        mend = (
+            f"the files of it that the coordinator serves ({folder}) are read otherwise here: install the same versions"
+        )
+    else:
+        load = load_local_model if order.model else load_base_model
+        base = load(config.model, len(order.labels))
+        mend = "install the same checkpoint on both"
+    if base.digest != order.base_digest:
+        raise BadInput(
+            f"model: {config.model} here is another base model than the coordinator's "
+            f"(digest {base.digest[:12]}, not {order.base_digest[:12]}); {mend}"
+        )
+    return base

@@ -1,0 +1,66 @@
+"""What an assignment tells the coordinator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import grpc
+
+from edge.training.runtime import Setup
+from edge.worker.retry import rpc_words
+from federa.errors import BadInput, FederaError, one_line
+from protos import federation_pb2 as pb
+
+log = logging.getLogger("federa.worker")
+
+ACTIVITY_INTERVAL_S = 0.5
+"""How often a display hears of the progress of one thing."""
+
+
+def log_refused(client: int, round_: int, why: str) -> None:
+    """Say that an update is not wanted, whether it was sent or is still in the making."""
+    log.warning("the coordinator refused client %d's update for round %d: %s", client, round_, why)
+
+
+class Reports:
+    """Of one run; `post` sends a message."""
+
+    def __init__(self, run_id: str, post: Callable[[pb.WorkerMessage], None]) -> None:
+        self._run_id = run_id
+        self._post = post
+
+    def prepared(self, setup: Setup, power: pb.Power) -> None:
+        """It can train."""
+        prepared = pb.Prepared(
+            run_id=self._run_id, device=setup.device, precision=setup.precision, examples=setup.examples, power=power
+        )
+        self._post(pb.WorkerMessage(prepared=prepared))
+
+    def activity(self, round_: int, client: int, phase: str, progress: float = 0.0) -> None:
+        """What it does now."""
+        now = pb.Activity(run_id=self._run_id, round=round_, client=client, phase=phase, progress=progress)
+        self._post(pb.WorkerMessage(activity=now))
+
+    def counts(self, round_: int, part: str, client: int, correct: int, examples: int) -> None:
+        """What a client's held-out part says of a state."""
+        counts = pb.Counts(
+            run_id=self._run_id, round=round_, part=part, client=client, correct=correct, examples=examples
+        )
+        self._post(pb.WorkerMessage(counts=counts))
+
+    def trouble(self, round_: int, client: int, error: Exception) -> None:
+        """A client came to nothing, or with round 0 the run's preparation."""
+        if isinstance(error, FederaError):
+            log.error("%s", error)
+            message = str(error)
+        elif isinstance(error, grpc.aio.AioRpcError):
+            message = rpc_words(error)
+            log.error("%s", message)
+        else:
+            log.error("run %s failed here", self._run_id, exc_info=error)
+            message = f"{type(error).__name__}: {one_line(error)}"
+        trouble = pb.ClientError(
+            run_id=self._run_id, round=round_, client=client, message=message, bad_input=isinstance(error, BadInput)
+        )
+        self._post(pb.WorkerMessage(client_error=trouble))

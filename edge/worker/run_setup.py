@@ -1,0 +1,119 @@
+"""What comes before a run's first round on this worker: a rest, the base model, the data."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.power.meter import Meter
+from edge.power.timeline import Timeline
+from edge.training.runtime import ClientRuntime, Setup
+from edge.worker.model_cache import ModelCache
+from edge.worker.reports import ACTIVITY_INTERVAL_S, Reports
+from federa.models.files import ModelFile, ModelNotFound, check_files
+from federa.phases import DOWNLOAD, IDLE, LOAD
+from protos import federation_pb2 as pb
+
+REST_S = 2.0
+"""How long a device whose power is measured does nothing before its first load of a run: that is its idle power."""
+
+Bring = Callable[[ModelCache, Sequence[ModelFile], Callable[[float], None]], Awaitable[Path]]
+
+
+class RunSetup:
+    """Of one run. `rest` first, then `done` whenever something is to be computed: it prepares once, until `setup` is
+    None again. `bring` fetches the base model's files into the cache, telling the progress; `over` ends the rest."""
+
+    def __init__(
+        self,
+        order: pb.Prepare,
+        *,
+        engine: ClientRuntime,
+        reports: Reports,
+        timeline: Timeline,
+        meter: Meter,
+        cache: ModelCache | None,
+        over: asyncio.Event,
+        in_thread: Callable[..., Awaitable[Any]],
+        bring: Bring,
+    ) -> None:
+        self.setup: Setup | None = None
+        self._order = order
+        self._engine = engine
+        self._reports = reports
+        self._timeline = timeline
+        self._meter = meter
+        self._cache = cache
+        self._over = over
+        self._in_thread = in_thread
+        self._bring = bring
+        self._rested = False
+        self._idle_w: float | None = None
+
+    async def rest(self) -> None:
+        """Do nothing for a while, once a run, where the device's power is measured."""
+        if self._rested or not self._meter.scope:
+            return
+        self._rested = True
+        self._timeline.enter(0, 0, IDLE)
+        began_s = time.monotonic()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._over.wait(), REST_S)
+        rest = self._meter.measured(began_s, time.monotonic())
+        if rest.joules is not None:
+            self._idle_w = rest.joules / rest.covered_s
+
+    def power(self) -> pb.Power:
+        """What power is measured with, and what the rest needed of it."""
+        meter = self._meter
+        return pb.Power(
+            source=meter.source,
+            scope=meter.scope,
+            detail=meter.detail,
+            interval_s=meter.interval_s,
+            idle_w=self._idle_w,
+        )
+
+    async def done(self, round_: int) -> Setup:
+        """The prepared run; where it is not prepared yet, or not any more, the time counts for that round."""
+        if self.setup is None:
+            self._timeline.enter(round_, 0, LOAD)
+            self.setup = await self._set_up(round_)
+        return self.setup
+
+    async def _set_up(self, round_: int) -> Setup:
+        """With the base model that was fetched before, else with this machine's own, else with the coordinator's."""
+        setup: Setup
+        if not self._order.model:
+            setup = await self._in_thread(self._engine.prepare, self._order)
+            return setup
+        files = check_files(ModelFile(name=file.name, size=file.size, sha256=file.sha256) for file in self._order.model)
+        folder = await self._in_thread(self._cache.find, files) if self._cache is not None else None
+        try:
+            setup = await self._in_thread(self._engine.prepare, self._order, folder)
+            return setup
+        except ModelNotFound:
+            if self._cache is None:
+                raise
+        folder = await self._fetched(self._cache, files, round_)
+        self._timeline.enter(round_, 0, LOAD)
+        setup = await self._in_thread(self._engine.prepare, self._order, folder)
+        return setup
+
+    async def _fetched(self, cache: ModelCache, files: Sequence[ModelFile], round_: int) -> Path:
+        loop = asyncio.get_running_loop()
+        shown_s = 0.0
+
+        def show(progress: float) -> None:
+            nonlocal shown_s
+            if (now_s := time.monotonic()) - shown_s > ACTIVITY_INTERVAL_S:
+                shown_s = now_s
+                loop.call_soon_threadsafe(self._reports.activity, round_, 0, DOWNLOAD, progress)
+
+        self._timeline.enter(round_, 0, DOWNLOAD)
+        self._reports.activity(round_, 0, DOWNLOAD)
+        return await self._bring(cache, files, show)

@@ -1,0 +1,1 @@
+"""What the coordinator makes of a round's updates."""

@@ -1,0 +1,41 @@
+"""One description of an experiment: the schema of the YAML file, of the command line and of the wire."""
+
+from federa.config.experiment import (
+    DEVICES,
+    EMBEDDED,
+    Adapter,
+    Data,
+    Experiment,
+    Federation,
+    MethodChoice,
+    Partition,
+    Precision,
+    Section,
+    Target,
+    Training,
+    Wire,
+    parse_experiment,
+    parse_json,
+    parse_yaml,
+    read_tree,
+)
+
+__all__ = [
+    "DEVICES",
+    "EMBEDDED",
+    "Adapter",
+    "Data",
+    "Experiment",
+    "Federation",
+    "MethodChoice",
+    "Partition",
+    "Precision",
+    "Section",
+    "Target",
+    "Training",
+    "Wire",
+    "parse_experiment",
+    "parse_json",
+    "parse_yaml",
+    "read_tree",
+]

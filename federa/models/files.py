@@ -1,0 +1,171 @@
+"""The files of a base model, for devices that have neither the model nor a hub: which there are, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from federa.durable import sync
+from federa.errors import BadInput, FederaError, one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from federa.models.pretrained import PretrainedModel
+
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"
+_SHARDS = "model.safetensors.index.json"
+MAX_FILES = 1_000
+MAX_BYTES = 64 << 30
+# What a tokenizer and a config are made of, and tensors: nothing that could hold code. No dot in front, no folder.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. +-]{0,199}\.(json|txt|model|safetensors)", re.ASCII)
+# It would have another model loaded, by a name of its own.
+_NEVER = {"adapter_config.json"}
+_PIECE_BYTES = 1 << 20
+
+
+class ModelNotFound(BadInput):
+    """A base model is not on this machine."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFile:
+    """`size` in bytes, `sha256` as 32 bytes."""
+
+    name: str
+    size: int
+    sha256: bytes
+
+
+def check_files(files: Iterable[ModelFile]) -> tuple[ModelFile, ...]:
+    """Such a list as it came from the network, by name. Raises BadInput for one that no coordinator of ours makes."""
+    checked = sorted(files, key=lambda file: file.name)
+    if not 1 <= len(checked) <= MAX_FILES:
+        raise BadInput(f"model: 1 to {MAX_FILES} files can be served, not {len(checked)}")
+    for file in checked:
+        if not may_be_served(file.name):
+            raise BadInput(
+                f"model: a file of a base model cannot be called {file.name[:100]!r}; "
+                "it must be a plain name that ends in .json, .txt, .model or .safetensors"
+            )
+        if len(file.sha256) != 32:
+            raise BadInput(f"model: {file.name} must come with a SHA-256 of 32 bytes, not of {len(file.sha256)}")
+    for file, following in pairwise(checked):
+        if file.name == following.name:
+            raise BadInput(f"model: {file.name} is listed twice")
+    total = sum(file.size for file in checked)
+    if total > MAX_BYTES or any(file.size < 0 for file in checked):
+        raise BadInput(f"model: its files may have {MAX_BYTES >> 30} GiB in all, not {total} bytes")
+    return tuple(checked)
+
+
+def may_be_served(name: str) -> bool:
+    """Whether a file of that name is served, and taken."""
+    return _NAME.fullmatch(name) is not None and name not in _NEVER
+
+
+def files_digest(files: Iterable[ModelFile]) -> str:
+    """SHA-256, in hex, over all names, sizes and digests: the name under which a device keeps them."""
+    sha = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.name):
+        sha.update(f"{file.name} {file.size} {file.sha256.hex()}\n".encode())
+    return sha.hexdigest()
+
+
+def describe(path: Path) -> ModelFile:
+    """A file as it is listed. Reads all of it; raises OSError."""
+    return ModelFile(name=path.name, size=path.stat().st_size, sha256=file_sha256(path))
+
+
+def file_sha256(path: Path) -> bytes:
+    """SHA-256 of a file, read in pieces. Raises OSError."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            sha.update(piece)
+    return sha.digest()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that a loader would read from a model's folder, with the index of their tensors where they
+    are several; none where it has another format. Raises BadInput for an index that cannot be read."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    index = folder / _SHARDS
+    if not index.is_file():
+        return []
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        shards = [folder / name for name in names if may_be_served(name)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise BadInput(f"model: cannot read {index}: {type(error).__name__}") from None
+    if len(shards) != len(names) or not all(shard.is_file() for shard in shards):
+        raise BadInput(f"model: {index} names files that are not beside it")
+    return [index, *shards]
+
+
+def metadata_files(folder: Path) -> list[Path]:
+    """Config, tokenizer and the like: the files of a model's folder that are served beside its weights."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        # No index: of the weights' own apart, it is of a format that is not served.
+        if path.is_file() and may_be_served(path.name) and not path.name.endswith((".safetensors", ".index.json"))
+    )
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> list[Path]:
+    """Write a tokenizer that was made from another format as the file that holds all of it; nothing where it is of a
+    kind that knows no such file. Raises FederaError where it cannot be written."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        return []
+    core.no_padding()
+    core.no_truncation()
+    text: str = core.to_str(pretty=False)
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
+        raise FederaError(f"cannot write {path}, the tokenizer for the devices: {one_line(error)}") from None
+    return [path]
+
+
+def save_weights(base: PretrainedModel, path: Path) -> None:
+    """Write what a checkpoint held as safetensors in fp32, whole or not at all: loaded from there it has the same base
+    digest. Raises FederaError where it cannot be written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    # Clones: of tied tensors, which safetensors refuses, each is written.
+    tensors = {
+        name: tensor.detach().clone().contiguous()
+        for name, tensor in base.model.state_dict().items()
+        if name not in base.missing
+    }
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, fresh, metadata={"format": "pt"})
+        sync(fresh)
+        os.replace(fresh, path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            fresh.unlink()
+        raise FederaError(f"cannot write {path}, the base model for the devices: {one_line(error)}") from None

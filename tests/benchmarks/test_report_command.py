@@ -1,0 +1,148 @@
+"""federa-report on folders: tables, the page, and folders that are none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_samples import LOOKED_FOR, make_result, make_run, replayed_result, rich_result, with_energy
+
+from benchmarks.report import main
+from coordinator.report.terminal import joule_lines
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.samples import Columns, Samples
+from federa.config import Experiment, MethodChoice, Target
+from federa.numbers import show_joules
+
+
+def folder_of(path: Path, result: dict[str, Any]) -> Path:
+    path.mkdir()
+    (path / "result.json").write_text(json.dumps(result))
+    return path
+
+
+def words_of(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.replace("\u00a0", " ").split())
+
+
+def test_one_folder_gets_tables_and_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = folder_of(tmp_path / "run", rich_result())
+    assert main([str(folder)]) == 0
+    words = words_of(capsys)
+    assert "6.3 kJ, module" in words and "energy −75 %" in words
+    assert "not measured" in words and LOOKED_FOR in words
+    assert "There is no sum of joules for Adapter: device-a measures the module, device-b the board." in words
+    assert (folder / "report.html").read_text().startswith("<!doctype html>")
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "result.json"]
+
+
+def test_replay_is_marked_and_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = folder_of(tmp_path / "run", replayed_result())
+    assert main([str(folder)]) == 0
+    words = words_of(capsys)
+    assert "1.26 kJ, module (replay)" in words and "replay of orin_nano.txt" in words
+    assert "energy −" not in words
+
+
+def test_several_folders_stand_in_one_page_under_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    one = folder_of(tmp_path / "quiet", make_result(with_energy("federa"), make_run("lora")))
+    two = folder_of(tmp_path / "busy", make_result(with_energy("federa", power=9.0)))
+    monkeypatch.chdir(tmp_path)
+    assert main([str(one), str(two)]) == 0
+    words = words_of(capsys)
+    assert "FeDeRA · quiet" in words and "FeDeRA · busy" in words and "LoRA · quiet" not in words
+    page = (tmp_path / "report.html").read_text()
+    assert "FeDeRA · quiet" in page and "FeDeRA · busy" in page
+    assert not (one / "report.html").exists()
+    assert main([str(one), str(two), "--out", str(tmp_path / "both.html")]) == 0
+    assert (tmp_path / "both.html").exists()
+
+
+def test_run_without_results_is_read_from_its_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    config = Experiment(methods=(MethodChoice(name="lora"),), target=Target(value=0.75))
+    for folder in (tmp_path / "alone", tmp_path / "many" / "lora"):
+        folder.mkdir(parents=True)
+        ledger = Ledger(folder / "ledger.sqlite")
+        ledger.note(run_id="e-lora", config=config.model_dump(mode="json"), environment={"cpus": 2}, state="running")
+        ledger.selected(1, 1, [0], "digest")
+        ledger.folded(1, 2.5, "digest")
+        ledger.evaluated(1, 0.5)
+        ledger.hosted({"orin-1": "key"}, {0: "orin-1"})
+        ledger.powered("orin-1", {"source": "sysfs", "scope": "module", "interval_s": 0.1})
+        ledger.flush()
+        samples = Samples(folder)
+        rows = [(f"{1e9 + number / 10:.1f}", "1", "0", "train", "7250", "", "", "") for number in range(30)]
+        samples.add("orin-1", Columns(), rows, 0.1)
+        samples.write()
+        assert main([str(folder)]) == 0, "while it is open"
+        ledger.close()
+    capsys.readouterr()
+    assert main([str(tmp_path / "many")]) == 0
+    assert "LoRA" in words_of(capsys).replace("lora", "LoRA")
+    page = (tmp_path / "alone" / "report.html").read_text()
+    assert "is still running after 1 round" in page
+    assert "Power of orin-1 over time" in page and '"power_w":[7.25,7.25' in page
+    assert not (tmp_path / "alone" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (None, ""),
+        ("result.json", "{"),
+        ("result.json", "[1]"),
+        ("result.json", '{"runs": 3}'),
+        ("result.json", '{"runs": [{"devices": 3}]}'),
+        ("result.json", '{"runs": [{"devices": ["a"], "curve": [1]}]}'),
+        ("result.json", '{"runs": [{"best": NaN}]}'),
+        ("ledger.sqlite", ""),
+        ("ledger.sqlite", "no database"),
+    ],
+)
+def test_bad_folder_is_one_line(name: str | None, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    if name is not None:
+        (tmp_path / name).write_text(content)
+    assert main([str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("federa-report: ") and said.err.count("\n") == 1 and str(tmp_path) in said.err
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_closed_pipe_is_quiet(tmp_path: Path):
+    """`federa-report --tegrastats FILE --json | head -1`, with more to say than a pipe holds."""
+    log = tmp_path / "log.txt"
+    log.write_text("RAM 1/2MB (lfb 2x4MB) cpu@47.5C VDD_IN 1000mW/1mW\n" * 20_000)
+    command = f"'{sys.executable}' -m benchmarks.report --tegrastats '{log}' --json | head -1"
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60
+    )
+    assert done.stderr == "" and json.loads(done.stdout)["line"] == 1
+
+
+def test_lines_of_the_benchmark_say_what_the_joules_are():
+    lines = joule_lines(rich_result())
+    assert "joules: FT: 6.3 kJ, module, 100 % covered, largest gap 0.125 s" in lines
+    assert f"joules: not measured on device-a, device-b: {LOOKED_FOR}" in lines
+    assert "joules: no sum for Adapter: device-a measures the module, device-b the board" in lines
+    assert any("(replay)" in line for line in joule_lines(replayed_result()))
+
+
+def test_joules_are_said_of_a_run_that_missed_its_target_too():
+    run = with_energy("lora", source="replay of x.log") | {"reached": False, "joules_to_target": None}
+    (line, _) = joule_lines(make_result(run))
+    spent = show_joules(run["curve"][-1]["energy_j"]).replace("\u00a0", " ")
+    assert line.startswith(f"joules: LoRA: {spent}, module (replay) in 9 rounds, 100 % covered")
+
+
+def test_page_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = folder_of(tmp_path / "run", make_result(make_run()))
+    assert main([str(folder), "--out", os.fspath(tmp_path / "none" / "page.html")]) == 2
+    assert "--out: cannot write" in capsys.readouterr().err

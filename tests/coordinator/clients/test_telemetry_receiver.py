@@ -1,0 +1,303 @@
+"""What workers report of their time and energy: counted once, and nothing counted that no meter says."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import math
+import time
+
+import pytest
+from live_coordinator import experiment, serving
+
+from coordinator.clients import telemetry as telemetry_module
+from coordinator.clients.telemetry import TelemetryReceiver
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.samples import Samples
+from protos import federation_pb2 as pb
+
+NOW = time.time()
+
+
+class Intake:
+    """One process's telemetry over a run's folder. `elapsed_s` is the run's clock."""
+
+    def __init__(self, folder, rounds=3):
+        self.folder = folder
+        self.ledger = Ledger(folder / "ledger.sqlite")
+        self.ledger.hosted({"ada": "k"}, {0: "ada", 4: "ada"})
+        self.samples = Samples(folder)
+        self.elapsed_s = 1e6
+        self.telemetry = TelemetryReceiver(self.ledger, self.samples, rounds, lambda: self.elapsed_s)
+
+    def take(self, sequence=1, *, epoch=7, slices=(), samples=(), rails=(), sensors=(), name="ada"):
+        said = pb.Telemetry(
+            epoch=epoch, sequence=sequence, slices=slices, samples=samples, rails=rails, sensors=sensors
+        )
+        self.telemetry.take(name, [0, 4], said)
+
+    def phases(self):
+        self.ledger.flush()
+        return {(row["round"], row["phase"]): (row["seconds"], row["joules"]) for row in self.ledger.phases()}
+
+    def table(self, name="ada"):
+        self.samples.write()
+        path = self.folder / "samples" / f"{name}.csv.gz"
+        return list(csv.reader(gzip.open(path, "rt", newline=""))) if path.exists() else []
+
+    def restart(self):
+        self.ledger.close()
+        return Intake(self.folder)
+
+
+@pytest.fixture
+def intake(tmp_path):
+    intake = Intake(tmp_path)
+    yield intake
+    intake.ledger.close()
+
+
+def piece(**changes):
+    said = {"round": 1, "client": 4, "phase": "train", "seconds": 1.0, "joules": 8.0, "covered_s": 1.0}
+    return pb.Slice(**{key: value for key, value in {**said, **changes}.items() if value is not None})
+
+
+def sample(**changes):
+    said = {"at_s": NOW, "round": 1, "client": 4, "phase": "train", "total_mw": 5000.0}
+    return pb.Sample(**{key: value for key, value in {**said, **changes}.items() if value is not None})
+
+
+# ---- once
+
+
+def test_what_is_sent_again_counts_once_after_a_restart_as_well(intake):
+    for sequence in (1, 2, 2, 1, 3):
+        intake.take(sequence, slices=[piece()], samples=[sample()])
+    assert intake.phases() == {(1, "train"): (3.0, 24.0)}
+    assert len(intake.table()) == 4
+    intake.take(1, epoch=2**64 - 1, slices=[piece()])  # another life of the worker
+    assert intake.phases() == {(1, "train"): (4.0, 32.0)}
+    again = intake.restart()
+    for sequence in (1, 2, 3, 4):
+        again.take(sequence, slices=[piece()])
+    again.take(1, epoch=2**64 - 1, slices=[piece()])
+    assert again.phases() == {(1, "train"): (5.0, 40.0)}
+    again.ledger.close()
+
+
+def test_a_batch_that_was_not_written_when_the_coordinator_died_counts_when_it_comes_again(intake):
+    intake.take(1, slices=[piece()])
+    intake.ledger.flush()
+    intake.take(2, slices=[piece()])
+    again = Intake(intake.folder)  # the first one's memory is lost
+    again.take(2, slices=[piece()])
+    assert again.phases() == {(1, "train"): (2.0, 16.0)}
+    again.ledger.close()
+
+
+# ---- nothing that no meter says
+
+NO_NUMBERS = (-1.0, math.nan, math.inf, -math.inf)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({field: value} for field in ("seconds", "joules", "covered_s", "largest_gap_s", "peak_mw")
+          for value in NO_NUMBERS),
+        {"phase": "sleep"}, {"phase": ""}, {"round": 4}, {"round": 2**32 - 1}, {"client": 3},
+        {"covered_s": 1.1}, {"joules": 1e6}, {"peak_mw": 1e9}, {"largest_gap_s": 1e7}, {"seconds": 1e300},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_slice_that_no_meter_says_is_dropped_and_the_others_count(intake, wrong):
+    intake.take(1, slices=[piece(), piece(**wrong)])
+    intake.take(2, slices=[piece()])
+    seconds, joules = intake.phases()[1, "train"]
+    # One that is longer than the run takes its batch along.
+    assert (seconds, joules) == ((1.0, 8.0) if wrong.get("seconds") == 1e300 else (2.0, 16.0))
+
+
+def test_no_joules_are_not_zero_joules(intake):
+    intake.take(1, slices=[piece(joules=None, covered_s=0.0), piece(joules=0.0, covered_s=0.0, phase="idle", round=0)])
+    intake.take(2, slices=[piece(phase="load", joules=0.0)])
+    assert intake.phases() == {(0, "idle"): (1.0, None), (1, "train"): (1.0, None), (1, "load"): (1.0, 0.0)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({field: value} for field in ("at_s", "total_mw", "gpu_load", "gpu_mhz") for value in NO_NUMBERS),
+        *({field: [value]} for field in ("rails_mw", "temps_c") for value in (math.inf, -math.inf, 1e12)),
+        {"phase": "sleep"}, {"round": 4}, {"client": 3}, {"rails_mw": []}, {"temps_c": [1.0, 2.0]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_sample_that_no_meter_says_is_dropped_and_the_others_are_kept(intake, wrong):
+    good = {"rails_mw": [4000.0], "temps_c": [50.0], "gpu_load": 10.0}
+    samples = [sample(**good), sample(**{**good, **wrong}), sample(**good)]
+    intake.take(1, samples=samples, rails=["VDD_IN"], sensors=["cpu"])
+    assert len(intake.table()) == 3
+    intake.ledger.flush()
+    assert {name: tally.count for name, tally in intake.ledger.sensors()["ada"].items()} == {
+        "gpu_load": 2,
+        "temp cpu": 2,
+    }
+
+
+def test_what_is_missing_in_a_sample_is_empty_and_in_no_mean(intake):
+    bare = sample(total_mw=None, rails_mw=[math.nan], temps_c=[math.nan])
+    full = sample(rails_mw=[4000.5], temps_c=[50.5], gpu_load=0.0, gpu_mhz=306.0, throttled=False)
+    intake.take(1, samples=[bare, full], rails=["VDD_IN"], sensors=["cpu"])
+    header, first, second = intake.table()
+    assert ",".join(header) == "at_s,round,client,phase,total_mw,VDD_IN_mw,gpu_load,gpu_mhz,cpu_c,throttled"
+    assert first[1:] == ["1", "4", "train", "", "", "", "", "", ""]
+    assert second[1:] == ["1", "4", "train", "5000", "4000.5", "0", "306", "50.5", "0"]
+    intake.ledger.flush()
+    sensors = intake.ledger.sensors()["ada"]
+    assert {name: (tally.count, tally.sum) for name, tally in sensors.items()} == {
+        "gpu_load": (1, 0.0), "gpu_mhz": (1, 306.0), "throttled": (1, 0.0), "temp cpu": (1, 50.5),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rails", "sensors"),
+    [
+        (["a"] * 2, []), (["a\nb"], []), ([""], []), (["x" * 41], []), ([], ["\u2028"]),
+        ([f"r{n}" for n in range(33)], []), ([], [f"s{n}" for n in range(65)]),
+    ],
+)  # fmt: skip
+def test_rails_and_sensors_need_short_printable_names_of_their_own(intake, rails, sensors, caplog):
+    for sequence in (1, 2, 3):
+        intake.take(sequence, slices=[piece()], samples=[sample()], rails=rails, sensors=sensors)
+    assert (intake.phases(), intake.table()) == ({}, [])
+    assert len(caplog.records) == 1 and "\n" not in caplog.messages[0], "it is said once"
+
+
+def test_new_names_in_every_batch_come_to_an_end(intake):
+    for sequence in range(1, 200):
+        intake.take(sequence, slices=[piece()], sensors=[f"s{sequence}"], samples=[sample(temps_c=[1.0])])
+    intake.ledger.flush()
+    assert len(intake.ledger.sensors()["ada"]) == 64
+    again = intake.restart()
+    again.take(1000, sensors=["another"], samples=[sample(temps_c=[1.0])])
+    again.ledger.flush()
+    assert len(again.ledger.sensors()["ada"]) == 64
+    again.ledger.close()
+
+
+# ---- no more than a meter says
+
+
+def test_a_device_reports_no_more_time_than_has_passed(intake):
+    intake.elapsed_s = 100.0
+    for sequence in range(1, 100):
+        intake.take(sequence, slices=[piece(seconds=100.0, joules=None, covered_s=0.0)])
+    assert intake.phases()[1, "train"][0] == 1400.0
+    intake.elapsed_s = 1e4
+    intake.take(100, slices=[piece(seconds=100.0, joules=None, covered_s=0.0)])
+    assert intake.phases()[1, "train"][0] == 1500.0
+
+
+def test_a_device_sends_no_more_batches_and_samples_than_a_meter_has(intake, monkeypatch):
+    monkeypatch.setattr(telemetry_module, "SLACK_S", 0.0)
+    intake.elapsed_s = 2.0
+    for sequence in range(1, 300):
+        intake.take(sequence, samples=[sample()] * 3)
+    assert len(intake.table()) == 1 + 240 // 3 * 3
+    intake.ledger.flush()
+    assert intake.ledger.sequences()["ada"][f"{7:016x}"] == 80
+    for sequence in range(1, 300):
+        intake.take(sequence, epoch=9, slices=[piece(seconds=0.001, joules=None, covered_s=0)], name="bob")
+    intake.ledger.flush()
+    assert intake.ledger.sequences()["bob"][f"{9:016x}"] == 100
+
+
+def test_one_batch_is_bounded_and_so_are_the_lives_of_a_worker(intake, monkeypatch):
+    intake.take(1, slices=[piece()] * 2001)
+    intake.take(2, samples=[sample()] * 10_001)
+    assert (intake.phases(), intake.table()) == ({}, [])
+    monkeypatch.setattr(telemetry_module, "MAX_EPOCHS", 5)
+    for epoch in range(10):
+        intake.take(1, epoch=epoch, slices=[piece()])
+    assert intake.phases() == {(1, "train"): (5.0, 40.0)}
+
+
+def test_the_clock_of_a_device_that_lives_in_1970_is_moved_to_now(intake):
+    intake.take(1, samples=[sample(at_s=100.0), sample(at_s=101.0)])
+    intake.take(2, samples=[sample(at_s=102.0)])
+    times = [float(line[0]) for line in intake.table()[1:]]
+    assert abs(times[1] - time.time()) < 5 and [t - times[0] for t in times] == pytest.approx([0.0, 1.0, 2.0], abs=0.01)
+
+
+# ---- what it measures with
+
+
+def test_the_first_idle_power_stays_and_every_scope_is_remembered(intake):
+    first = pb.Power(source="sysfs", scope="module", detail="3 rails\n of INA3221", interval_s=0.1, idle_w=4.0)
+    intake.telemetry.powered("ada", pb.Power(source="", detail="nothing found"))
+    intake.telemetry.powered("ada", first)
+    intake.telemetry.powered("ada", pb.Power(source="replay of x.log", scope="board", interval_s=0.5, idle_w=9.0))
+    intake.ledger.flush()
+    known = intake.ledger.powers()["ada"]
+    assert known == {
+        "source": "replay of x.log", "scope": "board", "detail": None, "interval_s": 0.5, "idle_w": 4.0,
+        "scopes": ["board", "module"], "replayed": True, "measured": True,
+    }  # fmt: skip
+    again = intake.restart()
+    again.telemetry.powered("ada", first)
+    again.ledger.flush()
+    assert again.ledger.powers()["ada"]["idle_w"] == 4.0
+    assert again.ledger.powers()["ada"]["detail"] == "3 rails of INA3221"
+    again.ledger.close()
+
+
+def test_what_was_measured_keeps_its_source_and_scope_when_a_later_life_measures_nothing(intake):
+    intake.telemetry.powered("ada", pb.Power(source="sysfs", scope="module", interval_s=0.1, idle_w=4.0))
+    intake.telemetry.powered("ada", pb.Power(source="", detail="not measured: sysfs: gone"))
+    intake.ledger.flush()
+    known = intake.ledger.powers()["ada"]
+    assert (known["source"], known["scope"], known["interval_s"]) == ("sysfs", "module", 0.1)
+    assert known["detail"] == "sysfs: gone"
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS)
+def test_power_facts_that_no_meter_says_are_not_known(intake, value):
+    intake.telemetry.powered("ada", pb.Power(source="x" * 5000, scope="planet", interval_s=value, idle_w=value))
+    intake.ledger.flush()
+    known = intake.ledger.powers()["ada"]
+    assert (known["scope"], known["interval_s"], known["idle_w"], len(known["source"])) == (None, None, None, 200)
+
+
+# ---- over the wire
+
+
+def test_telemetry_of_a_worker_ends_in_the_result_and_a_folded_round_is_announced(tmp_path):
+    async def scenario(house):
+        worker = await house.training()
+        run_id = worker.train.run_id
+        power = pb.Power(source="replay of orin.log", scope="module", detail="a log", interval_s=0.1, idle_w=3.0)
+        examples = {shard.client: len(shard.indices) for shard in worker.prepare.shards}
+        await worker.say(prepared=pb.Prepared(run_id=run_id, device="hand", examples=examples, power=power))
+        samples = [sample(client=0, at_s=time.time() + at) for at in range(3)]
+        batch = pb.Telemetry(run_id=run_id, epoch=3, sequence=1, slices=[piece(client=0)], samples=samples)
+        await worker.say(telemetry=batch)
+        await worker.say(telemetry=batch)
+        train = await worker.hear("train")  # prepared again, it is told again
+        assert train.round == 1
+        for client in range(3):
+            await worker.upload(client)
+        while (wait := await worker.hear("wait")).phase != "evaluate":
+            assert (wait.run_id, wait.round) == (run_id, 1)
+        assert (wait.run_id, wait.round) == (run_id, 1)
+        await worker.released()
+        await house.end()
+        (run,) = (await asyncio.to_thread(house.coordinator.last.view().result))["runs"]
+        assert (run["joules_to_target"], run["energy_scope"], run["energy_is_replay"]) == (8.0, "module", True)
+        (device,) = run["devices"]
+        assert (device["power_source"], device["idle_w"], device["energy_j"]) == ("replay of orin.log", 3.0, 8.0)
+        assert device["trace"]["power_w"][0] == 5.0
+        assert (tmp_path / house.experiment_id / "samples" / "ada.csv.gz").exists()
+
+    serving(tmp_path, scenario, experiment=experiment())

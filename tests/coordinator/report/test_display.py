@@ -1,0 +1,180 @@
+"""The live display draws every snapshot, and says what it means off a terminal too."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from coordinator.report.display import Display
+from federa.numbers import human_bytes, human_seconds
+from protos.federation_pb2 import Progress, RunProgress, WorkerProgress
+
+
+def record(width=120):
+    return Console(record=True, width=width, file=io.StringIO())
+
+
+def progress(*, number=1, workers=(), **run):
+    # After round n the clock says n seconds and n kB have gone over the wire.
+    after = range(1, len(run.get("values", ())) + 1)
+    run.update(elapsed_after_s=list(after), bytes_after=[1000 * round_ for round_ in after])
+    return Progress(
+        experiment_id="e", run_number=number, run_count=2, run=RunProgress(method="federa", **run), workers=workers
+    )
+
+
+def drawn(snapshot, width=120):
+    console = record(width)
+    console.print(Display(console, "accuracy").render(snapshot))
+    return console.export_text()
+
+
+def printed(*snapshots):
+    console = record()
+    with Display(console, "accuracy") as display:
+        for snapshot in snapshots:
+            display.show(snapshot)
+    return console.export_text().splitlines()
+
+
+TRAINING = progress(
+    stage="training",
+    round=3,
+    rounds=50,
+    values=[0.25, 0.5],
+    target=0.75,
+    elapsed_s=75.0,
+    bytes_down=1_500_000,
+    bytes_up=3000,
+    updates=1,
+    expected=4,
+    workers=[
+        WorkerProgress(name="ada", phase="train", client=7, progress=0.5, device="Orin, bf16"),
+        WorkerProgress(name="bob", phase="idle"),
+        WorkerProgress(name="cyd"),
+    ],
+)
+
+
+def test_a_run_under_way_is_drawn_with_all_that_it_says():
+    text = drawn(TRAINING)
+    for words in (
+        "federa run 1 of 2", "training", "3 of at most 50, 1 of 4 updates", "0.500", "target 0.75",
+        "1 min 15 s in rounds", "1.5 MB down, 3.0 kB up", "train client 7", "Orin, bf16", "joining",
+    ):  # fmt: skip
+        assert words in text
+    assert "train client" not in "".join(line for line in text.splitlines() if line.startswith("bob"))
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        Progress(),
+        progress(),
+        progress(stage="waiting", note="0 of 2 devices are connected", rounds=50, target=0.9),
+        progress(stage="training", round=1, rounds=50, target=0.9, expected=4),
+        progress(stage="finished", values=[1.0], target=0.9, round=1, rounds=1, elapsed_s=4000.0),
+        progress(values=[0.0] * 200, target=1.0),
+        progress(values=[1.0] * 200, target=0.01),
+        TRAINING,
+    ],
+)
+@pytest.mark.parametrize("width", [20, 80, 200])
+def test_every_snapshot_can_be_drawn(snapshot, width):
+    assert drawn(snapshot, width)
+
+
+HOSTILE = ("[red]", "[/red]", "[/]", "a [bold]b", "/data/[x]/y", "[link=x]", "\\[", "shape must be [4, 2], not [2]")
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_brackets_are_shown_and_not_obeyed(words):
+    # Names come from other machines' command lines, notes from their errors.
+    snapshot = progress(
+        stage="failed", note=words, workers=[WorkerProgress(name=words, phase=words, device=words, client=1)]
+    )
+    assert drawn(snapshot).count(words) == 4
+    assert words in "".join(printed(snapshot))
+
+
+def test_the_sparkline_is_highest_at_one():
+    text = drawn(progress(values=[0.0, 0.5, 1.0], target=0.9))
+    assert "▁▅█" in text
+
+
+def test_each_round_is_printed_once():
+    first, second = progress(values=[0.5], target=0.75), progress(values=[0.5, 0.625], target=0.75)
+    lines = printed(first, first, second, second)
+    assert [line[:43] for line in lines] == [
+        "federa   round   1  accuracy 0.5000 (target",
+        "federa   round   2  accuracy 0.6250 (target",
+    ]
+
+
+def test_rounds_that_came_between_two_snapshots_are_all_printed():
+    lines = printed(progress(values=[0.1], target=0.75), progress(values=[0.1, 0.2, 0.3], target=0.75))
+    # Each with its own clock and bytes, not with those of the snapshot it came in.
+    assert [line[-21:] for line in lines] == [f"  {n}.0 s  {n}.0 kB moved" for n in (1, 2, 3)]
+    assert ["round   1" in lines[0], "round   2" in lines[1], "round   3" in lines[2]] == [True] * 3
+
+
+def test_the_next_run_counts_from_one_again():
+    lines = printed(progress(values=[0.1, 0.2], target=0.75), progress(number=2, values=[0.3], target=0.75))
+    assert len(lines) == 3
+    assert "round   1" in lines[2] and "0.3000" in lines[2]
+
+
+def test_off_a_terminal_what_it_waits_for_is_said_once():
+    waiting = progress(stage="waiting", note="0 of 2 devices are connected")
+    lines = printed(waiting, waiting, progress(stage="waiting", note="1 of 2 devices are connected"), waiting)
+    assert lines == [
+        "federa   waiting: 0 of 2 devices are connected",
+        "federa   waiting: 1 of 2 devices are connected",
+        "federa   waiting: 0 of 2 devices are connected",
+    ]
+
+
+def test_on_a_terminal_it_is_drawn_in_place():
+    console = Console(record=True, width=120, file=io.StringIO(), force_terminal=True)
+    with Display(console, "accuracy") as display:
+        display.show(TRAINING)
+    assert "round   2" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (None, "–"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1_234_567, "1.2 MB"),
+        (999_949, "999.9 kB"),
+        (1_000_000_000, "1.0 GB"),
+        (1_500_000_000_000, "1.50 TB"),
+        (2_000_000_000_000_000, "2000.00 TB"),
+    ],
+)
+def test_bytes_as_people_say_them(count, words):
+    assert human_bytes(count) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "–"),
+        (0.0, "0.0 s"),
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (60.0, "1 min 00 s"),
+        (119.6, "2 min 00 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 00 min"),
+        (3600.0, "1 h 00 min"),
+        (90_061.0, "25 h 01 min"),
+    ],
+)
+def test_seconds_as_people_say_them(seconds, words):
+    assert human_seconds(seconds) == words

@@ -1,0 +1,270 @@
+"""A federation without a model: tensors of any size that nobody learns anything with. For benchmarks and tests of all
+that lies between the coordinator and its workers, in one process or in several:
+
+    python -m tests.doubles.noop coordinator ARGS...    federa-coordinator with a NoopLearner
+    python -m tests.doubles.noop worker ARGS...         federa-worker with a NoopEngine
+
+Environment, read by these two commands alone:
+
+    NOOP_TENSORS=4          how many tensors the state has
+    NOOP_TENSOR_VALUES=16   how many fp32 values each of them holds
+    NOOP_ACCURACY=1.0       what evaluations say: a value for each in turn, such as 0.2,0.5,0.9; the last one stays
+    NOOP_EVALUATE_S=0       how long an evaluation takes, the coordinator's or that of a client on its device
+    NOOP_TRAIN_S=0          how long a client's training takes
+    NOOP_MOVED=             how many tensors a training moves, the first ones by name; the others come back as they
+                            were, without a copy; empty: all of them
+    NOOP_TROUBLE=           when not empty, every training fails with these words; `3:words`: those of client 3 alone
+    NOOP_TROUBLE_ROUNDS=    the rounds in which it fails, such as 1,2; empty: in all of them
+    NOOP_STAMPS=            a file to which every training adds a line: round, client, time.monotonic()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from coordinator.evaluation.reference_model import Part
+from edge.training.runtime import Setup, TrainedClient
+from federa import __version__
+from federa.config import DEVICES, Experiment, parse_json
+from federa.errors import FederaError
+from federa.tensors.header import write_header
+from federa.tensors.state import Shapes, Tensors
+from protos.federation_pb2 import Prepare
+
+if TYPE_CHECKING:
+    from federa.tasks.evaluation import Score
+
+LABELS = ("no", "yes")
+BASE_DIGEST = hashlib.sha256(b"no model").hexdigest()
+DATA_DIGEST = hashlib.sha256(b"no data").hexdigest()
+STEPS = 4
+
+
+def equal_shapes(tensors: int = 4, values: int = 16) -> dict[str, tuple[int, ...]]:
+    """So many tensors with so many values each."""
+    return {f"layer.{index:03}": (values,) for index in range(tensors)}
+
+
+def start_state(shapes: Shapes) -> dict[str, np.ndarray]:
+    """The start: every tensor holds its own place in the order."""
+    return {name: np.full(shape, index, np.float32) for index, (name, shape) in enumerate(sorted(shapes.items()))}
+
+
+def start_blob(shapes: Shapes) -> bytes:
+    """The same as `pack` makes it, in a third of the memory: a benchmark measures the coordinator's, not this."""
+    header, entries = write_header({name: ("F32", shape) for name, shape in shapes.items()})
+    blob = io.BytesIO()
+    blob.write(header)
+    for index, name in enumerate(entries):
+        blob.write(np.full(shapes[name], index, np.float32).data)
+    return blob.getvalue()
+
+
+def trained_state(state: Tensors, round_: int, client: int, moved: int | None = None) -> dict[str, np.ndarray]:
+    """What a client makes of a state: every value moves by the same step, which round and client decide; with `moved`
+    those of so many tensors."""
+    step = np.float32((client + 1) / (7 * round_))
+    return {**state, **{name: state[name] + step for name in sorted(state)[:moved]}}
+
+
+def shard(client: int) -> list[int]:
+    """A client's documents: client n has n + 1 of them, so that the clients' weights differ."""
+    first = client * (client + 1) // 2
+    return list(range(first, first + client + 1))
+
+
+def held_out(client: int, part: str) -> int:
+    """How many documents it has beyond those, where the devices evaluate."""
+    return client + (2 if part == "validation" else 1)
+
+
+@dataclass(frozen=True)
+class NoopScore:
+    """As much of federa.tasks.evaluation.Score as a run reads."""
+
+    accuracy: float
+    total: int = 100
+
+
+def counted(state: Tensors, client: int, part: str) -> tuple[int, int]:
+    """What a client's held-out part says of a state: how many are right, of how many. The first value of every tensor
+    decides."""
+    examples = held_out(client, part)
+    seen = sum(float(value.reshape(-1)[0]) for _, value in sorted(state.items()))
+    return int(abs(seen) * 1000) % (examples + 1), examples
+
+
+class NoopReferenceModel:
+    """A ReferenceModel (coordinator.evaluation). `accuracy` has a value for each evaluation in turn, the last one
+    stays; or it is a function of the state's path and the part."""
+
+    def __init__(
+        self,
+        config: Experiment,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        accuracy: Sequence[float] | Callable[[Path, str], float] = (1.0,),
+        evaluate_s: float = 0.0,
+    ) -> None:
+        self.shapes = dict(equal_shapes() if shapes is None else shapes)
+        self.labels: tuple[str, ...] = LABELS
+        self.base_digest = BASE_DIGEST
+        self.data_digest = DATA_DIGEST
+        self.shards = [shard(client) for client in range(config.federation.clients)]
+        if config.data.source == DEVICES:
+            self.shards = [[] for _ in self.shards]
+        elif config.evaluation == "devices":
+            more = [held_out(client, "validation") + held_out(client, "test") for client in range(len(self.shards))]
+            self.shards = [[*own, *range(1_000_000, 1_000_000 + more[n])] for n, own in enumerate(self.shards)]
+        self.trainable_parameters = sum(int(np.prod(shape)) for shape in self.shapes.values())
+        self.start_s = 0.0
+        self.evaluated: list[tuple[str, str]] = []
+        """Part and state file's stem (its digest) of every evaluation."""
+        self._accuracy = accuracy
+        self._evaluate_s = evaluate_s
+
+    def prepare(self, recorded: bytes | None = None) -> bytes:
+        return start_blob(self.shapes) if recorded is None else recorded
+
+    def model_files(self, folder: Path) -> list[Path]:
+        return []
+
+    def evaluate(self, state: Path, part: Part) -> Score:
+        time.sleep(self._evaluate_s)
+        turn = len(self.evaluated)
+        self.evaluated.append((part, state.stem))
+        if callable(self._accuracy):
+            score = NoopScore(self._accuracy(state, part))
+        else:
+            score = NoopScore(self._accuracy[min(turn, len(self._accuracy) - 1)])
+        return cast("Score", score)  # whose module imports torch
+
+    def stop(self) -> None:
+        pass
+
+
+class NoopRuntime:
+    """A ClientRuntime (edge.training). `calls` names its methods in the order they were called, `trained` has round and
+    client of every training. `trouble`, `trouble_rounds`, `moved` and `stamps` are as in the environment."""
+
+    def __init__(
+        self,
+        train_s: float = 0.0,
+        trouble: str = "",
+        *,
+        trouble_rounds: Sequence[int] = (),
+        moved: int | None = None,
+        stamps: Path | None = None,
+        evaluate_s: float = 0.0,
+    ) -> None:
+        self._evaluate_s = evaluate_s
+        self.trained: list[tuple[int, int]] = []
+        self.calls: list[str] = []
+        self._train_s = train_s
+        client, colon, words = trouble.partition(":")
+        only = bool(colon) and client.isdecimal()
+        self._trouble = words if only else trouble
+        self._trouble_client = int(client) if only else None
+        self._trouble_rounds = frozenset(trouble_rounds)
+        self._moved = moved
+        self._stamps = stamps
+        self._examples: dict[int, int] = {}
+
+    def facts(self) -> dict[str, str]:
+        return {"device": "noop", "board": "no board"}
+
+    def versions(self) -> dict[str, str]:
+        return {"federa": __version__}
+
+    def prepare(self, order: Prepare, model: Path | None = None) -> Setup:
+        self.calls.append("prepare")
+        splits = parse_json(order.experiment_json).evaluation == "devices"
+        self._examples = {entry.client: len(shard(entry.client) if splits else entry.indices) for entry in order.shards}
+        return Setup(device="noop", precision="fp32", examples=dict(self._examples))
+
+    def install(self, start: Tensors) -> None:
+        self.calls.append("install")
+
+    def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
+        self.calls.append("train")
+        self.trained.append((round_, client))
+        if self._stamps is not None:
+            with self._stamps.open("a") as file:
+                file.write(f"{round_} {client} {time.monotonic():.6f}\n")
+        on_step(0.0)
+        for step in range(1, STEPS + 1):
+            time.sleep(self._train_s / STEPS)
+            on_step(step / STEPS)
+        if self._fails(round_, client):
+            raise FederaError(self._trouble)
+        return TrainedClient(
+            tensors=trained_state(state, round_, client, self._moved),
+            examples=self._examples[client],
+            loss=1.0 / round_,
+            step_ms=[1.0] * STEPS,
+        )
+
+    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> tuple[int, int]:
+        self.calls.append("evaluate")
+        for _ in range(STEPS):
+            on_batch()
+            time.sleep(self._evaluate_s / STEPS)
+        return counted(state, client, part)
+
+    def _fails(self, round_: int, client: int) -> bool:
+        return (
+            bool(self._trouble)
+            and self._trouble_client in (None, client)
+            and (not self._trouble_rounds or round_ in self._trouble_rounds)
+        )
+
+    def release(self) -> None:
+        self.calls.append("release")
+
+
+def reference_model_from_environment(config: Experiment) -> NoopReferenceModel:
+    tensors, values = (int(os.environ.get(f"NOOP_{key}", "0")) for key in ("TENSORS", "TENSOR_VALUES"))
+    accuracy = [float(word) for word in os.environ.get("NOOP_ACCURACY", "1.0").split(",")]
+    pause_s = float(os.environ.get("NOOP_EVALUATE_S", "0"))
+    return NoopReferenceModel(config, equal_shapes(tensors or 4, values or 16), accuracy, pause_s)
+
+
+def runtime_from_environment(options: Namespace) -> NoopRuntime:
+    said = os.environ.get
+    moved, stamps = said("NOOP_MOVED", ""), said("NOOP_STAMPS", "")
+    return NoopRuntime(
+        float(said("NOOP_TRAIN_S", "0")),
+        said("NOOP_TROUBLE", ""),
+        trouble_rounds=[int(word) for word in said("NOOP_TROUBLE_ROUNDS", "").split(",") if word],
+        moved=int(moved) if moved else None,
+        stamps=Path(stamps) if stamps else None,
+        evaluate_s=float(said("NOOP_EVALUATE_S", "0")),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    side, *rest = arguments
+    if side == "coordinator":
+        from coordinator.main import main as coordinate
+
+        return coordinate(rest, make_learner=reference_model_from_environment)
+    if side == "worker":
+        from edge.main import main as work
+
+        return work(rest, make_engine=runtime_from_environment)
+    print("usage: python -m tests.doubles.noop coordinator|worker ARGS...", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or ["help"]))

