@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import BinaryIO, TypeVar
 from coordinator.storage.broadcast import Broadcast
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.run_folder import RunFolder
-from federa.durable import sync
+from federa.durable import move, sync
 from federa.errors import BadInput, FederaError
 from federa.tensors.codec import Encoded, check, distance
 from protos.federation_pb2 import Chunk, UpdateHeader, UploadReply
@@ -190,8 +189,7 @@ class UpdateSpool:
         def keep() -> bool:
             # The file and its folder are on the disk before the ledger says so, and that before the worker hears it.
             kept = self._folder.update(update.round, update.client, header.sha256.hex())
-            os.replace(partial, kept)
-            sync(kept.parent)
+            move(partial, kept)
             return self._ledger.accepted(
                 round_=update.round,
                 client=update.client,

@@ -12,7 +12,7 @@ import grpc
 
 from federa.backoff import Backoff
 from federa.config import Experiment
-from federa.durable import sync
+from federa.durable import replacement
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
 from protos.channel import PROTOCOL, dial
@@ -99,22 +99,16 @@ class OperatorClient:
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise FederaError(f"the coordinator names a file outside of its folder: {path!r}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(target.name + ".new")
         try:
-            with fresh.open("wb") as file:
+            with replacement(target) as fresh, fresh.open("wb") as file:
                 assembler = Assembler(file.write, size_limit=FILE_LIMIT_BYTES)
                 async for chunk in self._stub.Fetch(pb.FetchRequest(experiment_id=experiment_id, path=path)):
                     assembler.feed(chunk)
                 assembler.finish()
-            sync(fresh)
-            fresh.replace(target)
-            sync(target.parent)
         except grpc.aio.AioRpcError as error:
             raise self._explain(error) from None
         except StreamError as error:
             raise FederaError(f"{path} did not arrive whole: {error}") from None
-        finally:
-            fresh.unlink(missing_ok=True)
 
     def _explain(self, error: grpc.aio.AioRpcError) -> FederaError:
         if error.code() in _REFUSED:

@@ -45,7 +45,7 @@ from coordinator.report.runs import (
     run_labels,
 )
 from coordinator.report.sentences import gap_sentences, lede, run_sentence
-from coordinator.storage.run_folder import write_durably
+from federa.durable import write_file
 from federa.phases import PHASES
 
 # As the script draws links and seeds: solid, dot, dash, dashdot, longdash; circle, square, diamond, triangle, x, star.
@@ -70,7 +70,7 @@ class Facet:
 
 def write_report(result: dict[str, Any], path: Path) -> None:
     """Write the page to `path`, all of it or nothing. Raises OSError where the folder cannot be written."""
-    write_durably(path, render_report(result).encode())
+    write_file(path, render_report(result).encode())
 
 
 def render_report(result: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from coordinator.security.revocation import BadList, RevokedList
-from federa.durable import sync
+from federa.durable import write_file
 from federa.errors import BadInput, FederaError
 from protos.credentials import (
     CA_FILE,
@@ -91,10 +90,10 @@ class Authority:
         )
         pem = certificate.public_bytes(Encoding.PEM)
         # The certificate last: with it the authority is there. It stands first in the record of what was issued.
-        write_file(folder / CA_KEY_FILE, _private(key), mode=0o600)
-        write_file(folder / ISSUED_FILE, pem)
-        write_file(folder / REVOKED_FILE, _signed_list(certificate, key, RevokedList(number=0, serials=frozenset())))
-        write_file(folder / CA_FILE, pem)
+        _write(folder / CA_KEY_FILE, _private(key), mode=0o600)
+        _write(folder / ISSUED_FILE, pem)
+        _write(folder / REVOKED_FILE, _signed_list(certificate, key, RevokedList(number=0, serials=frozenset())))
+        _write(folder / CA_FILE, pem)
         return cls(folder)
 
     def issue(
@@ -131,15 +130,15 @@ class Authority:
         certificate = builder.sign(self._key, hashes.SHA256())
         # Recorded before anybody can have it: what is not on record could not be revoked by name.
         self._issued.append(certificate)
-        write_file(self._folder / ISSUED_FILE, b"".join(known.public_bytes(Encoding.PEM) for known in self._issued))
+        _write(self._folder / ISSUED_FILE, b"".join(known.public_bytes(Encoding.PEM) for known in self._issued))
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
-        write_file(folder / CA_FILE, self._certificate.public_bytes(Encoding.PEM))
-        write_file(folder / KEY_FILE, _private(key), mode=0o600)
-        write_file(folder / CERTIFICATE_FILE, certificate.public_bytes(Encoding.PEM))
+        _write(folder / CA_FILE, self._certificate.public_bytes(Encoding.PEM))
+        _write(folder / KEY_FILE, _private(key), mode=0o600)
+        _write(folder / CERTIFICATE_FILE, certificate.public_bytes(Encoding.PEM))
         if role == COORDINATOR:
             # Its folder may be new while the authority is not: what was revoked stays so.
-            write_file(folder / REVOKED_FILE, _read(self._folder / REVOKED_FILE))
+            _write(folder / REVOKED_FILE, _read(self._folder / REVOKED_FILE))
         return certificate_of(certificate)
 
     def has(self, name: str) -> bool:
@@ -179,9 +178,9 @@ class Authority:
 
     def _write_list(self, revoked: RevokedList) -> None:
         pem = _signed_list(self._certificate, self._key, revoked)
-        write_file(self._folder / REVOKED_FILE, pem)
+        _write(self._folder / REVOKED_FILE, pem)
         if (self._folder / COORDINATOR).is_dir():  # or it is where the coordinator runs
-            write_file(self._folder / COORDINATOR / REVOKED_FILE, pem)
+            _write(self._folder / COORDINATOR / REVOKED_FILE, pem)
 
 
 def check_name(name: str) -> None:
@@ -201,16 +200,9 @@ def check_host(host: str) -> None:
         raise BadInput(f"--host: must be a host name or an IP address without a port, not {host!r}") from None
 
 
-def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace a file as a whole, durably. It has its mode before it has a byte."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync(path.parent)
+def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace a file: whatever the umask, nobody else may write what the others trust."""
+    write_file(path, content, mode=mode)
 
 
 def _host(host: str) -> x509.GeneralName:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from federa.durable import sync
+from federa.durable import move, replacement, sync, write_file
 from federa.errors import BadInput
 from federa.tensors.state import digest_of
 
@@ -55,7 +54,7 @@ class RunFolder:
     def keep_state(self, blob: bytes) -> str:
         """Write a state durably and return its digest, its name."""
         digest = digest_of(blob)
-        write_durably(self.state(digest), blob)
+        write_file(self.state(digest), blob)
         return digest
 
     @property
@@ -69,8 +68,7 @@ class RunFolder:
 
     def name_state(self, fresh: Path, digest: str) -> None:
         """Give a state that is written and synced its place, durably."""
-        os.replace(fresh, self.state(digest))
-        sync(fresh.parent)
+        move(fresh, self.state(digest))
 
     def tidy(self, *, states: set[str], updates: set[Path], round_: int) -> None:
         """Remove every state and every update but these, and all that is half there; of this round's uploads the
@@ -83,12 +81,8 @@ class RunFolder:
 
     def publish_final(self, digest: str) -> None:
         """Make a state final/state.safetensors."""
-        final = self.path / FINAL_STATE
-        fresh = final.with_suffix(".new")
-        shutil.copyfile(self.state(digest), fresh)
-        sync(fresh)
-        os.replace(fresh, final)
-        sync(final.parent)
+        with replacement(self.path / FINAL_STATE) as fresh:
+            shutil.copyfile(self.state(digest), fresh)
 
 
 class Claim:
@@ -111,15 +105,6 @@ class Claim:
         self._lock.close()
 
 
-def write_durably(path: Path, blob: bytes) -> None:
-    """Put `blob` at `path`, whole or not at all, on the disk when this returns."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(blob)
-    sync(fresh)
-    os.replace(fresh, path)
-    sync(path.parent)
-
-
 def write_json(path: Path, tree: dict[str, Any]) -> None:
-    """The same for a JSON file."""
-    write_durably(path, json.dumps(tree, indent=1, allow_nan=False).encode() + b"\n")
+    """Put a tree at `path` as JSON, whole or not at all, on the disk when this returns."""
+    write_file(path, json.dumps(tree, indent=1, allow_nan=False).encode() + b"\n")

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from federa.durable import sync
+from platformdirs.unix import Unix
+
+from federa.durable import write_file
 from federa.errors import BadInput
 from protos.channel import valid_key
 
@@ -18,11 +20,10 @@ _LONGEST = 200  # bytes of a file's name; most file systems take 255
 
 
 def default_folder() -> Path:
-    """$XDG_STATE_HOME/federa, or ~/.local/state/federa where that is unset or relative. Raises BadInput for a user
-    without a home."""
-    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    """$XDG_STATE_HOME/federa, or ~/.local/state/federa where that is unset or relative: also on macOS, where keys have
+    always been there. Raises BadInput for a user without a home."""
     try:
-        return (base if base.is_absolute() else Path("~/.local/state").expanduser()) / "federa"
+        return Unix("federa").user_state_path
     except RuntimeError:
         raise BadInput("--state: must name a folder for this worker's key: this user has no home") from None
 
@@ -103,16 +104,8 @@ class Identity:
 
     def _make(self) -> str:
         key = secrets.token_hex(16)
-        temporary = self._path.with_name(f".{self._path.name}.new")
         try:
-            temporary.unlink(missing_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(f"{key}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
-            sync(self._path.parent)
+            write_file(self._path, f"{key}\n".encode(), mode=0o600)
         except OSError as error:
             raise self._unusable(self._path, error) from None
         return key

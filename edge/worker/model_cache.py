@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from federa.durable import sync
+from platformdirs.unix import Unix
+
+from federa.durable import move, sync
 from federa.errors import BadInput, FederaError
 from federa.models.files import ModelFile, file_sha256, files_digest
 from protos.streams import StreamError
@@ -32,9 +34,8 @@ Bring = Callable[[ModelFile, Path, Callable[[int], None]], Awaitable[None]]
 def default_folder() -> Path:
     """$XDG_CACHE_HOME/federa, or ~/.cache/federa where that is unset or relative. Raises BadInput for a user without a
     home."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "federa"
+        return Unix("federa").user_cache_path
     except RuntimeError:
         raise BadInput("--cache: must name a folder for base models: this user has no home") from None
 
@@ -141,8 +142,7 @@ def _locked(lock: int) -> bool:
 def _publish(partial: Path, whole: Path) -> None:
     """Give the folder, whose files are on the disk, its name, durably."""
     sync(partial)
-    os.replace(partial, whole)
-    sync(whole.parent)
+    move(partial, whole)
 
 
 def _megabytes(files: Sequence[ModelFile]) -> str:

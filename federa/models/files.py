@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from federa.durable import sync
+from federa.durable import replacement, write_file
 from federa.errors import BadInput, FederaError, one_line
 
 if TYPE_CHECKING:
@@ -132,17 +130,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> list[Path]
     core.no_padding()
     core.no_truncation()
     text: str = core.to_str(pretty=False)
-    fresh = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+        write_file(path, text.encode())
     except OSError as error:
-        with suppress(OSError):
-            fresh.unlink()
         raise FederaError(f"cannot write {path}, the tokenizer for the devices: {one_line(error)}") from None
     return [path]
 
@@ -159,13 +150,9 @@ def save_weights(base: PretrainedModel, path: Path) -> None:
         for name, tensor in base.model.state_dict().items()
         if name not in base.missing
     }
-    fresh = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, fresh, metadata={"format": "pt"})
-        sync(fresh)
-        os.replace(fresh, path)
+        with replacement(path) as fresh:
+            save_file(tensors, fresh, metadata={"format": "pt"})
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            fresh.unlink()
         raise FederaError(f"cannot write {path}, the base model for the devices: {one_line(error)}") from None

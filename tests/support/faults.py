@@ -30,7 +30,7 @@ class Step(Enum):
     ANNOUNCED = "coordinator.clients.registry:ClientRegistry.announce"
     HALF_AN_UPLOAD = "protos.streams:Assembler.feed"
     SPOOLED = "coordinator.clients.update_spool:sync"
-    MOVED = "coordinator.storage.run_folder:os.replace"
+    MOVED = "federa.durable:os.replace"
     RECORDED = "coordinator.storage.ledger:Ledger.accepted"
     ACKNOWLEDGED = "coordinator.service.worker_service:WorkerService.Upload"
     AVERAGED = "coordinator.rounds.executor:fold"

@@ -23,6 +23,7 @@ from processes import NOOP, Process, ended, listening
 from update_fixtures import GOOD, UpdateFixture
 
 from coordinator.clients import update_spool as intake
+from federa import durable
 from federa.tensors.state import digest_of
 from protos.channel import client_options
 
@@ -91,7 +92,8 @@ def test_an_fsync_that_is_taken_out_is_missed(
 ) -> None:
     # kill -9 loses nothing that the kernel has: only the order of calls shows this one.
     original = intake.sync
-    monkeypatch.setattr(intake, "sync", lambda path: None if path.name.startswith(without) else original(path))
+    for module in (intake, durable):
+        monkeypatch.setattr(module, "sync", lambda path: None if path.name.startswith(without) else original(path))
     assert _steps(office, monkeypatch) == [step for step in ORDER if step != ("fsync", without)]
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.storage import run_folder
-from coordinator.storage.run_folder import FINAL_STATE, RESULT, RunFolder, write_durably, write_json
+from coordinator.storage.run_folder import FINAL_STATE, RESULT, RunFolder, write_json
 from federa.tensors.state import digest_of
 
 
@@ -31,14 +30,6 @@ def disk(monkeypatch):
     return calls
 
 
-def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_return(tmp_path, disk):
-    write_durably(tmp_path / "a", b"blob")
-    fresh = tmp_path / "a.new"
-    assert disk == [("fsync", fresh), ("replace", fresh, tmp_path / "a"), ("fsync", tmp_path)]
-    assert (tmp_path / "a").read_bytes() == b"blob"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
 def test_everything_that_lasts_is_written_in_that_order(tmp_path, disk):
     folder = RunFolder(tmp_path)
     disk.clear()
@@ -53,18 +44,6 @@ def test_everything_that_lasts_is_written_in_that_order(tmp_path, disk):
     assert disk[1][2] == folder.state(digest)
     assert disk[4][2] == tmp_path / FINAL_STATE
     assert disk[7][2] == tmp_path / RESULT
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    write_durably(tmp_path / "a", b"old")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_durably(tmp_path / "a", b"new")
-    assert (tmp_path / "a").read_bytes() == b"old"
 
 
 def test_a_state_lies_under_its_digest(tmp_path):
@@ -128,11 +107,3 @@ def test_a_result_never_holds_what_is_not_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / RESULT, {"value": float("nan")})
     assert not (tmp_path / RESULT).exists()
-
-
-def test_sync_opens_nothing_for_writing(tmp_path):
-    path = tmp_path / "readonly"
-    path.write_bytes(b"x")
-    path.chmod(0o400)
-    run_folder.sync(path)
-    run_folder.sync(tmp_path)

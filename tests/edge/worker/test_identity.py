@@ -18,6 +18,7 @@ from processes import until
 
 from edge import main as edge_main
 from edge.worker.identity import Identity, default_folder, file_name
+from edge.worker.model_cache import default_folder as default_cache
 from federa.errors import BadInput
 from protos.channel import valid_name
 
@@ -114,6 +115,19 @@ def test_the_folder_follows_the_environment(monkeypatch):
     for value, folder in (("/state", "/state/federa"), ("", "/home/ada/.local/state/federa"), ("state", None)):
         monkeypatch.setenv("XDG_STATE_HOME", value)
         assert default_folder() == Path(folder or "/home/ada/.local/state/federa")
+
+
+def test_a_user_without_a_home_names_the_folder(monkeypatch):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    for variable in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(BadInput, match=r"^--state: must name a folder for this worker's key: this user has no home$"):
+        default_folder()
+    with pytest.raises(BadInput, match=r"^--cache: must name a folder for base models: this user has no home$"):
+        default_cache()
 
 
 # ---------------------------------------------------------------- processes
