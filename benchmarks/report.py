@@ -25,7 +25,7 @@ from coordinator.report.terminal import (
     summary,
     unmeasured_lines,
 )
-from coordinator.storage.ledger import Ledger
+from coordinator.storage.ledger_reader import LedgerReader
 from coordinator.storage.run_folder import LEDGER, REPORT, RESULT
 from coordinator.storage.samples import Samples
 from federa import __version__
@@ -198,17 +198,15 @@ def _no_constant(name: str) -> None:
 
 
 def _read_ledger(path: Path) -> dict[str, Any]:
-    ledger = None
+    reader = None
     try:
-        if not path.stat().st_size:
-            raise BadInput(f"{path} is empty: the run has not begun")
-        ledger = Ledger(path)
-        return run_result(ledger, Samples(path.parent))
+        reader = LedgerReader(path)
+        return run_result(reader, Samples(path.parent))
     except FederaError as error:
-        raise BadInput(str(error).replace("; name another --out", "")) from None
+        raise BadInput(str(error)) from None
     finally:
-        if ledger is not None:
-            ledger.close()
+        if reader is not None:
+            reader.close()
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

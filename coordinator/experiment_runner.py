@@ -18,7 +18,8 @@ from coordinator.report import write_report
 from coordinator.report.result import make_result, run_result, write_results
 from coordinator.run_session import RunSession
 from coordinator.storage.experiment_record import ExperimentRecord
-from coordinator.storage.ledger import Ledger, LedgerFailure
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.ledger_types import LedgerFailure
 from coordinator.storage.run_folder import FINAL_STATE, REPORT, RESULT, RunFolder
 from coordinator.storage.samples import Samples
 from federa.config import Experiment

@@ -24,7 +24,8 @@ from coordinator.report.result import environment, run_result, write_results
 from coordinator.rounds.events import Event, Finish, Plan
 from coordinator.rounds.executor import RoundExecutor
 from coordinator.rounds.state_machine import RoundStateMachine
-from coordinator.storage.ledger import Ledger, LedgerFailure
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.ledger_types import LedgerFailure
 from coordinator.storage.model_store import ModelStore
 from coordinator.storage.recovery import recover
 from coordinator.storage.run_folder import RunFolder

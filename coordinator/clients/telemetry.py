@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.storage.ledger import Ledger, PhaseEnergy, Readings
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.ledger_types import PhaseEnergy, Readings
 from coordinator.storage.samples import Columns, Samples
 from federa.phases import PHASES
 from protos import federation_pb2 as pb

@@ -12,7 +12,7 @@ from coordinator.clients.sessions import Sessions
 from coordinator.clients.update_spool import Admit, Expected, Late, Refused, distance_limit
 from coordinator.rounds.events import Accepted
 from coordinator.rounds.events import Refused as RefusedUpdate
-from coordinator.storage.ledger import LedgerFailure
+from coordinator.storage.ledger_types import LedgerFailure
 from federa.errors import FederaError
 from protos import federation_pb2 as pb
 

@@ -68,8 +68,8 @@ class FederatedEvaluator:
         client has said that it holds out none."""
         self._pace = Throughput(self._ledger.paces())
         self._poll = poll = _Poll(round_, part, state)
-        for row in self._ledger.counts(round_, part):
-            poll.counts[row["client"]] = (row["correct"], row["examples"])
+        for row in self._ledger.counters(round_, part):
+            poll.counts[row["client"]] = (int(row["counters"]["correct"]), int(row["counters"]["examples"]))
         for worker in sorted(self._crew.ready):
             self.ready(worker)
         try:
@@ -112,10 +112,8 @@ class FederatedEvaluator:
             log.warning("worker %s: %s are left: %s", worker, name, objection)
             return
         self._poll.counts[said.client] = (said.correct, said.examples)
-        self._ledger.counted(
-            round_=said.round, part=said.part, client=said.client, device=worker, correct=said.correct,
-            examples=said.examples,
-        )  # fmt: skip
+        counters = {"correct": said.correct, "examples": said.examples}
+        self._ledger.counted(round_=said.round, part=said.part, client=said.client, device=worker, counters=counters)
         self.changed()
 
     def failed(self, worker: str, round_: int, client: int) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from coordinator.report.run_energy import RunEnergy, run_energy, tally, why_no_sum
-from coordinator.storage.ledger import Ledger, Readings, Rows, reading
+from coordinator.storage.ledger_reader import LedgerReader
+from coordinator.storage.ledger_types import Readings, Rows, reading
 from coordinator.storage.run_folder import RESULT, write_json
 from coordinator.storage.samples import Samples
 from federa.versions import versions
@@ -41,13 +42,13 @@ def make_result(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {"schema": SCHEMA, "environment": next(filter(None, described), environment()), "runs": runs}
 
 
-def run_result(ledger: Ledger, samples: Samples | None = None) -> dict[str, Any]:
+def run_result(ledger: LedgerReader, samples: Samples | None = None) -> dict[str, Any]:
     """A run's entry. What was not reached or not measured is null; power over time is drawn from the samples."""
     with reading(ledger.path):
         return _run_result(ledger, samples)
 
 
-def _run_result(ledger: Ledger, samples: Samples | None) -> dict[str, Any]:
+def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]:
     facts = ledger.facts()
     phases, powers, devices = ledger.phases(), ledger.powers(), ledger.devices()
     energy = run_energy(phases, powers, devices)
@@ -100,7 +101,7 @@ def _run_result(ledger: Ledger, samples: Samples | None) -> dict[str, Any]:
         "energy_is_replay": energy.is_replay,
         "evaluation": config.get("evaluation", "coordinator"),
         "test_examples": facts.get("test_examples"),
-        "held_out": {part: ledger.counts(curve[-1]["round"], part) if curve else [] for part in PARTS},
+        "held_out": {part: _held_out(ledger, curve[-1]["round"], part) if curve else [] for part in PARTS},
         "environment": facts["environment"],
     }
 
@@ -111,29 +112,20 @@ def _rate(method: dict[str, Any]) -> float:
     return MethodChoice.model_validate(method).rate
 
 
-def _curve(ledger: Ledger, energy: RunEnergy) -> list[dict[str, Any]]:
+def _curve(ledger: LedgerReader, energy: RunEnergy) -> list[dict[str, Any]]:
     points = []
-    elapsed_s, down, up = 0.0, 0, 0
     energy_j: float | None = None
-    for row in ledger.rounds():
-        elapsed_s += row["seconds"]
-        down += row["bytes_down"]
-        up += row["bytes_up"]
+    for point in ledger.curve():
         # Of a round from which no device has reported yet the sum so far stands: its joules come with the next result.
-        energy_j = energy.after.get(row["round"], energy_j)
-        if row["value"] is not None:
-            points.append(
-                {
-                    "round": row["round"],
-                    "elapsed_s": elapsed_s,
-                    "value": row["value"],
-                    "bytes_down": down,
-                    "bytes_up": up,
-                    "energy_j": energy_j,
-                    "examples": row["value_examples"],
-                }
-            )
+        energy_j = energy.after.get(point["round"], energy_j)
+        points.append({**point, "energy_j": energy_j})
     return points
+
+
+def _held_out(ledger: LedgerReader, round_: int, part: str) -> Rows:
+    """What each client counted."""
+    rows = ledger.counters(round_, part)
+    return [{"client": row["client"], "device": row["device"], **row["counters"]} for row in rows]
 
 
 def _traces(samples: Samples | None, powers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
@@ -142,7 +134,7 @@ def _traces(samples: Samples | None, powers: Mapping[str, Mapping[str, Any]]) ->
     return samples.traces({name: power.get("interval_s") or 0.0 for name, power in powers.items()})
 
 
-def _devices(ledger: Ledger, phases: Rows, traces: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _devices(ledger: LedgerReader, phases: Rows, traces: Mapping[str, Any]) -> list[dict[str, Any]]:
     steps: dict[str, dict[int, array[float]]] = defaultdict(dict)
     for (name, round_), times in ledger.step_ms().items():
         steps[name][round_] = times

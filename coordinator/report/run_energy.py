@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.storage.ledger import Rows
+from coordinator.storage.ledger_types import Rows
 from federa.phases import EVALUATE
 
 _MAX_NAMED = 3

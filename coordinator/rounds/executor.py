@@ -32,7 +32,8 @@ from coordinator.rounds.events import (
 from coordinator.rounds.state_machine import RoundStateMachine
 from coordinator.rounds.throughput import Throughput
 from coordinator.storage.broadcast import Broadcast, make_broadcast
-from coordinator.storage.ledger import ClientFailure, Ledger
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.ledger_types import ClientFailure
 from coordinator.storage.recovery import RecoveredRun
 from coordinator.storage.run_folder import RunFolder
 from federa.aggregation.fedavg import Update, aggregate

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.rounds.events import RoundSnapshot
-from coordinator.storage.ledger import Ledger, reading
+from coordinator.storage.ledger_reader import LedgerReader
+from coordinator.storage.ledger_types import reading
 from coordinator.storage.run_folder import RunFolder
 
 
@@ -32,14 +33,14 @@ class RecoveredRun:
         return self.last["spent_s"] if self.last else 0.0
 
 
-def recover(ledger: Ledger, folder: RunFolder) -> RecoveredRun | None:
+def recover(ledger: LedgerReader, folder: RunFolder) -> RecoveredRun | None:
     """Read a run back, and clear its folder of what the ledger does not know. None when there is nothing to go on
     from: its start was not recorded."""
     with reading(ledger.path):
         return _recover(ledger, folder)
 
 
-def _recover(ledger: Ledger, folder: RunFolder) -> RecoveredRun | None:
+def _recover(ledger: LedgerReader, folder: RunFolder) -> RecoveredRun | None:
     start = ledger.facts().get("start_sha256")
     if start is None:
         return None
@@ -65,7 +66,7 @@ def _is_folded(round_: dict[str, Any] | None) -> bool:
     return round_ is not None and round_["state_sha256"] is not None
 
 
-def _past(ledger: Ledger, round_: int, accepted: dict[int, str]) -> RoundSnapshot:
+def _past(ledger: LedgerReader, round_: int, accepted: dict[int, str]) -> RoundSnapshot:
     drawn_in: dict[int, int] = {}
     attempts = ledger.attempts(round_)
     for attempt, clients in attempts.items():

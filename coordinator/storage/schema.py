@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 SCHEMA = f"""
 BEGIN;
@@ -23,12 +23,13 @@ CREATE TABLE round (
   spent_s REAL NOT NULL,         -- while the round is open: seconds since its announcement, downtime apart
   seconds REAL,                  -- from the announcement until the new state was folded, downtime apart
   state_sha256 TEXT,             -- of the state that the round made
+  server_sha256 TEXT,            -- of what the aggregator keeps for the next round; NULL: nothing
   value REAL,                    -- its validation metric
   value_examples INTEGER         -- how many examples stand behind that
 );
-CREATE TABLE counts (             -- of what the clients hold out, where the devices evaluate
+CREATE TABLE counters (           -- of what the clients hold out, where the devices evaluate
   round INTEGER NOT NULL, part TEXT NOT NULL, client INTEGER NOT NULL, device TEXT NOT NULL,
-  correct INTEGER NOT NULL, examples INTEGER NOT NULL,
+  counters TEXT NOT NULL,        -- JSON: numbers by name
   PRIMARY KEY (round, part, client)
 ) WITHOUT ROWID;
 CREATE TABLE attempt (

@@ -12,7 +12,7 @@ from update_fixtures import GOOD, OTHER, START, UpdateFixture, int8, state
 
 from coordinator.clients import update_spool as intake
 from coordinator.clients.update_spool import Broken, Late, Refused, distance_limit
-from coordinator.storage.ledger import LedgerFailure
+from coordinator.storage.ledger_types import LedgerFailure
 from federa.tensors.state import digest_of, pack
 from protos.federation_pb2 import Chunk
 from protos.streams import data_chunks, header_of

@@ -112,7 +112,7 @@ def test_what_the_devices_count_is_summed(tmp_path):
             (client, *counted(states[-1], client, part)) for client in CLIENTS
         ]
         assert {entry["device"] for entry in counts} == {"a", "b"}
-    rows = ledger.execute("SELECT round, part, count(*) FROM counts GROUP BY round, part").fetchall()
+    rows = ledger.execute("SELECT round, part, count(*) FROM counters GROUP BY round, part").fetchall()
     assert rows == [(1, "validation", 4), (2, "validation", 4), (3, "test", 4), (3, "validation", 4)]
     assert ledger.execute("SELECT value_examples FROM round").fetchall() == [(4 * 2 + 6,)] * 3
 
@@ -207,7 +207,8 @@ async def first_value(house):
 
 def ledger_counts(house, part="validation"):
     house.run.ledger.flush()
-    return [(row["client"], row["correct"], row["examples"]) for row in house.run.ledger.counts(1, part)]
+    counted = [(row["client"], row["counters"]) for row in house.run.ledger.counters(1, part)]
+    return [(client, counters["correct"], counters["examples"]) for client, counters in counted]
 
 
 def test_counts_that_cannot_be_are_left_and_logged(tmp_path, caplog):

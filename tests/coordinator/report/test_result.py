@@ -8,7 +8,8 @@ import pytest
 from result_schema import ADDED_DEVICE_KEYS, ADDED_RUN_KEYS, DEVICE_KEYS, POINT_KEYS, RUN_KEYS
 
 from coordinator.report.result import SCHEMA, environment, run_result, write_results
-from coordinator.storage.ledger import Ledger, PhaseEnergy, Readings
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.ledger_types import PhaseEnergy, Readings
 from federa.config import Experiment, MethodChoice, Target
 from federa.methods import method_class
 from federa.versions import versions
@@ -386,11 +387,11 @@ def test_what_the_devices_counted_stands_beside_the_scores(ledger):
     ledger.note(config=config.model_dump(mode="json"), test=0.5, test_examples=6)
     for round_ in (1, 2):
         for client, (correct, examples) in enumerate(((round_, 2), (1, 4))):
-            said = {"round_": round_, "client": client, "device": "ada", "examples": examples}
-            ledger.counted(part="validation", correct=correct, **said)
-            ledger.counted(part="validation", correct=0, **said)  # the first word stands
+            said = {"round_": round_, "part": "validation", "client": client, "device": "ada"}
+            ledger.counted(**said, counters={"correct": correct, "examples": examples})
+            ledger.counted(**said, counters={"correct": 0, "examples": examples})  # the first ones stand
         play_round(ledger, round_, 0.5)
-    ledger.counted(round_=2, part="test", client=1, device="ada", correct=3, examples=6)
+    ledger.counted(round_=2, part="test", client=1, device="ada", counters={"correct": 3, "examples": 6})
     ledger.flush()
     result = run_result(ledger)
     assert (result["evaluation"], result["test_examples"]) == ("devices", 6)

@@ -8,6 +8,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import time
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.report.result import run_result
-from coordinator.storage.ledger import Ledger, LedgerFailure, PhaseEnergy, Readings
+from coordinator.storage.ledger import Ledger
+from coordinator.storage.ledger_types import LedgerFailure, PhaseEnergy, Readings
 from coordinator.storage.recovery import recover
 from coordinator.storage.run_folder import LEDGER, RunFolder
 from coordinator.storage.schema import SCHEMA_VERSION
@@ -152,7 +154,7 @@ def test_rounds_are_those_that_were_folded_with_their_own_bytes(ledger):
         ledger.downloaded(round_=round_, device="ada", wire_bytes=10 * round_, state_bytes=1)
         ledger.downloaded(round_=round_, device="bob", wire_bytes=10 * round_, state_bytes=1)
         accept(ledger, round_, 0, wire_bytes=round_)
-        ledger.folded(round_, 0.25 * round_, f"state {round_}")
+        ledger.folded(round_, 0.25 * round_, f"state {round_}", f"server {round_}" if round_ == 2 else None)
     ledger.evaluated(1, 0.75, 40)
     accept(ledger, 3, 0, wire_bytes=1000)  # the unfinished round's
     assert ledger.rounds() == [
@@ -160,6 +162,7 @@ def test_rounds_are_those_that_were_folded_with_their_own_bytes(ledger):
             "round": 1,
             "seconds": 0.25,
             "state_sha256": "state 1",
+            "server_sha256": None,
             "value": 0.75,
             "value_examples": 40,
             "bytes_down": 20,
@@ -169,6 +172,7 @@ def test_rounds_are_those_that_were_folded_with_their_own_bytes(ledger):
             "round": 2,
             "seconds": 0.5,
             "state_sha256": "state 2",
+            "server_sha256": "server 2",
             "value": None,
             "value_examples": None,
             "bytes_down": 40,
@@ -176,7 +180,7 @@ def test_rounds_are_those_that_were_folded_with_their_own_bytes(ledger):
         },
     ]
     assert moved(ledger) == (60, 1003)
-    unfinished = {"seconds": None, "state_sha256": None, "value": None, "value_examples": None}
+    unfinished = dict.fromkeys(("seconds", "state_sha256", "server_sha256", "value", "value_examples"))
     assert ledger.last_round() == {"round": 3, "broadcast_sha256": "broadcast 3", "spent_s": 0.0, **unfinished}
 
 
@@ -310,7 +314,7 @@ def test_a_killed_process_leaves_no_batch_in_pieces(path):
     # A thread writes all the time, while batches of many pieces are added: each is in one transaction.
     code, words = in_a_process(
         path,
-        "import threading; from coordinator.storage.ledger import PhaseEnergy\n"
+        "import threading; from coordinator.storage.ledger_types import PhaseEnergy\n"
         "pieces = [PhaseEnergy(round=r, client=0, phase='train', seconds=1.0) for r in range(50)]\n"
         "def write():\n  while True: ledger.note(a=1)\n"
         "threading.Thread(target=write, daemon=True).start()\n"
@@ -375,6 +379,49 @@ def test_what_waited_is_in_one_transaction_with_what_follows(ledger, path):
     assert on_disk(path) == NOT_YET, "the transaction that failed took nothing along"
     ledger.flush()
     assert on_disk(path) == THERE
+
+
+def test_what_waits_is_not_lost_when_the_transaction_that_takes_it_along_rolls_back(ledger, path):
+    later(ledger)
+    ledger._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    ledger.measured("ada", "e2", 1, [], {f"temp {n}": Readings(count=1, sum=1.0, high=1.0) for n in range(10_000)})
+    with pytest.raises(LedgerFailure, match="full"):
+        ledger.note(a=1)
+    assert on_disk(path) == NOT_YET
+    ledger._db.execute("PRAGMA max_page_count = 100000")
+    ledger.flush()
+    assert on_disk(path) == THERE
+    assert len(ledger.sensors()["ada"]) == 10_000
+    ledger.flush()
+    assert on_disk(path) == THERE, "written once"
+
+
+def test_bytes_are_counted_where_they_are_recorded_and_not_where_that_failed(ledger, path):
+    with pytest.raises(LedgerFailure, match="NOT NULL"):
+        accept(ledger, state_bytes=None, wire_bytes=110)
+    assert moved(ledger) == (0, 0)
+    accept(ledger, wire_bytes=110)
+    assert moved(ledger) == (0, 110)
+
+
+class SlowlyAdded(int):
+    """Bytes that another thread can overtake while they are added to a total."""
+
+    def __radd__(self, total):
+        time.sleep(0.002)
+        return total + int(self)
+
+
+def test_threads_that_move_bytes_at_once_lose_none(ledger, path):
+    with ThreadPoolExecutor(8) as pool:
+        for index in range(20):
+            pool.submit(ledger.downloaded, round_=1, device="ada", wire_bytes=SlowlyAdded(1), state_bytes=0)
+            pool.submit(accept, ledger, 1, index, wire_bytes=SlowlyAdded(10))
+    ledger.flush()
+    assert moved(ledger) == (20, 200)
+    assert sum(row[4] for row in rows(path, "transfer")) == 220
 
 
 def test_a_failed_write_leaves_nothing_and_blocks_nothing(ledger):
@@ -504,7 +551,7 @@ def test_a_full_disk_ends_a_process_with_one_line_and_loses_nothing(path):
     # The limit on a file's size stands for a full disk: the write itself fails.
     code, words = in_a_process(
         path,
-        ACCEPT + "import resource; from coordinator.storage.ledger import LedgerFailure\n"
+        ACCEPT + "import resource; from coordinator.storage.ledger_types import LedgerFailure\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n  for key in range(10_000): ledger.note(**{f'k{key}': 'x' * 500}); done = key\n"
@@ -561,8 +608,10 @@ def whole(tmp_path_factory):
 READERS = [
     Ledger.facts, Ledger.devices, Ledger.keys, Ledger.clients, Ledger.rounds, Ledger.last_round, Ledger.paces,
     Ledger.setbacks, Ledger.phases, Ledger.powers, Ledger.sensors, Ledger.sequences, Ledger.updates, Ledger.step_ms,
+    Ledger.curve,
     run_result,
     lambda ledger: ledger.attempts(1),
+    lambda ledger: ledger.counters(1, "test"),
     lambda ledger: ledger.contributions(1),
     lambda ledger: ledger.distances(before=3),
     lambda ledger: ledger.has_accepted(1, 0),
