@@ -11,18 +11,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from federa.numbers import human_bytes, human_seconds
-from protos.federation_pb2 import Progress, WorkerProgress
+from federa.numbers import DASH, human_bytes, human_seconds
+from protos.federation_pb2 import Progress, RunProgress, WorkerProgress
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
 class Display:
-    """A context manager; `show` every snapshot."""
+    """A context manager; `show` every snapshot. The metric is that of the experiment, `lower` where lower is better."""
 
-    def __init__(self, console: Console, metric: str) -> None:
+    def __init__(self, console: Console, metric: str, lower: bool = False) -> None:
         self._console = console
         self._metric = metric
+        self._lower = lower
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._printed: tuple[int, int, str] = (0, 0, "")
 
@@ -52,7 +53,7 @@ class Display:
         for round_ in range(shown + 1, len(run.values) + 1):
             value = run.values[round_ - 1]
             self._console.print(
-                f"{run.method:8} round {round_:3}  {self._metric} {value:.4f} (target {run.target:g})  "
+                f"{run.method:8} round {round_:3}  {self._metric} {value:.4f} (target {self._goal(run)})  "
                 f"{human_seconds(run.elapsed_after_s[round_ - 1])}  {human_bytes(run.bytes_after[round_ - 1])} moved",
                 highlight=False,
             )
@@ -68,26 +69,39 @@ class Display:
         title = Text()
         title.append(f"{run.method} ", style="bold")
         title.append(f"run {progress.run_number} of {progress.run_count}", style="dim")
-        value = run.values[-1] if run.values else 0.0
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="dim", min_width=10)
         facts.add_column(min_width=44)
         facts.add_row("stage", Text(f"{run.stage}  {run.note}".rstrip()))
         updates = f", {run.updates} of {run.expected} updates" if run.expected else ""
         facts.add_row("round", f"{run.round} of at most {run.rounds}{updates}")
-        accuracy = Table.grid(padding=(0, 1))
-        reached = value >= run.target > 0
-        bar = ProgressBar(
-            total=1.0, completed=min(1.0, value / run.target if run.target else 0.0), width=24, finished_style="green"
-        )
-        style = "bold green" if reached else "bold"
-        accuracy.add_row(bar, Text(f"{value:.3f}" if run.values else "–", style=style), f"target {run.target:g}")
-        facts.add_row(self._metric, accuracy)
+        facts.add_row(self._metric, self._score(run))
         if len(run.values) > 1:
             facts.add_row("so far", _sparkline(list(run.values)[-44:]))
         facts.add_row("time", human_seconds(run.elapsed_s) + " in rounds")
         facts.add_row("bytes", f"{human_bytes(run.bytes_down)} down, {human_bytes(run.bytes_up)} up")
         return Group(title, facts, _workers(progress.workers))
+
+    def _goal(self, run: RunProgress) -> str:
+        return f"{'≤ ' if self._lower else ''}{run.target:g}"
+
+    def _score(self, run: RunProgress) -> RenderableType:
+        """How far the run is on the way to its target."""
+        value = run.values[-1] if run.values else None
+        done = 0.0 if value is None else _share_done(value, run.target, self._lower)
+        bar = ProgressBar(total=1.0, completed=done, width=24, finished_style="green")
+        text = Text(DASH if value is None else f"{value:.3f}", style="bold green" if done == 1.0 else "bold")
+        row = Table.grid(padding=(0, 1))
+        row.add_row(bar, text, f"target {self._goal(run)}")
+        return row
+
+
+def _share_done(value: float, target: float, lower: bool) -> float:
+    """1 from the target on. Until then the ratio of the two, at least 0, whatever their signs."""
+    if value <= target if lower else value >= target > 0:
+        return 1.0
+    part, whole = (target, value) if lower else (value, target)
+    return max(0.0, part / whole) if whole > 0 else 0.0
 
 
 def _workers(workers: Iterable[WorkerProgress]) -> RenderableType:
@@ -103,4 +117,7 @@ def _workers(workers: Iterable[WorkerProgress]) -> RenderableType:
 
 
 def _sparkline(values: list[float]) -> str:
-    return "".join(_SPARKS[min(len(_SPARKS) - 1, int(value * len(_SPARKS)))] for value in values)
+    """A bar a value: from 0 to 1 for values between them, else from the least to the largest."""
+    low, high = (0.0, 1.0) if min(values) >= 0 and max(values) <= 1 else (min(values), max(values))
+    steps = len(_SPARKS) / (high - low or 1.0)
+    return "".join(_SPARKS[min(len(_SPARKS) - 1, int((value - low) * steps))] for value in values)

@@ -6,6 +6,7 @@ restart.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,7 +50,7 @@ class _Collector:
         yield run_info
         metric = str(run["metric"])
         values = [((metric,), point["value"]) for point in run["curve"][-1:]]
-        yield _gauge("federa_accuracy", "The validation metric of the newest state.", values, "metric")
+        yield _gauge(_metric_name(metric), "The validation metric of the newest state.", values, "metric")
         yield _gauge("federa_target", "The value of the metric that the run is to reach.", [((metric,), run["target"])],
                      "metric")  # fmt: skip
         yield _gauge("federa_target_reached", "Whether a state reached it.", [((), int(run["reached"]))])
@@ -107,6 +108,11 @@ class _Collector:
         yield _gauge("federa_device_gpu_frequency_hertz", "GPU clock now.", clocks, "device")
         throttled = [((name,), None if s.throttled is None else int(s.throttled)) for name, s in latest.items()]
         yield _gauge("federa_device_throttled", "Whether the device slows itself down now.", throttled, "device")
+
+
+def _metric_name(metric: str) -> str:
+    """Prometheus' name of the experiment's metric: federa_ and what it is called there."""
+    return "federa_" + re.sub(r"[^a-z0-9_]+", "_", metric.lower())
 
 
 _Samples = Iterable[tuple[tuple[str, ...], float | None]]

@@ -18,6 +18,7 @@ from coordinator.report.runs import (
     distinct,
     examples_behind_best,
     in_words,
+    lower_is_better,
     number_in,
     run_labels,
     show_backing,
@@ -42,7 +43,8 @@ def summary(result: Record) -> Table:
         table.add_column(column, justify="left" if column in ("method", "reached") else "right")
     labels = [run["method"] for run in runs] if len({run.get("method") for run in runs}) == len(runs) else _labels(runs)
     for run, label in zip(runs, labels, strict=True):
-        target = "" if number_in(run.get("target")) is None else f", {run['target']:g}"
+        below = "≤ " if lower_is_better(run) else ""
+        target = "" if number_in(run.get("target")) is None else f", {below}{run['target']:g}"
         table.add_row(
             escape(in_words(label)),
             (("[green]yes[/green]" if run.get("reached") else "[red]no[/red]") + target),

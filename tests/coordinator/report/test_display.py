@@ -178,3 +178,32 @@ def test_bytes_as_people_say_them(count, words):
 )
 def test_seconds_as_people_say_them(seconds, words):
     assert human_seconds(seconds) == words
+
+
+def error_progress(*values):
+    return progress(stage="training", round=len(values), rounds=50, values=values, target=0.5)
+
+
+def test_a_metric_that_is_better_when_lower_is_reached_from_above():
+    def frame(*values):
+        console = record()
+        console.print(Display(console, "mean_squared_error", lower=True).render(error_progress(*values)))
+        return console.export_text(styles=True)
+
+    assert "target ≤ 0.5" in frame(2.0) and "2.000" in frame(2.0) and "%" not in frame(2.0)
+    assert frame(0.4).count("\x1b[1;32m0.400") == 1 and "\x1b[1;32m" not in frame(0.6), "green when it is reached"
+    assert "█▁" in frame(12.5, 0.5) and "▁" in frame(3.0, 3.0)
+    console = record()
+    with Display(console, "mean_squared_error", lower=True) as display:
+        display.show(error_progress(12.5))
+    assert "mean_squared_error 12.5000 (target ≤ 0.5)" in console.export_text()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e9])
+@pytest.mark.parametrize("target", [0.0, -2.0, 0.5])
+@pytest.mark.parametrize("lower", [False, True])
+def test_any_value_on_the_way_to_any_target_can_be_drawn(value, target, lower):
+    console = record()
+    snapshot = progress(stage="training", values=[value], target=target, round=1, rounds=2)
+    console.print(Display(console, "score", lower=lower).render(snapshot))
+    assert f"{value:.3f}" in console.export_text()

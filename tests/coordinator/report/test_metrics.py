@@ -96,6 +96,12 @@ def test_what_was_not_measured_has_no_sample():
     assert "federa_device_throttled" not in names and "federa_accuracy" not in names
 
 
+def test_the_metric_has_the_name_that_it_has_in_the_experiment():
+    found = samples(text(run(device(), metric="Mean squared-error", target=0.2)))
+    label = ("metric", "Mean squared-error")
+    assert (found["federa_mean_squared_error", label], found["federa_target", label]) == (0.75, 0.2)
+
+
 def test_a_reading_of_the_past_is_not_the_present():
     def now(now_s):
         return {key[0] for key in samples(text(run(device()), now_s=now_s, ada=latest()))}
