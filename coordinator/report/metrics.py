@@ -10,16 +10,50 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
-from coordinator.service.server import Status
-
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FACTS = ("board", "l4t", "power_mode", "device", "precision")
 """Of a device, as they are named in its facts."""
+
+
+class Reading(Protocol):
+    """A device's newest sample, which came at `heard_s` of time.monotonic() and is the present for `valid_s`."""
+
+    @property
+    def heard_s(self) -> float: ...
+    @property
+    def valid_s(self) -> float: ...
+    @property
+    def total_w(self) -> float | None: ...
+    @property
+    def gpu_load(self) -> float | None: ...
+    @property
+    def gpu_mhz(self) -> float | None: ...
+    @property
+    def throttled(self) -> bool | None: ...
+    @property
+    def temps_c(self) -> Mapping[str, float]: ...
+
+
+class Status(Protocol):
+    """What the coordinator is doing at one moment, in copies."""
+
+    @property
+    def experiment_id(self) -> str: ...
+    @property
+    def stage(self) -> str: ...
+    @property
+    def round(self) -> int: ...
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def connected(self) -> int: ...
+    @property
+    def latest(self) -> Mapping[str, Reading]: ...
 
 
 def exposition(status: Status, result: Mapping[str, Any], now_s: float | None = None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -15,8 +16,11 @@ import pytest
 from live_coordinator import experiment, serving
 from processes import NOOP, Process
 
+from coordinator.experiment_runner import View
+from coordinator.service import http_connections
 from coordinator.service import http_server as web_module
-from coordinator.service.http_server import MAX_CONNECTIONS, HttpServer
+from coordinator.service.http_connections import MAX_CONNECTIONS
+from coordinator.service.http_server import HttpServer
 from coordinator.service.server import Coordinator
 from federa.errors import BadInput
 
@@ -120,7 +124,7 @@ def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(tmp_path):
 
 
 def test_a_silent_client_is_let_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(web_module._Handler, "timeout", 0.2)
+    monkeypatch.setattr(http_connections, "TIMEOUT_S", 0.2)
 
     async def scenario(house, web, ask):
         peer = await asyncio.to_thread(connect, web.address)
@@ -128,6 +132,147 @@ def test_a_silent_client_is_let_go(tmp_path, monkeypatch):
         peer.close()
 
     with_web(tmp_path, scenario)
+
+
+def test_a_request_that_comes_in_drops_is_let_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(http_connections, "TIMEOUT_S", 0.5)
+
+    def drip(address):
+        peer = connect(address)
+        sent = 0
+        with contextlib.suppress(OSError):
+            for byte in b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * 1000:
+                peer.sendall(bytes([byte]))
+                sent += 1
+                time.sleep(0.05)  # each well within the time that a silent one has
+        peer.close()
+        return sent
+
+    async def scenario(house, web, ask):
+        assert await asyncio.to_thread(drip, web.address) < 500
+
+    with_web(tmp_path, scenario)
+
+
+def test_a_reader_that_takes_nothing_is_let_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(http_connections, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(web_module, "render_report", lambda result: "x" * (64 << 20))
+
+    def unread(address):
+        peer = connect(address)
+        peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        time.sleep(2.0)
+        size = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := peer.recv(1 << 20):
+                size += len(piece)
+        peer.close()
+        return size
+
+    async def scenario(house, web, ask):
+        assert await asyncio.to_thread(unread, web.address) < 64 << 20
+        assert len((await ask("/"))[2]) == 64 << 20, "one that reads gets all"
+
+    with_web(tmp_path, scenario)
+
+
+def exchange(address, request):
+    """What is answered to these bytes, until the end of the connection."""
+    with contextlib.closing(connect(address)) as peer:
+        peer.sendall(request)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := peer.recv(1 << 16):
+                answer += piece
+        return answer
+
+
+def test_a_request_that_is_none_or_too_long_is_400_and_no_line_of_the_log(tmp_path, capfd, caplog):
+    async def scenario(house, web, ask):
+        for head in (b"\xff\xfe", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000, b"GET /" + b"x" * 20_000):
+            answer = await asyncio.to_thread(exchange, web.address, head + b"\r\n\r\n")
+            assert answer.split(b" ", 2)[1] == b"400", head[:40]
+        answer = await asyncio.to_thread(
+            exchange, web.address, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n123456789"
+        )
+        assert answer.startswith(b"HTTP/1.1 405 ") and answer.count(b"HTTP/1.1") == 1
+        two = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2
+        assert (await asyncio.to_thread(exchange, web.address, two)).count(b"HTTP/1.1") == 1, "one request a connection"
+
+    with_web(tmp_path, scenario)
+    assert "Traceback" not in capfd.readouterr().err and not caplog.records
+
+
+def test_neither_the_coordinator_nor_other_readers_wait_for_a_ledger_that_is_read(tmp_path, monkeypatch):
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slow(view):
+        reading.set()
+        go_on.wait(20)
+        return {"schema": 1, "environment": {}, "runs": []}
+
+    monkeypatch.setattr(View, "result", slow)
+
+    async def scenario(house, web, ask):
+        waiting = [asyncio.ensure_future(ask("/result.json")) for _ in range(4)]
+        await asyncio.to_thread(reading.wait, 10)
+        assert (await ask("/healthz"))[0] == 200
+        worker = await house.worker()  # the coordinator answers
+        assert not any(task.done() for task in waiting)
+        go_on.set()
+        assert {(await task)[0] for task in waiting} == {200}
+        worker.call.cancel()
+
+    with_web(tmp_path, scenario)
+
+
+def test_a_page_is_made_once_for_all_who_ask_meanwhile(tmp_path, monkeypatch):
+    made = []
+
+    def render(result):
+        made.append(result)
+        time.sleep(0.5)
+        return "page"
+
+    monkeypatch.setattr(web_module, "render_report", render)
+
+    async def scenario(house, web, ask):
+        assert {(await task)[0] for task in [asyncio.ensure_future(ask("/")) for _ in range(8)]} == {200}
+        assert len(made) == 1
+
+    with_web(tmp_path, scenario)
+
+
+TOKEN = "a token of 16 and more"
+
+
+def test_a_token_is_asked_for_and_taken_as_bearer_or_password(tmp_path):
+    basic = base64.b64encode(f"anybody:{TOKEN}".encode()).decode()
+
+    async def scenario(house):
+        web = HttpServer(house.coordinator, "127.0.0.1:0", TOKEN)
+
+        async def status(path, authorization=b""):
+            head = b"Authorization: " + authorization + b"\r\n" if authorization else b""
+            request = b"GET " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n"
+            return await asyncio.to_thread(exchange, web.address, request)
+
+        try:
+            assert b" 200 " in await status("/healthz")
+            for path in ("/result.json", "/", "/x", "/healthz/../result.json", "//healthz", "/%68ealthz"):
+                answer = await status(path)
+                assert answer.startswith(b"HTTP/1.1 401 "), path
+                assert b'WWW-Authenticate: Basic realm="federa", charset="UTF-8"\r\n' in answer
+                assert b"WWW-Authenticate: Bearer\r\n" in answer
+            for good in (f"Bearer {TOKEN}", f"bearer  {TOKEN} ", f"Basic {basic}"):
+                assert b" 200 " in (await status("/result.json", good.encode()))[:20], good
+            for bad in (f"Bearer {TOKEN}x", "Bearer", "Basic ???", f"Token {TOKEN}"):
+                assert b" 401 " in (await status("/result.json", bad.encode()))[:20], bad
+            assert b" 401 " in (await status("/result.json", b"Bearer \xff\xe9"))[:20]
+        finally:
+            await web.close()
+
+    serving(tmp_path, scenario)
 
 
 def test_a_report_that_fails_is_an_answer_too(tmp_path, monkeypatch):
