@@ -13,8 +13,8 @@ from federa import __version__
 from federa.config import DEVICES, EMBEDDED, Experiment, parse_experiment, parse_yaml, read_tree
 from federa.errors import BadInput
 from federa.methods import METHODS
-from protos.channel import valid_address
-from protos.credentials import OPERATOR, BadCredentials, Credentials, credentials_for
+from protos.credentials import OPERATOR, BadCredentials, Credentials
+from protos.options import add_credential_options, credentials_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,14 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument("--bandwidth", metavar="MBIT", help="pace each device's transfers to so many Mbit/s")
     parse.add_argument("--coordinator", metavar="HOST:PORT", help="an existing cluster, in place of local processes")
-    parse.add_argument(
-        "--certs", type=Path, metavar="DIR", help="an operator's certificate for that cluster (federa-certs makes it)"
-    )
-    parse.add_argument(
-        "--insecure",
-        action="store_true",
-        help="plaintext also to another machine: anybody in between may read and change it",
-    )
+    add_credential_options(parse, "an operator's")
     parse.add_argument(
         "--power", metavar="SOURCE",
         help="what the workers here measure power with: auto (default), sysfs, tegrastats, jtop, nvml, rapl, "
@@ -131,12 +124,8 @@ def credentials_from(options: argparse.Namespace) -> Credentials | None:
             flag = "--certs" if options.certs is not None else "--insecure"
             raise BadInput(f"{flag}: goes with --coordinator; processes of one's own talk over loopback")
         return None
-    if not valid_address(options.coordinator):
-        raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
     try:
-        return credentials_for(
-            options.certs, insecure=options.insecure, address=options.coordinator, option="--coordinator", role=OPERATOR
-        )
+        return credentials_of(options, address=options.coordinator, option="--coordinator", role=OPERATOR)
     except BadCredentials as error:
         raise BadInput(str(error)) from None
 

@@ -16,12 +16,13 @@ from coordinator.service.server import Coordinator
 from coordinator.storage.experiment_record import open_record
 from coordinator.storage.run_folder import Claim
 from federa import __version__
-from federa.address import host_port
 from federa.config import Experiment, parse_experiment, read_tree
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
+from protos.address import BadAddress, host_port, is_loopback
 from protos.channel import raise_file_limit
-from protos.credentials import COORDINATOR, BadCredentials, Credentials, credentials_for, is_loopback
+from protos.credentials import COORDINATOR, BadCredentials, Credentials
+from protos.options import add_credential_options, credentials_of
 
 log = logging.getLogger("federa.coordinator")
 
@@ -37,12 +38,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--http", metavar="HOST:PORT", help="serve the live report and Prometheus metrics here; default: off"
     )
-    parse.add_argument(
-        "--certs", type=Path, metavar="DIR", help="the coordinator's certificate (federa-certs makes it): mutual TLS"
-    )
-    parse.add_argument(
-        "--insecure", action="store_true", help="plaintext also off loopback: anybody in that network may join and read"
-    )
+    add_credential_options(parse, "the coordinator's")
     reading = parse.add_mutually_exclusive_group()
     reading.add_argument(
         "--http-token", type=Path, metavar="FILE", help="who reads the report must show what this file holds"
@@ -78,11 +74,8 @@ def main(arguments: list[str] | None = None, make_learner: ReferenceModelFactory
 
 
 def _credentials(options: argparse.Namespace) -> Credentials | None:
-    host_port("--listen", options.listen)
     try:
-        return credentials_for(
-            options.certs, insecure=options.insecure, address=options.listen, option="--listen", role=COORDINATOR
-        )
+        return credentials_of(options, address=options.listen, option="--listen", role=COORDINATOR, least_port=0)
     except BadCredentials as error:
         raise BadInput(str(error)) from None
 
@@ -91,10 +84,14 @@ def _token(options: argparse.Namespace) -> str | None:
     """What a reader of the report must show; None: nothing."""
     if options.http is None and (options.http_token is not None or options.http_open):
         raise BadInput(f"{'--http-open' if options.http_open else '--http-token'}: goes with --http HOST:PORT")
+    if options.http is not None:
+        try:
+            host_port(options.http)
+        except BadAddress as error:
+            raise BadInput(f"--http: {error}") from None
     if options.http_token is not None:
         return read_token(options.http_token)
     if options.http is not None and not options.http_open and not is_loopback(options.http):
-        host_port("--http", options.http)
         raise BadInput(
             f"--http: {options.http} is not loopback: give --http-token FILE, or --http-open where anybody who reaches "
             "the port may read the report"

@@ -24,8 +24,10 @@ from edge.worker.worker import Worker
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
-from protos.channel import valid_address, valid_name
-from protos.credentials import DEVICE, BadCredentials, Credentials, credentials_for
+from protos.address import BadAddress, host_port
+from protos.channel import valid_name
+from protos.credentials import DEVICE, BadCredentials, Credentials
+from protos.options import add_credential_options, credentials_of
 
 EngineFactory = Callable[[argparse.Namespace], ClientRuntime]
 
@@ -35,14 +37,7 @@ def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser(prog="federa-worker", description=__doc__)
     parse.add_argument("--coordinator", metavar="HOST:PORT", help="where the coordinator listens")
     parse.add_argument("--name", help="this device's name in the run and in reports (default: its certificate's)")
-    parse.add_argument(
-        "--certs", type=Path, metavar="DIR", help="this device's certificate (federa-certs issue NAME): mutual TLS"
-    )
-    parse.add_argument(
-        "--insecure",
-        action="store_true",
-        help="plaintext also to another machine: anybody in between may read and change it",
-    )
+    add_credential_options(parse, "this device's")
     parse.add_argument("--clients", metavar="0-4", help="host just these clients (such as 0-4 or 1,3,5)")
     parse.add_argument(
         "--data", type=lambda text: Path(text) if text else None, metavar="FILE",
@@ -149,12 +144,8 @@ def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_
 
 def _credentials(options: argparse.Namespace) -> Credentials | None:
     """What --certs says, None for plaintext; it also names a worker that has no --name. Raises BadInput."""
-    if not valid_address(options.coordinator):
-        raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
     try:
-        credentials = credentials_for(
-            options.certs, insecure=options.insecure, address=options.coordinator, option="--coordinator", role=DEVICE
-        )
+        credentials = credentials_of(options, address=options.coordinator, option="--coordinator", role=DEVICE)
     except BadCredentials as error:
         raise BadInput(str(error)) from None
     if credentials is None:
@@ -176,8 +167,11 @@ def _look(options: argparse.Namespace) -> int:
     from edge.check.run import check
     from edge.check.table import show
 
-    if options.coordinator is not None and not valid_address(options.coordinator):
-        raise BadInput(f"--coordinator: must be HOST:PORT, not {options.coordinator!r}")
+    if options.coordinator is not None:
+        try:
+            host_port(options.coordinator, least_port=1)
+        except BadAddress as error:
+            raise BadInput(f"--coordinator: {error}") from None
     if options.certs is not None and options.insecure:
         raise BadInput("--insecure: is for plaintext; with --certs there is none")
     _check(options)

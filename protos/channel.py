@@ -67,12 +67,6 @@ def valid_key(key: str) -> bool:
     return len(key) == 32 and not set(key) - set("0123456789abcdef")
 
 
-def valid_address(text: str) -> bool:
-    """Whether a text is HOST:PORT with a port to connect to."""
-    host, colon, port = text.rpartition(":")
-    return bool(colon and host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
-
-
 def dial(address: str, credentials: Credentials | None) -> grpc.aio.Channel:
     """A channel of its own to a coordinator: mutual TLS, or plaintext without credentials."""
     if credentials is None:

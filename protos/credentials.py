@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +12,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
+
+from protos.address import is_loopback
 
 CA_FILE, CERTIFICATE_FILE, KEY_FILE, REVOKED_FILE = "ca.crt", "tls.crt", "tls.key", "crl.pem"
 """What a folder holds, all PEM; the last one only the coordinator's."""
@@ -136,18 +137,6 @@ def credentials_for(certs: Path | None, *, insecure: bool, address: str, option:
             f"--certs: {certs} is of {credentials.role} {credentials.name!r}, must be one of role {role}"
         )
     return credentials
-
-
-def is_loopback(address: str) -> bool:
-    """Whether what goes to HOST:PORT stays on this machine: 127.0.0.0/8, [::1], localhost, or a Unix socket. Names are
-    not looked up."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def certificate_of(certificate: x509.Certificate) -> Certificate:

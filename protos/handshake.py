@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from protos.address import host_port, plain_host
 from protos.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Credentials
 
 CONNECT_WAIT_S = 1.0
@@ -88,7 +89,7 @@ def _of_server(address: str, credentials: Credentials, error: ssl.SSLCertVerific
     if error.verify_code == _NOT_YET_VALID:
         return Obstacle(f"{whose} is not valid yet: is the clock wrong here?", lasting=False)
     if error.verify_code in _OTHER_NAME:
-        host = address.rpartition(":")[0]
+        host, _ = host_port(address)
         return Obstacle(
             f"{whose} is not for {host}: federa-certs issue coordinator --host {host} makes one that is, "
             "or call it by a name that its certificate has"
@@ -126,9 +127,9 @@ def _context(credentials: Credentials | None, *, verify: bool) -> ssl.SSLContext
 def _welcome(address: str, context: ssl.SSLContext) -> bool:
     """Whether the server goes on after a handshake: in TLS 1.3 it looks at our certificate only then, and gRPC's closes
     the connection without a word. Raises OSError, ssl.SSLError among them."""
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    with socket.create_connection((host, int(port)), timeout=CONNECT_WAIT_S) as plain:
+    host, port = host_port(address)
+    host = plain_host(host)
+    with socket.create_connection((host, port), timeout=CONNECT_WAIT_S) as plain:
         plain.settimeout(ANSWER_WAIT_S)
         with context.wrap_socket(plain, server_hostname=host) as talking:
             try:

@@ -14,7 +14,8 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from protos.channel import client_options, valid_address
+from protos.address import BadAddress, host_port
+from protos.channel import client_options
 from protos.credentials import BadCredentials, read_credentials
 
 WAIT_S = 5.0
@@ -61,11 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
     parse.add_argument("address", metavar="HOST:PORT")
     parse.add_argument("--certs", type=Path, metavar="DIR", help="this process's certificate, where TLS is spoken")
     options = parse.parse_args(arguments)
-    if not valid_address(options.address):
-        print(f"federa-health: must be HOST:PORT, not {options.address!r}", file=sys.stderr)
-        return 2
     try:
+        host_port(options.address, least_port=1)
         problem = check(options.address, options.certs)
+    except BadAddress as error:
+        print(f"federa-health: {error}", file=sys.stderr)
+        return 2
     except BadCredentials as error:
         print(f"federa-health: --certs: {error}", file=sys.stderr)
         return 2

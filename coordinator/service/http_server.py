@@ -31,8 +31,8 @@ from coordinator.report import render_report
 from coordinator.report.metrics import CONTENT_TYPE, exposition
 from coordinator.service.http_connections import LimitedServer
 from coordinator.service.server import Coordinator, Status
-from federa.address import host_port
 from federa.errors import BadInput, one_line
+from protos.address import BadAddress, host_port, plain_host
 
 log = logging.getLogger("federa.coordinator")
 
@@ -121,11 +121,14 @@ class HttpServer:
 
     def __init__(self, coordinator: Coordinator, address: str, token: str | None = None) -> None:
         """With a `token`, readers must show it. Raises BadInput for an address that is none, or not to be had."""
-        host, port = host_port("--http", address)
+        try:
+            host, port = host_port(address)
+        except BadAddress as error:
+            raise BadInput(f"--http: {error}") from None
         self._coordinator, self._coordinator_loop = coordinator, asyncio.get_running_loop()
         self._token = token
         try:
-            listening = _listen(host.strip("[]"), port)
+            listening = _listen(plain_host(host), port)
         except (OSError, UnicodeError) as error:
             words = getattr(error, "strerror", None) or one_line(error)
             raise BadInput(f"--http: cannot listen on {address}: {words}") from None

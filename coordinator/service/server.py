@@ -20,10 +20,10 @@ from coordinator.service.auth import AuthInterceptor
 from coordinator.service.operator_service import OperatorService
 from coordinator.service.worker_service import WorkerService
 from coordinator.storage.experiment_record import ExperimentRecord, new_record, read_record
-from federa.address import host_port
 from federa.config import Experiment
 from federa.errors import BadInput
 from protos import federation_pb2 as pb
+from protos.address import BadAddress, host_port
 from protos.channel import server_options
 from protos.credentials import REVOKED_FILE, Credentials
 from protos.federation_pb2_grpc import add_OperatorServiceServicer_to_server, add_WorkerServiceServicer_to_server
@@ -152,12 +152,14 @@ class Coordinator:
         add_OperatorServiceServicer_to_server(OperatorService(self), server)
         # A coordinator that listens serves: what ends its run ends its process.
         await Health(serving=True).add_to(server)
-        host, _ = host_port("--listen", address)
         try:
+            host, _ = host_port(address)
             if credentials is None:
                 bound = server.add_insecure_port(address)
             else:
                 bound = server.add_secure_port(address, credentials.server())
+        except BadAddress as error:
+            raise BadInput(f"--listen: {error}") from None
         except RuntimeError:
             bound = 0
         if bound == 0:

@@ -15,8 +15,9 @@ from edge.check.result import CheckResult
 from edge.worker.retry import rpc_words
 from federa.versions import versions
 from protos import federation_pb2 as pb
+from protos.address import is_loopback
 from protos.channel import PROTOCOL, dial
-from protos.credentials import DEVICE, BadCredentials, Credentials, is_loopback, read_credentials
+from protos.credentials import DEVICE, BadCredentials, Credentials, read_credentials
 from protos.federation_pb2_grpc import WorkerServiceStub
 from protos.handshake import find_obstacle
 

@@ -8,8 +8,8 @@ from types import TracebackType
 import grpc
 
 from federa.errors import BadInput
+from protos.address import is_loopback
 from protos.channel import server_options
-from protos.credentials import is_loopback
 from protos.health import Health
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from coordinator.security.authority import Authority
 from coordinator.security.revocation import BadList, Revocation, RevokedList
 from edge.worker.identity import Identity
-from protos.credentials import BadCredentials, credentials_for, is_loopback, read_credentials
+from protos.credentials import BadCredentials, credentials_for, read_credentials
 
 
 @pytest.fixture
@@ -87,18 +87,6 @@ def test_with_a_certificates_key_no_key_is_kept_but_the_name_is_locked(tmp_path)
         with pytest.raises(Exception, match="runs here already"), Identity(tmp_path, "ada"):
             pass
     assert [path.name for path in tmp_path.iterdir()] == [".ada.lock"]
-
-
-@pytest.mark.parametrize(
-    ("address", "stays"),
-    [
-        ("127.0.0.1:1", True), ("127.9.9.9:1", True), ("[::1]:1", True), ("localhost:1", True), ("unix:/run/x", True),
-        ("LOCALHOST:1", True), ("0.0.0.0:1", False), ("[::]:1", False), ("10.0.0.5:1", False), ("orin:1", False),
-        ("localhost.example:1", False), ("127.0.0.1.example:1", False), ("dns:///localhost:1", False), ("*:1", False),
-    ],
-)  # fmt: skip
-def test_what_stays_on_this_machine(address, stays):
-    assert is_loopback(address) is stays
 
 
 def test_plaintext_off_loopback_must_be_asked_for(office):

@@ -1,0 +1,33 @@
+"""The options with which every command says how it speaks to the other side: --certs and --insecure."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from protos.address import BadAddress, host_port
+from protos.credentials import BadCredentials, Credentials, credentials_for
+
+
+def add_credential_options(parse: argparse.ArgumentParser, whose: str) -> None:
+    """Add them to a command line; `whose` certificate it takes, such as "this device's"."""
+    parse.add_argument(
+        "--certs", type=Path, metavar="DIR", help=f"{whose} certificate (federa-certs makes it): mutual TLS"
+    )
+    parse.add_argument(
+        "--insecure",
+        action="store_true",
+        help="plaintext also to and from other machines: anybody in between may join, read and change it",
+    )
+
+
+def credentials_of(
+    options: argparse.Namespace, *, address: str, option: str, role: str, least_port: int = 1
+) -> Credentials | None:
+    """What they say for the address that `option` gave: credentials of that role, or None for plaintext. Raises
+    BadCredentials, naming the option, also for an address that is none."""
+    try:
+        host_port(address, least_port=least_port)
+    except BadAddress as error:
+        raise BadCredentials(f"{option}: {error}") from None
+    return credentials_for(options.certs, insecure=options.insecure, address=address, option=option, role=role)
