@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from edge.power.choice import check_spec
 from federa import __version__
-from federa.config import DEVICES, EMBEDDED, Experiment, parse_experiment, parse_yaml, read_tree
+from federa.config import DEVICES, Experiment, parse_experiment, parse_yaml, read_tree
 from federa.errors import BadInput
+from federa.local_path import absolute
 from federa.methods import METHODS
 from protos.credentials import OPERATOR, BadCredentials, Credentials
 from protos.options import add_credential_options, credentials_of
@@ -83,11 +83,9 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
     settings = {path: getattr(options, flag) for flag, path in _FIELDS.items() if getattr(options, flag) is not None}
     if "bandwidth_mbps" in settings:
         settings["bandwidth_mbps"] = _mbps(settings["bandwidth_mbps"])
-    for path, is_local in (("model", os.path.isdir), ("data.source", os.path.isfile)):
-        # The coordinator and the workers may run elsewhere in the file system.
-        given = settings.get(path, EMBEDDED)
-        if given not in (EMBEDDED, DEVICES) and is_local(local := os.path.expanduser(given)):
-            settings[path] = os.path.realpath(local)
+    for path in ("model", "data.source"):
+        if path in settings:
+            settings[path] = absolute(path, settings[path])
     for setting in options.settings:
         path, equals, value = setting.partition("=")
         if not equals or not path:

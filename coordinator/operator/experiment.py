@@ -1,0 +1,116 @@
+"""One experiment from its submission to its files: on a cluster that runs already, or on processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from coordinator.operator.client import OperatorClient
+from coordinator.operator.local_cluster import LocalCluster
+from coordinator.storage.experiment_record import ExperimentRecord, open_record
+from coordinator.storage.run_folder import LEDGER, Claim
+from federa.config import Experiment
+from federa.errors import EXIT_ERROR, BadInput, FederaError
+from protos.credentials import Credentials
+from protos.federation_pb2 import Outcome, Progress
+
+STOP_WAIT_S = 60.0
+"""How long a run that was interrupted may take to end in order."""
+
+OnProgress = Callable[[Progress], object]
+
+
+@contextmanager
+def claimed(out: Path, experiment: Experiment) -> Iterator[ExperimentRecord]:
+    """The record of a folder that is this process's while the context lasts. Raises BadInput where the folder is in use
+    or holds something else."""
+    claim = Claim(out)
+    try:
+        record = open_record(out, experiment)
+        if (out / LEDGER).exists():
+            raise BadInput(f"--out: {out} holds a run of federa-coordinator --experiment; go on with that")
+        yield record
+    finally:
+        claim.release()
+
+
+async def run_to_end(
+    record: ExperimentRecord,
+    out: Path,
+    *,
+    coordinator: str | None = None,
+    credentials: Credentials | None = None,
+    power: str = "auto",
+    on_progress: OnProgress = lambda progress: None,
+) -> Outcome:
+    """Submit the experiment or go on with it, wait for its end, bring its files into `out`, record how it ended.
+
+    Without a `coordinator` one and its workers are started here, which measure with `power`, and ended afterwards. When
+    this task is cancelled, the experiment ends in order and its results so far are kept: the outcome says so.
+    """
+    devices = record.experiment.federation.devices
+    async with AsyncExitStack() as stack:
+        cluster = None
+        if coordinator is None:
+            cluster = LocalCluster(out, devices, power)
+            stack.push_async_callback(cluster.stop)
+            await cluster.start()
+        operator = await stack.enter_async_context(
+            OperatorClient(cluster.address if cluster else coordinator or "", credentials)
+        )
+        experiment_id = await operator.submit(record.experiment, record.experiment_id)
+        last, broken = await _follow(operator, experiment_id, on_progress, cluster)
+        for path in last.files:
+            await operator.fetch(experiment_id, path, out / path)
+    if broken:
+        last.outcome.MergeFrom(Outcome(exit_code=EXIT_ERROR, message=broken))
+    record.ended(last.outcome).write(out)
+    return last.outcome
+
+
+async def _follow(
+    operator: OperatorClient, experiment_id: str, on_progress: OnProgress, cluster: LocalCluster | None
+) -> tuple[Progress, str]:
+    """Watch to the end. Ctrl-C, or a process of ours that dies, ends the experiment in order and keeps its results so
+    far; the second value says which process died, if one did."""
+    stuck: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    watching = asyncio.ensure_future(_watch(operator, experiment_id, on_progress, stuck))
+    waits: set[asyncio.Future[Any]] = {watching}
+    if cluster is not None:
+        # Devices of a cluster of one's own are all there: nobody comes who could bring a paused run on.
+        waits |= {asyncio.ensure_future(cluster.failure()), stuck}
+    broken = ""
+    try:
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                return watching.result(), ""
+            broken = next(str(wait.result()) for wait in waits if wait.done())
+        except asyncio.CancelledError:
+            pass
+        await operator.cancel(experiment_id)
+        return await asyncio.wait_for(watching, STOP_WAIT_S), broken
+    except asyncio.TimeoutError:
+        raise FederaError(f"the coordinator did not end the run within {STOP_WAIT_S:g} s") from None
+    except FederaError as error:
+        # The process that died was the coordinator: nobody is left to ask.
+        raise FederaError(broken) if broken else error from None
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def _watch(
+    operator: OperatorClient, experiment_id: str, on_progress: OnProgress, stuck: asyncio.Future[str]
+) -> Progress:
+    snapshot = Progress()
+    async for snapshot in operator.watch(experiment_id):
+        on_progress(snapshot)
+        if snapshot.run.stage == "paused" and not stuck.done():
+            stuck.set_result(f"the run is paused: {snapshot.run.note}")
+    if not snapshot.over:
+        raise FederaError("the coordinator went away before the experiment was over")
+    return snapshot
