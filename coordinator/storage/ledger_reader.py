@@ -1,9 +1,11 @@
-"""Reading a run's ledger: every query, over a connection that cannot write."""
+"""Reading a run's ledger: every query, over a connection that cannot write, and that leaves its folder as it is."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import tempfile
 import threading
 from array import array
 from collections.abc import Mapping
@@ -213,20 +215,25 @@ class LedgerReader:
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, int, bool]:
-    """A connection that only reads, the schema's version, and whether there are tables."""
-    address = f"{path.absolute().as_uri()}?mode=ro"
+    """A connection that only reads and makes no file, the schema's version, and whether there are tables."""
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists():
+        # Nobody has it open: the last who closes it removes the log.
+        return _connect(path, "immutable=1")
     try:
-        return _connect(address)
+        return _connect(path, "readonly_shm=1")
     except sqlite3.OperationalError:
-        log = path.with_name(f"{path.name}-wal")
-        if not path.is_file() or (log.exists() and log.stat().st_size):
+        # A log without the index beside it, as in a folder that was copied: SQLite would make one.
+        if not log.is_file() or path.with_name(f"{path.name}-shm").exists():
             raise
-        # Beside a database with a log SQLite makes a file for its locks, which not every folder takes. Without a log
-        # nobody is writing.
-        return _connect(f"{address}&immutable=1")
+    with tempfile.TemporaryDirectory(prefix="federa-ledger-") as folder:
+        copy = Path(shutil.copy(path, folder))
+        shutil.copy(log, folder)
+        return _connect(copy)  # a file that is open outlives its name
 
 
-def _connect(address: str) -> tuple[sqlite3.Connection, int, bool]:
+def _connect(path: Path, *options: str) -> tuple[sqlite3.Connection, int, bool]:
+    address = f"{path.absolute().as_uri()}?{'&'.join(('mode=ro', *options))}"
     db = sqlite3.connect(address, uri=True, check_same_thread=False, isolation_level=None)
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,9 @@ def test_run_without_results_is_read_from_its_ledger(tmp_path: Path, capsys: pyt
         samples.write()
         assert main([str(folder)]) == 0, "while it is open"
         ledger.close()
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert main([str(folder), "--out", str(tmp_path / "elsewhere.html")]) == 0
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     capsys.readouterr()
     assert main([str(tmp_path / "many")]) == 0
     assert "LoRA" in words_of(capsys).replace("lora", "LoRA")
@@ -114,6 +118,16 @@ def test_bad_folder_is_one_line(name: str | None, content: str, tmp_path: Path, 
     assert said.err.startswith("federa-report: ") and said.err.count("\n") == 1 and str(tmp_path) in said.err
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_database_without_tables_gets_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    database = sqlite3.connect(tmp_path / "ledger.sqlite")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.close()
+    before = (tmp_path / "ledger.sqlite").read_bytes()
+    assert before and main([str(tmp_path)]) == 2
+    assert "ledger.sqlite is empty: the run has not begun" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"ledger.sqlite": before}
 
 
 def test_closed_pipe_is_quiet(tmp_path: Path):

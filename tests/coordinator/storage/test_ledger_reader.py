@@ -73,6 +73,79 @@ def test_a_ledger_of_a_process_that_was_killed_is_read_and_left_as_it_is(path):
     assert (path.read_bytes(), log.read_bytes()) == before
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from coordinator.storage.ledger import Ledger
+Ledger(Path(sys.argv[1])).note(state="running")
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "killed", "killed, and copied without its index"])
+def test_reading_leaves_the_folder_as_it_is(how, path):
+    if how == "closed":
+        ledger = Ledger(path)
+        ledger.note(state="running")
+        ledger.close()
+    else:
+        assert subprocess.run([sys.executable, "-c", KILLED, str(path)], timeout=60).returncode == 9
+    if "copied" in how:
+        path.with_name(path.name + "-shm").unlink()
+    before = contents(path.parent)
+    reader = LedgerReader(path)
+    assert reader.facts() == {"state": "running"}
+    assert contents(path.parent) == before
+    reader.close()
+    assert contents(path.parent) == before
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from coordinator.storage.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+for line in sys.stdin:
+    for number in range(int(line)):
+        ledger.note(state=number, padding="x" * 2000)
+    print(number, flush=True)
+ledger.close()
+"""
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_reader_beside_a_writer_in_another_process_is_current_and_changes_nothing(path, begun):
+    if begun:
+        ledger = Ledger(path)
+        ledger.note(state="running")
+        ledger.close()
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+
+        def write(count):
+            writer.stdin.write(f"{count}\n")
+            writer.stdin.flush()
+            assert writer.stdout.readline() == f"{count - 1}\n"
+
+        write(1)
+        before = contents(path.parent)
+        reader = LedgerReader(path)
+        assert reader.facts()["state"] == 0
+        assert contents(path.parent) == before
+        for count in (3, 1500, 2):  # the second goes through checkpoints
+            write(count)
+            assert reader.facts()["state"] == count - 1
+        writer.stdin.close()
+        assert writer.wait(30) == 0
+        assert reader.facts()["state"] == 1
+        reader.close()
+
+
 def test_a_ledger_is_read_in_a_folder_where_nothing_can_be_made(tmp_path):
     # As nobody where the tests are root's, whom no mode stops.
     folder = tmp_path / "run"
