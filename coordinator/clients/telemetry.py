@@ -6,14 +6,15 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from coordinator.storage.ledger import Ledger
-from coordinator.storage.ledger_types import PhaseEnergy, Readings
+from coordinator.storage.ledger_types import Readings
 from coordinator.storage.samples import Columns, Samples
-from federa.phases import PHASES
+from federa.energy import Energy
+from federa.phases import PHASES, Activity
 from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.coordinator")
@@ -120,8 +121,8 @@ class TelemetryReceiver:
         device.messages += 1
         elapsed_s, hosted = self._elapsed_s() + SLACK_S, {0, *clients}
         why = self._refusal(device, epoch, said, elapsed_s)
-        pieces = [] if why else [piece for slice_ in said.slices if (piece := self._piece(slice_, hosted)) is not None]
-        seconds = device.seconds + sum(piece.seconds for piece in pieces)
+        energies = {} if why else self._energies(said.slices, hosted)
+        seconds = device.seconds + sum(energy.seconds for energy in energies.values())
         if seconds > 2 * elapsed_s:
             why = "it reports more time than has passed"
         if why:
@@ -134,7 +135,7 @@ class TelemetryReceiver:
         sensors = list(said.sensors)
         samples = [sample for sample in said.samples if self._is_sample(sample, hosted, said)]
         device.sequences[epoch] = said.sequence
-        self._ledger.measured(name, epoch, said.sequence, pieces, _tallies(samples, sensors))
+        self._ledger.measured(name, epoch, said.sequence, energies, _tallies(samples, sensors))
         if samples:
             self._keep(name, device, epoch, samples, Columns(rails=tuple(said.rails), sensors=tuple(sensors)))
 
@@ -160,7 +161,14 @@ class TelemetryReceiver:
         device.sensors.update(f"temp {name}" for name in said.sensors)
         return None
 
-    def _piece(self, said: pb.Slice, hosted: set[int]) -> PhaseEnergy | None:
+    def _energies(self, slices: Iterable[pb.Slice], hosted: set[int]) -> dict[Activity, Energy]:
+        energies: dict[Activity, Energy] = defaultdict(Energy)
+        for said in slices:
+            if (energy := self._energy(said, hosted)) is not None:
+                energies[Activity(round=said.round, client=said.client, phase=said.phase)] += energy
+        return energies
+
+    def _energy(self, said: pb.Slice, hosted: set[int]) -> Energy | None:
         """What the ledger adds up, or None for what no meter says: JSON has no word for it, and sums no way back."""
         if said.phase not in PHASES or not 0 <= said.round <= self._rounds or said.client not in hosted:
             return None
@@ -173,16 +181,13 @@ class TelemetryReceiver:
             return None
         if (joules or 0.0) > MAX_W * covered_s or (peak_mw or 0.0) > 1e3 * MAX_W:
             return None
-        return PhaseEnergy(
-            round=said.round,
-            client=said.client,
-            phase=said.phase,
+        return Energy(
             seconds=said.seconds,
             # No joules of no time: nothing was measured, which is not 0.
             joules=joules if covered_s > 0 else None,
             covered_s=min(covered_s, said.seconds),
             largest_gap_s=said.largest_gap_s,
-            peak_mw=peak_mw,
+            peak_w=None if peak_mw is None else peak_mw / 1e3,
         )
 
     def _is_sample(self, said: pb.Sample, hosted: set[int], batch: pb.Telemetry) -> bool:

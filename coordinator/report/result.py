@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from coordinator.report.run_energy import RunEnergy, run_energy, tally, why_no_sum
+from coordinator.report.run_energy import RunEnergy, run_energy, total_energy, why_no_sum
 from coordinator.storage.ledger_reader import LedgerReader
 from coordinator.storage.ledger_types import Readings, Rows, reading
 from coordinator.storage.run_folder import RESULT, write_json
@@ -162,9 +162,12 @@ def _devices(ledger: LedgerReader, phases: Rows, traces: Mapping[str, Any]) -> l
 
 def _power(power: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
     """Where a device's time and energy went in the rounds, and, apart, before the first."""
-    rounds, setup = tally(row for row in rows if row["round"] > 0), tally(row for row in rows if row["round"] == 0)
+    rounds, setup = (
+        total_energy(row for row in rows if row["round"] > 0),
+        total_energy(row for row in rows if row["round"] == 0),
+    )
     phases = {
-        phase: tally(row for row in rows if row["phase"] == phase and row["round"] > 0)
+        phase: total_energy(row for row in rows if row["phase"] == phase and row["round"] > 0)
         for phase in sorted({row["phase"] for row in rows if row["round"] > 0})
     }
     source, idle_w, unlike = power.get("source"), power.get("idle_w"), why_no_sum(power)
@@ -196,7 +199,7 @@ def _rounds(rows: Rows, steps: Mapping[int, array[float]], summed: bool) -> list
         of_round[row["round"]].append(row)
     rounds = []
     for round_ in sorted({*of_round, *steps} - {0}):
-        whole = tally(of_round.get(round_, []))
+        whole = total_energy(of_round.get(round_, []))
         rounds.append(
             {
                 "round": round_,
@@ -211,8 +214,8 @@ def _rounds(rows: Rows, steps: Mapping[int, array[float]], summed: bool) -> list
 
 def _sensors(known: Mapping[str, Readings]) -> dict[str, Any]:
     def shown(name: str) -> dict[str, float] | None:
-        tally = known.get(name)
-        return {"mean": tally.sum / tally.count, "max": tally.high} if tally else None
+        readings = known.get(name)
+        return {"mean": readings.sum / readings.count, "max": readings.high} if readings else None
 
     temps = (name for name in known if name.startswith("temp "))
     plain = {name: shown(name) for name in ("gpu_load", "gpu_mhz", "throttled")}

@@ -8,38 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.storage.ledger_types import Rows
+from federa.energy import Energy
 from federa.phases import EVALUATE
 
 _MAX_NAMED = 3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tally:
-    """Of some of a device's time. `joules` are those of `covered_s` of its seconds, None where nothing was measured."""
-
-    seconds: float
-    joules: float | None
-    covered_s: float
-    largest_gap_s: float
-    peak_w: float | None
-
-    @property
-    def coverage(self) -> float | None:
-        return self.covered_s / self.seconds if self.seconds else None
-
-
-def tally(rows: Iterable[Mapping[str, Any]]) -> Tally:
-    """Of some rows of the ledger's phases."""
-    rows = list(rows)
-    joules = [row["joules"] for row in rows if row["joules"] is not None]
-    peaks = [row["peak_mw"] for row in rows if row["peak_mw"] is not None]
-    return Tally(
-        seconds=sum(row["seconds"] for row in rows),
-        joules=sum(joules) if joules else None,
-        covered_s=sum(row["covered_s"] for row in rows),
-        largest_gap_s=max((row["largest_gap_s"] for row in rows), default=0.0),
-        peak_w=max(peaks) / 1e3 if peaks else None,
-    )
+def total_energy(rows: Iterable[Mapping[str, Any]]) -> Energy:
+    """The sum of some rows of the ledger's phases."""
+    total = Energy()
+    for row in rows:
+        total += Energy(
+            seconds=row["seconds"],
+            covered_s=row["covered_s"],
+            joules=row["joules"],
+            largest_gap_s=row["largest_gap_s"],
+            peak_w=None if row["peak_mw"] is None else row["peak_mw"] / 1e3,
+        )
+    return total
 
 
 def why_no_sum(power: Mapping[str, Any]) -> str | None:
@@ -53,9 +39,9 @@ def why_no_sum(power: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunEnergy:
-    """Of all devices that took part in the rounds. `after` is, by round, the sum of that round and those before it,
-    without the time in which the coordinator evaluated: time_to_target_s leaves it out as well. `note` says in one
-    line why there is no sum."""
+    """The energy of all devices that took part in the rounds. `after` is, by round, the sum of that round and those
+    before it, without the time in which the coordinator evaluated: time_to_target_s leaves it out as well. `note` says
+    in one line why there is no sum."""
 
     after: Mapping[int, float | None]
     scope: str | None
@@ -67,30 +53,30 @@ class RunEnergy:
 def run_energy(
     phases: Rows, powers: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Mapping[str, str]]
 ) -> RunEnergy:
-    """Of the ledger's phases, and of what each device measures with and is."""
+    """The sum over the ledger's phases, judged by what each device measures with and is."""
     counted = [row for row in phases if row["round"] > 0 and row["phase"] != EVALUATE]
     of_device: dict[str, Rows] = defaultdict(list)
     for row in counted:
         of_device[row["device"]].append(row)
-    tallies = {name: tally(rows) for name, rows in sorted(of_device.items())}
-    used = {name: powers.get(name, {}) for name in tallies}
+    totals = {name: total_energy(rows) for name, rows in sorted(of_device.items())}
+    used = {name: powers.get(name, {}) for name in totals}
     is_replay = any(power.get("replayed") for power in used.values())
     scopes: dict[str, list[str]] = defaultdict(list)
     for name, power in used.items():
         for scope in power.get("scopes", ()):
             scopes[scope].append(name)
     note = (
-        _unmeasured({name: power for name, power in used.items() if tallies[name].joules is None})
+        _unmeasured({name: power for name, power in used.items() if totals[name].joules is None})
         or _several_scopes(scopes)
         or _replays_beside(used)
         or _one_machine(used, facts)
     )
-    whole = tally(counted)
+    whole = total_energy(counted)
     return RunEnergy(
         after={} if note else _after(counted),
         scope=next(iter(scopes)) if len(scopes) == 1 and not note else None,
         coverage=whole.coverage if whole.joules is not None and not note else None,
-        note=note if tallies else "no device has reported from a round",
+        note=note if totals else "no device has reported from a round",
         is_replay=is_replay,
     )
 

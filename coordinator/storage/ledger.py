@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from coordinator.storage.ledger_reader import DAMAGE, LedgerReader
-from coordinator.storage.ledger_types import ClientFailure, LedgerFailure, PhaseEnergy, Readings
+from coordinator.storage.ledger_types import ClientFailure, LedgerFailure, Readings
 from coordinator.storage.schema import SCHEMA, SCHEMA_VERSION
+from federa.energy import Energy
 from federa.errors import BadInput, one_line
+from federa.phases import Activity
 
 Statement = tuple[str, tuple[object, ...]]
 
@@ -179,13 +181,19 @@ class Ledger(LedgerReader):
         self._write_later(_transfer(round_, device, "up", client, wire_bytes, 0), bytes_up=wire_bytes)
 
     def measured(
-        self, device: str, epoch: str, sequence: int, phases: Iterable[PhaseEnergy], sensors: Mapping[str, Readings]
+        self,
+        device: str,
+        epoch: str,
+        sequence: int,
+        energies: Mapping[Activity, Energy],
+        sensors: Mapping[str, Readings],
     ) -> None:
         """Add a batch of a device's time line and sensors to what there is. The batch's number is recorded with it in
         one transaction: after a restart `sequences` says which are in."""
         self._write_later(
-            *((_ADD_PHASE, (phase.round, device, phase.client, phase.phase, phase.seconds, phase.joules,
-                            phase.covered_s, phase.largest_gap_s, phase.peak_mw)) for phase in phases),
+            *((_ADD_PHASE, (at.round, device, at.client, at.phase, energy.seconds, energy.joules, energy.covered_s,
+                            energy.largest_gap_s, None if energy.peak_w is None else 1e3 * energy.peak_w))
+              for at, energy in energies.items()),
             *((_ADD_READINGS, (device, name, tally.count, tally.sum, tally.high)) for name, tally in sensors.items()),
             ("INSERT OR REPLACE INTO telemetry VALUES (?, ?, ?)", (device, epoch, sequence)),
         )  # fmt: skip

@@ -18,21 +18,6 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PhaseEnergy:
-    """A device's time in one phase of a round, and its energy. `joules` are those of `covered_s` of its seconds, None
-    where nothing was measured."""
-
-    round: int
-    client: int
-    phase: str
-    seconds: float
-    joules: float | None = None
-    covered_s: float = 0.0
-    largest_gap_s: float = 0.0
-    peak_mw: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Readings:
     """The readings of one sensor."""
 

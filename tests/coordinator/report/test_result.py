@@ -9,9 +9,11 @@ from result_schema import ADDED_DEVICE_KEYS, ADDED_RUN_KEYS, DEVICE_KEYS, POINT_
 
 from coordinator.report.result import SCHEMA, environment, run_result, write_results
 from coordinator.storage.ledger import Ledger
-from coordinator.storage.ledger_types import PhaseEnergy, Readings
+from coordinator.storage.ledger_types import Readings
 from federa.config import Experiment, MethodChoice, Target
+from federa.energy import Energy
 from federa.methods import method_class
+from federa.phases import Activity
 from federa.versions import versions
 
 CONFIG = Experiment(
@@ -46,10 +48,8 @@ def play_round(ledger, round_, value, *, seconds=2.0):
 def report(ledger, round_, seconds, joules=None, *, device="ada", phase="train", covered_s=None, **measured):
     """A piece of a device's time line."""
     covered_s = (seconds if joules is not None else 0.0) if covered_s is None else covered_s
-    piece = PhaseEnergy(
-        round=round_, client=0, phase=phase, seconds=seconds, joules=joules, covered_s=covered_s, **measured
-    )
-    ledger.measured(device, "e", 1, [piece], {})
+    energy = Energy(seconds=seconds, joules=joules, covered_s=covered_s, **measured)
+    ledger.measured(device, "e", 1, {Activity(round=round_, client=0, phase=phase): energy}, {})
 
 
 def measures(
@@ -172,9 +172,9 @@ def test_what_no_meter_measured_is_null(ledger):
 
 def test_a_devices_energy_is_that_of_the_rounds_with_what_was_before_them_apart(ledger):
     measures(ledger, "ada", idle_w=4.0, detail="3 rails", board="Orin")
-    report(ledger, 0, 10.0, 45.0, phase="load", peak_mw=99_000.0, largest_gap_s=9.0)
-    report(ledger, 1, 2.0, 20.0, peak_mw=12_500.0)
-    report(ledger, 1, 1.0, 5.0, phase="upload", covered_s=0.5, largest_gap_s=0.5, peak_mw=11_000.0)
+    report(ledger, 0, 10.0, 45.0, phase="load", peak_w=99.0, largest_gap_s=9.0)
+    report(ledger, 1, 2.0, 20.0, peak_w=12.5)
+    report(ledger, 1, 1.0, 5.0, phase="upload", covered_s=0.5, largest_gap_s=0.5, peak_w=11.0)
     report(ledger, 2, 2.0, 22.0)
     report(ledger, 2, 1.0, 4.0, phase="evaluate")
     play_round(ledger, 1, 0.5)
@@ -262,7 +262,7 @@ def test_where_there_is_no_sum_the_result_says_why(ledger, powers, note):
 )
 def test_a_device_whose_lives_measured_unlike_things_has_no_sum_of_its_own(ledger, lives, why):
     measures(ledger, "ada", idle_w=4.0, power_facts=lives)
-    report(ledger, 1, 2.0, 20.0, peak_mw=12_500.0)
+    report(ledger, 1, 2.0, 20.0, peak_w=12.5)
     play_round(ledger, 1, 0.75)
     curve, result = energy_of(ledger)
     (ada,) = result["devices"]
@@ -306,7 +306,7 @@ def test_sensors_stand_with_mean_and_peak(ledger):
         "throttled": Readings(count=4, sum=1.0, high=1.0),
         "temp cpu": Readings(count=2, sum=90.0, high=50.0),
     }
-    ledger.measured("ada", "e", 1, [], tallies)
+    ledger.measured("ada", "e", 1, {}, tallies)
     assert energy_of(ledger)[1]["devices"][0]["sensors"] == {
         "gpu_load": {"mean": 50.0, "max": 99.0},
         "gpu_mhz": None,

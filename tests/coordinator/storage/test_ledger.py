@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from coordinator.report.result import run_result
 from coordinator.storage.ledger import Ledger
-from coordinator.storage.ledger_types import LedgerFailure, PhaseEnergy, Readings
+from coordinator.storage.ledger_types import LedgerFailure, Readings
 from coordinator.storage.recovery import recover
 from coordinator.storage.run_folder import LEDGER, RunFolder
 from coordinator.storage.schema import SCHEMA_VERSION
 from federa.config import Experiment
+from federa.energy import Energy
 from federa.errors import BadInput
+from federa.phases import Activity
 
 
 @pytest.fixture
@@ -46,9 +48,9 @@ def accept(ledger, round_=1, client=0, *, sha256="a" * 64, device="ada", wire_by
 
 
 def train(ledger, seconds, round_=1, *, sequence=1, device="ada", client=0, phase="train", **measured):
-    """A batch of telemetry with one piece."""
-    piece = PhaseEnergy(round=round_, client=client, phase=phase, seconds=seconds, **measured)
-    ledger.measured(device, "e1", sequence, [piece], {})
+    """A batch of telemetry about one activity."""
+    activity = Activity(round=round_, client=client, phase=phase)
+    ledger.measured(device, "e1", sequence, {activity: Energy(seconds=seconds, **measured)}, {})
 
 
 def moved(ledger):
@@ -254,9 +256,9 @@ def test_pieces_of_a_phase_are_added_up_and_what_was_not_measured_takes_nothing_
 
     train(ledger, 0.5)
     assert one() == {"seconds": 0.5, "joules": None, "covered_s": 0.0, "largest_gap_s": 0.0, "peak_mw": None}
-    train(ledger, 1.0, joules=4.0, covered_s=0.75, largest_gap_s=0.25, peak_mw=9000.0)
+    train(ledger, 1.0, joules=4.0, covered_s=0.75, largest_gap_s=0.25, peak_w=9.0)
     assert one() == {"seconds": 1.5, "joules": 4.0, "covered_s": 0.75, "largest_gap_s": 0.25, "peak_mw": 9000.0}
-    train(ledger, 1.0, joules=0.5, covered_s=1.0, largest_gap_s=0.125, peak_mw=7000.0)
+    train(ledger, 1.0, joules=0.5, covered_s=1.0, largest_gap_s=0.125, peak_w=7.0)
     train(ledger, 0.25, largest_gap_s=0.5)
     assert one() == {"seconds": 2.75, "joules": 4.5, "covered_s": 1.75, "largest_gap_s": 0.5, "peak_mw": 9000.0}
 
@@ -274,8 +276,8 @@ def test_phases_are_one_row_a_round_device_client_and_phase_and_are_read_by_devi
 
 def test_sensors_are_added_up(ledger):
     for count, total, high in ((2, 60.0, 40.0), (1, 55.5, 55.5), (3, -3.0, 2.0)):
-        ledger.measured("ada", "e1", count, [], {"temp cpu": Readings(count=count, sum=total, high=high)})
-    ledger.measured("bob", "e1", 1, [], {"gpu_load": Readings(count=1, sum=99.0, high=99.0)})
+        ledger.measured("ada", "e1", count, {}, {"temp cpu": Readings(count=count, sum=total, high=high)})
+    ledger.measured("bob", "e1", 1, {}, {"gpu_load": Readings(count=1, sum=99.0, high=99.0)})
     ledger.flush()
     assert ledger.sensors() == {
         "ada": {"temp cpu": Readings(count=6, sum=112.5, high=55.5)},
@@ -303,7 +305,7 @@ def test_a_batch_and_its_number_are_recorded_together_or_not_at_all(ledger, path
     ledger.flush()
     assert len(rows(path, "phase")) == 1 and ledger.sequences() == {"ada": {"e1": 3}}
     train(ledger, 1.0, sequence=4)
-    ledger.measured("ada", "f" * 16, 1, [], {})
+    ledger.measured("ada", "f" * 16, 1, {}, {})
     ledger.close()
     ledger = Ledger(path)
     assert ledger.sequences() == {"ada": {"e1": 4, "f" * 16: 1}}
@@ -314,12 +316,12 @@ def test_a_killed_process_leaves_no_batch_in_pieces(path):
     # A thread writes all the time, while batches of many pieces are added: each is in one transaction.
     code, words = in_a_process(
         path,
-        "import threading; from coordinator.storage.ledger_types import PhaseEnergy\n"
-        "pieces = [PhaseEnergy(round=r, client=0, phase='train', seconds=1.0) for r in range(50)]\n"
+        "import threading; from federa.energy import Energy; from federa.phases import Activity\n"
+        "energies = {Activity(round=r, client=0, phase='train'): Energy(seconds=1.0) for r in range(50)}\n"
         "def write():\n  while True: ledger.note(a=1)\n"
         "threading.Thread(target=write, daemon=True).start()\n"
         "import time; end = time.monotonic() + 0.5; n = 0\n"
-        "while time.monotonic() < end: n += 1; ledger.measured('ada', 'e', n, pieces, {}); time.sleep(0.0005)\n"
+        "while time.monotonic() < end: n += 1; ledger.measured('ada', 'e', n, energies, {}); time.sleep(0.0005)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n",
     )
     assert code == -9, words
@@ -386,7 +388,7 @@ def test_what_waits_is_not_lost_when_the_transaction_that_takes_it_along_rolls_b
     ledger._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
     ledger._db.execute(f"PRAGMA max_page_count = {pages}")
-    ledger.measured("ada", "e2", 1, [], {f"temp {n}": Readings(count=1, sum=1.0, high=1.0) for n in range(10_000)})
+    ledger.measured("ada", "e2", 1, {}, {f"temp {n}": Readings(count=1, sum=1.0, high=1.0) for n in range(10_000)})
     with pytest.raises(LedgerFailure, match="full"):
         ledger.note(a=1)
     assert on_disk(path) == NOT_YET
