@@ -21,11 +21,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line. A flag that is not given leaves the experiment's own value."""
     parse = argparse.ArgumentParser(
         prog="federa-bench",
-        description="Compare federated fine-tuning methods by time and bytes to a target accuracy. "
+        description="Compare federated fine-tuning methods by time and bytes to a target. "
         "Exit code 0: every method reached it; 3: at least one did not; 2: bad arguments or data; 1: anything else.",
     )
     parse.add_argument("--method", metavar="NAMES", help=f"one or several of {', '.join(METHODS)}, by commas, or all")
-    parse.add_argument("--target-acc", metavar="ACC", help="validation accuracy to reach, above 0 and up to 1")
+    parse.add_argument("--target-acc", metavar="ACC", help="value of the validation metric to reach")
     parse.add_argument("--out", type=Path, metavar="DIR", help="folder for results (default: runs/DATE-TIME)")
     parse.add_argument("--seed", metavar="N", help="decides shards, selection, starts and dropout")
     parse.add_argument("--devices", metavar="N", help="workers that take part")
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "--evaluation",
         metavar="WHERE",
         help="coordinator (a set of its own), or devices: every client "
-        "holds a part of its documents out, and counts on it",
+        "holds a part of its examples out, and counts on it",
     )
     parse.add_argument("--bandwidth", metavar="MBIT", help="pace each device's transfers to so many Mbit/s")
     parse.add_argument("--coordinator", metavar="HOST:PORT", help="an existing cluster, in place of local processes")

@@ -1,4 +1,4 @@
-"""federa-bench: methods by time and bytes to a target accuracy, on a cluster or on processes of its own."""
+"""federa-bench: methods by time and bytes to a target, on a cluster or on processes of its own."""
 
 from __future__ import annotations
 

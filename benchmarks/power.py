@@ -78,7 +78,7 @@ class Timed:
         return self._source.readings()
 
     def cpu_percent(self) -> float:
-        """Of one core, from the first call to the last. The first ones open files: ten are left out."""
+        """The share of one core, from the first call to the last. The first ones open files: ten are left out."""
         (began_s, began_cpu_s), (ended_s, ended_cpu_s) = self.stamps[min(10, len(self.stamps) - 2)], self.stamps[-1]
         return 100 * (ended_cpu_s - began_cpu_s) / (ended_s - began_s)
 

@@ -36,7 +36,7 @@ TENSORS, VALUES = 48, 6_250  # 1.2 MB
 ROUND_WAIT_S = 120.0
 QUANTILES = {"p50": 50, "p99": 99, "max": 100}
 MAX_ROUND_S = 5.0
-"""Of 100 clients with 1,000 workers connected."""
+"""The figure to hold, for 100 clients with 1,000 workers connected."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,14 +56,14 @@ class Row:
     period_s: float
     """From a round's first order to the next one's, bookkeeping included, the median."""
     cpu_s: float
-    """The coordinator's, between the first orders of two rounds, on average."""
+    """The coordinator's processor time between the first orders of two rounds, on average."""
     cores: float
-    """The same divided by the time between."""
+    """The seconds divided by the time between."""
     start_bytes: int
     connected_bytes: int
     peak_bytes: int
     round_trip_s: Mapping[str, float]
-    """Of a heartbeat while rounds ran, seen by the workers' processes: p50, p99, max."""
+    """The latency of a heartbeat while rounds ran, seen by the workers' processes: p50, p99, max."""
 
     def broken(self) -> list[str]:
         """The README's figure that this row does not hold, in words."""

@@ -129,7 +129,7 @@ class TegrastatsLog:
 
     @property
     def scope(self) -> str | None:
-        """Of the energy: the one that most samples have. Unlike ones are never added up."""
+        """The scope of the energy, which most samples have. Unlike ones are never added up."""
         counts = {scope: energy.power.count for scope, energy in self._energies.items()}
         return max(counts, key=counts.__getitem__) if counts else None
 

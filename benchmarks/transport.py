@@ -84,7 +84,7 @@ class Row:
     memory_bytes: int
     """The coordinator's peak, beyond what it had when it listened."""
     rounds_memory_bytes: int
-    """The same while rounds ran."""
+    """Its peak while rounds ran."""
 
     def ratio(self, kind: Kind) -> float:
         """How many times what the same bytes take through that echo."""

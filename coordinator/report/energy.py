@@ -83,7 +83,7 @@ def replay_badge(sources: Iterable[str | None], short: bool = False) -> Badge | 
 
 
 def runs_badge(runs: Sequence[Entry], short: bool = False) -> Badge | None:
-    """The same mark for all that came from a log in these runs."""
+    """A mark for all that came from a log in these runs."""
     sources = [replay_of(device) for run in runs for device in devices_of(run)]
     if any(map(is_replay, runs)) and not any(sources):
         sources = ["replay of a log"]

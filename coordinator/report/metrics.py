@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FACTS = ("board", "l4t", "power_mode", "device", "precision")
-"""Of a device, as they are named in its facts."""
+"""What is told of a device, as it is named in its facts."""
 
 
 class Reading(Protocol):

@@ -8,12 +8,12 @@ from typing import Any
 
 MAX_BINS = 600
 MAX_SPANS = 2_000
-LEAST_BIN_S = 0.5
-LEAST_SPACINGS, LONGEST_SPACING_S = 5, 10.0
+MIN_BIN_S = 0.5
+MIN_SPACINGS, MAX_SPACING_S = 5, 10.0
 """Between samples: so many say how far apart they usually are, and what is longer is a gap."""
 
 Span = tuple[float, float, int, str]
-"""From, to, round, phase."""
+"""What a device was doing: from, to, round, phase."""
 
 
 class Trace:
@@ -21,7 +21,7 @@ class Trace:
     two samples, of which `interval_s` is the first guess, would leave bins empty. Samples may come in any order."""
 
     def __init__(self, interval_s: float = 0.0) -> None:
-        self.bin_s = LEAST_BIN_S
+        self.bin_s = MIN_BIN_S
         while self.bin_s < 2 * interval_s:
             self.bin_s *= 2
         self._bins: dict[int, tuple[float, int]] = {}  # sum in watts and count, by number on the grid
@@ -37,14 +37,14 @@ class Trace:
         return self._low * self.bin_s if self._bins else None
 
     def add(self, at_s: float, round_: int, phase: str, power_w: float | None) -> None:
-        """A sample at that Unix time."""
+        """Take in a sample of that Unix time."""
         place = int(at_s // self.bin_s)
         if not self._bins:
             self._low = self._high = place
         self._low, self._high = min(self._low, place), max(self._high, place)
         total, count = self._bins.get(place, (0.0, 0))
         self._bins[place] = (total, count) if power_w is None else (total + power_w, count + 1)
-        if self._last_s is not None and 0 < at_s - self._last_s <= LONGEST_SPACING_S:
+        if self._last_s is not None and 0 < at_s - self._last_s <= MAX_SPACING_S:
             self._spacings[_bin_for(at_s - self._last_s)] += 1
             while self.bin_s < self._usual_bin_s():
                 self._widen()
@@ -54,7 +54,7 @@ class Trace:
         self._shade(at_s, round_, phase)
 
     def shown(self, origin_s: float) -> dict[str, Any] | None:
-        """As it stands in result.json, in seconds since `origin_s`; None without any power."""
+        """The trace as it stands in result.json, in seconds since `origin_s`; None without any power."""
         if not any(count for _, count in self._bins.values()):
             return None
         power_w: list[float | None] = []
@@ -72,9 +72,9 @@ class Trace:
         }
 
     def _usual_bin_s(self) -> float:
-        """What the median of the spacings wants; 0 while there are few."""
+        """The width that the median of the spacings wants; 0 while there are few."""
         before, seen = 0, self._spacings.total()
-        if seen < LEAST_SPACINGS or (seen > 64 and seen % 64):
+        if seen < MIN_SPACINGS or (seen > 64 and seen % 64):
             return 0.0  # not at each of many: a run has millions
         for bin_s, count in sorted(self._spacings.items()):
             before += count
@@ -112,8 +112,8 @@ class Trace:
 
 
 def _bin_for(spacing_s: float) -> float:
-    """The narrowest that is wider than a spacing by half."""
-    bin_s = LEAST_BIN_S
+    """The narrowest bin that is wider than a spacing by half."""
+    bin_s = MIN_BIN_S
     while bin_s < 1.5 * spacing_s:
         bin_s *= 2
     return bin_s

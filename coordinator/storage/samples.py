@@ -26,9 +26,9 @@ log = logging.getLogger("federa.coordinator")
 
 FOLDER = "samples"
 MAX_WAITING_BYTES = 32 << 20
-"""Of all devices, until the next `write`."""
+"""What waits of all devices until the next `write`."""
 MAX_FILES = 100
-"""Of one device: each begins when its set of rails or sensors changes."""
+"""Files of one device: each begins when its set of rails or sensors changes."""
 _MAX_QUOTED = 150  # of the 255 bytes that a file's name may have
 _PIECE_BYTES = 1 << 16
 
@@ -49,7 +49,7 @@ class Columns:
 
 @dataclass(slots=True)
 class _Table:
-    """One device's. `waiting` are lines with their header; `file` is the one that is appended to, once it is open."""
+    """One device's table. `waiting` are lines with their header; `file` is what is appended to, once it is open."""
 
     interval_s: float = 0.0
     waiting: list[tuple[str, str]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class _Table:
 
 
 class Samples:
-    """Of one run's folder. `add` takes samples in and never blocks; `write` and `traces` belong on a thread."""
+    """Samples in one run's folder. `add` takes samples in and never blocks; `write` and `traces` belong on a thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
@@ -69,7 +69,7 @@ class Samples:
         self._warned = False
 
     def add(self, device: str, columns: Columns, rows: Iterable[Sequence[str]], interval_s: float = 0.0) -> None:
-        """Samples of a device, as the cells of its columns, to be written with the next `write`."""
+        """Take in samples of a device, as the cells of its columns, to be written with the next `write`."""
         header, text = _csv([columns.names]), _csv(rows)
         with self._taking:
             table = self._tables.setdefault(device, _Table())
@@ -113,7 +113,7 @@ class Samples:
             return self._tables.setdefault(device, _Table())
 
     def _trace(self, device: str) -> Trace:
-        """A device's, the first time from the files of earlier processes."""
+        """A device's trace, the first time from the files of earlier processes."""
         table = self._table(device)
         if table.trace is None:
             table.trace = Trace(table.interval_s)
@@ -203,7 +203,7 @@ def _members(file: io.BufferedReader) -> Iterator[tuple[bytes, int]]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Of the whole members."""
+    """The lines of the whole members."""
     with path.open("rb") as file:
         for content, _ in _members(file):
             yield from content.decode(errors="replace").splitlines(keepends=True)
