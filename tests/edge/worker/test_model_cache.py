@@ -82,7 +82,7 @@ def fetching(cache, *, prepare=shelve, wants="prepared", model=None):
     engine = BareEngine()
     fake = work(script, engine=engine, prepare=prepare, cache=ModelCache(cache))
     fake.engine = engine
-    assert isinstance(said[0], getattr(pb, wants.capitalize())), said
+    assert isinstance(said[0], getattr(pb, "".join(word.capitalize() for word in wants.split("_")))), said
     return fake, said[0]
 
 

@@ -58,7 +58,7 @@ async def train_big(hear, say, number, fake):
     await hear("prepared")
     say(train=train_order(clients=(0,), state=BIG_SHA))
     while not fake.updates:
-        assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+        assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
 
 # ---------------------------------------------------------------- transfers that break
@@ -86,7 +86,7 @@ def test_transfers_that_fail_in_passing_are_tried_again():
         await hear("prepared")
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, prepare=prepare)
     assert updates_of(fake) == [(1, 0)]
@@ -103,7 +103,7 @@ def test_a_coordinator_that_fails_again_and_again_is_told_so(status):
         say(prepare=prepare_order(clients=(0,)))
         await hear("prepared")
         say(train=train_order(clients=(0,)))
-        said.append(await hear("trouble"))
+        said.append(await hear("client_error"))
 
     fake = work(script)
     assert len(fake.uploads) == retries.DOUBTFUL_ATTEMPTS
@@ -160,7 +160,7 @@ def test_a_beginning_that_was_tampered_with_costs_one_fresh_upload():
         await hear("prepared")
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     fake = work(script)
     assert fake.offsets == [50, 0]
@@ -193,7 +193,7 @@ def test_waits_for_bytes_grow_so_that_a_slow_link_gets_through(monkeypatch):
             raise Stalled("nothing moved")
         return "there"
 
-    assert asyncio.run(retries.persist(attempt)) == "there"
+    assert asyncio.run(retries.retry(attempt)) == "there"
     assert waits == [60, 120, 240, 400, 400]
 
 
@@ -211,7 +211,7 @@ def test_a_refused_update_is_left_and_the_next_client_trained(caplog, status):
         await hear("prepared")
         say(train=train_order())
         while not fake.updates:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     assert updates_of(work(script, prepare=prepare)) == [(1, 1)]
     assert "the coordinator refused client 0's update for round 1: not now" in lines(caplog)
@@ -243,7 +243,7 @@ def test_an_order_for_a_state_that_comes_too_late_is_left(caplog):
         say(train=train_order())
         say(train=train_order(round_=2))
         while len(fake.updates) < 2:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     assert updates_of(work(script)) == [(2, 0), (2, 1)]
     assert "the coordinator refused client 1's update for round 1: not now" in lines(caplog)
@@ -259,7 +259,7 @@ def test_trouble_with_one_client_keeps_no_other_from_its_turn():
         say(train=train_order())
         say(train=train_order(round_=2))
         while len(said) < 2:
-            said.append(await hear("trouble"))
+            said.append(await hear("client_error"))
         while len(fake.updates) < 2:
             await hear("activity")
 
@@ -278,7 +278,7 @@ def test_a_failed_client_may_be_ordered_again():
         await hear("prepared")
         for _ in range(3):
             say(train=train_order(clients=(0,)))
-            await hear("trouble")
+            await hear("client_error")
 
     work(script, engine=engine)
     assert engine.trained == [(1, 0)] * 3
@@ -292,7 +292,7 @@ def test_every_client_of_an_order_is_told_when_its_state_cannot_be_had():
         say(prepare=prepare_order())
         await hear("prepared")
         say(train=train_order())
-        said.extend([await hear("trouble"), await hear("trouble")])
+        said.extend([await hear("client_error"), await hear("client_error")])
         say(train=train_order())
         while len(fake.updates) < 2:
             await hear("activity")
@@ -317,7 +317,7 @@ def test_a_start_that_cannot_be_installed_is_tried_with_a_fresh_model():
         say(prepare=prepare_order(clients=(0,)))
         await hear("prepared")
         say(train=train_order(clients=(0,)))
-        assert (await hear("trouble")).message == "half of it is in"
+        assert (await hear("client_error")).message == "half of it is in"
         say(train=train_order(clients=(0,)))
         while not fake.updates:
             await hear("activity")
@@ -395,7 +395,7 @@ def test_a_training_under_way_goes_on_over_a_reconnect_and_is_delivered_once():
                 pass
             raise ConnectionError("the coordinator's stream breaks")
         while not fake.updates:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, engine=engine, give_up_after_s=4.0)
     assert fake.streams == 2
@@ -579,7 +579,7 @@ def test_an_upload_is_cancelled_when_its_client_is_abandoned(caplog):
             await asyncio.sleep(0.01)
         fake.uploads_go_on.set()
         while not fake.updates:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     fake = work(script)
     assert [header.update.client for header in fake.uploads] == [0, 1]
@@ -625,7 +625,7 @@ def test_an_abandoned_client_may_be_ordered_again_at_once():
         say(abandon=abandon_order([0]))
         say(train=train_order(clients=(0,)))
         while not fake.updates:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, engine=engine)
     assert engine.trained == [(1, 0), (1, 0)]
@@ -656,14 +656,14 @@ def test_an_abandoned_client_that_fails_is_nobodys_trouble():
         say(prepare=prepare_order(clients=(0,)))
         await hear("prepared")  # it has heard all that went before
         abandoned.set()
-        while (await hear("activity", "trouble")).phase != "idle":
+        while (await hear("activity", "client_error")).phase != "idle":
             pass
         say(train=train_order(clients=(0,)))  # it is queued, or under way: the failure has not let it in again
         while not fake.updates:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
         say(train=train_order(round_=2, clients=(0,)))
         while len(fake.updates) < 2:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, engine=engine)
     assert engine.trained == [(1, 0), (1, 0), (2, 0)]
@@ -701,7 +701,7 @@ def test_differences_travel_below_fp32(wire):
         say(train=train_order())
         say(train=train_order(round_=2, state=sha256))
         while len(fake.updates) < 4:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     fake = work(script)
     assert len(fake.downloads) == 2  # the start is kept
@@ -737,7 +737,7 @@ def test_a_worker_that_joins_late_fetches_the_start_too():
         for round_ in (4, 5):
             say(train=train_order(round_=round_, clients=(0,), state=sha256))
         while len(fake.updates) < 2:
-            assert (await hear("activity", "trouble")).DESCRIPTOR.name == "Activity"
+            assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
 
     fake = work(script, engine=Recording())
     assert [request.sha256 == sha256 for request in fake.downloads] == [False, True, True]
