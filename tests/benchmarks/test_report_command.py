@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_samples import LOOKED_FOR, make_result, make_run, replayed_result, rich_result, with_energy
+from report_samples import LOOKED_FOR, error_run, make_result, make_run, replayed_result, rich_result, with_energy
 
 from benchmarks.report import main
 from coordinator.report.terminal import joule_lines
@@ -40,6 +40,14 @@ def test_one_folder_gets_tables_and_a_page(tmp_path: Path, capsys: pytest.Captur
     assert "There is no sum of joules for Adapter: device-a measures the module, device-b the board." in words
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "result.json"]
+
+
+def test_metric_that_is_better_when_lower_stands_below_its_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = folder_of(tmp_path / "run", make_result(error_run("lora", rounds=3), error_run()))
+    assert main([str(folder)]) == 0
+    words = words_of(capsys)
+    assert "no, ≤ 0.5" in words and "yes, ≤ 0.5" in words and "1.2500" in words
+    assert "mean squared error ≤ 0.5" in (folder / "report.html").read_text().replace("\u00a0", " ")
 
 
 def test_replay_is_marked_and_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

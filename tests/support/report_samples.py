@@ -86,6 +86,14 @@ def make_run(
     }
 
 
+def error_run(method: str = "federa", *, rounds: int = 8) -> dict[str, Any]:
+    """A run of a metric that is better when lower and may be above 1: from 2 down to 0.25, with a target of 0.5."""
+    run = make_run(method, rounds=rounds) | {"metric": "mean_squared_error", "better": "lower", "target": 0.5}
+    for point in run["curve"]:
+        point["value"] = 2.0 - 0.25 * min(point["round"], 7)
+    return run | {"best": run["curve"][-1]["value"], "test": 0.375 if rounds >= 6 else None}
+
+
 def make_result(*runs: dict[str, Any]) -> dict[str, Any]:
     return {"schema": 1, "environment": {"python": "0.0", "gpu": None}, "runs": list(runs)}
 

@@ -14,6 +14,7 @@ from report_samples import (
     FINISHED,
     HOSTILE,
     LOOKED_FOR,
+    error_run,
     hostile_result,
     make_result,
     make_run,
@@ -259,14 +260,6 @@ def test_how_many_examples_stand_behind_each_figure_is_said() -> None:
     assert "What the devices counted" in page.words and "orin-a 0 61 70" in page.words
     silent = Page(render_report(FINISHED))
     assert "What the devices counted" not in silent.words and "of 0 example" not in silent.words
-
-
-def error_run(method: str = "federa", *, rounds: int = 8) -> dict[str, Any]:
-    """A run of a metric that is better when lower and may be above 1: from 2 down to 0.25, with a target of 0.5."""
-    run = make_run(method, rounds=rounds) | {"metric": "mean_squared_error", "better": "lower", "target": 0.5}
-    for point in run["curve"]:
-        point["value"] = 2.0 - 0.25 * min(point["round"], 7)
-    return run | {"best": run["curve"][-1]["value"], "test": 0.375 if rounds >= 6 else None}
 
 
 def test_metric_that_is_better_when_lower_is_a_plain_number_below_its_target() -> None:
