@@ -33,7 +33,7 @@ class Step(Enum):
     MOVED = "federa.durable:os.replace"
     RECORDED = "coordinator.storage.ledger:Ledger.accepted"
     ACKNOWLEDGED = "coordinator.service.worker_service:WorkerService.Upload"
-    AVERAGED = "coordinator.rounds.executor:fold"
+    AVERAGED = "coordinator.rounds.executor:aggregate"
     FOLDED = "coordinator.storage.ledger:Ledger.folded"
     TIDIED = "coordinator.storage.run_folder:RunFolder.tidy"
     EVALUATED = "coordinator.evaluation.evaluator:TimedEvaluation.of"
