@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--experiment", type=Path, metavar="FILE.yaml", help="start from this experiment")
     parse.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="any other field by its dotted name, such as adapter.r=16 or data.partition.alpha=0.1; may be repeated",
+        help="any other field by its dotted name, such as lora.r=16 or data.partition.alpha=0.1; may be repeated",
     )  # fmt: skip
     parse.add_argument("--print-config", action="store_true", help="print the experiment as YAML and stop")
     parse.add_argument("--version", action="version", version=f"federa {__version__}")
@@ -89,7 +89,7 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
     for setting in options.settings:
         path, equals, value = setting.partition("=")
         if not equals or not path:
-            raise BadInput(f"--set: must be KEY=VALUE, such as adapter.r=16, not {setting!r}")
+            raise BadInput(f"--set: must be KEY=VALUE, such as lora.r=16, not {setting!r}")
         settings[path] = _plain(value, path)
     for path, value in settings.items():
         _put(tree, path, value)

@@ -31,12 +31,10 @@ from edge.power.source import Reading, Source
 from edge.training.device import choose_device
 from edge.training.precision import choose_precision
 from edge.training.trainer import Trainer
-from federa.config import EMBEDDED, Adapter, Data, Training
-from federa.data.batches import tokenize
-from federa.data.readers import read_dataset
+from federa.config import EMBEDDED, Experiment, Training
 from federa.errors import BadInput, FederaError
-from federa.methods.lora import LoRA
-from federa.models.pretrained import load_base_model
+from federa.methods.lora import LoRA, LoRASection
+from federa.models.pretrained import load_pretrained
 from federa.models.tuned import TunedModel
 
 BOARD = "NVIDIA Jetson Orin NX"
@@ -101,21 +99,22 @@ def sampling_cost(root: Path, hz: float, seconds: float) -> float:
 def training_pairs(root: Path, hz: float, pairs: int, block: int) -> list[tuple[float, float]]:
     """Seconds a step with sampling and without, of each pair of blocks of so many steps."""
     device, _ = choose_device()
-    corpus = read_dataset(Data())
-    base = load_base_model(EMBEDDED, len(corpus.label_names), SEED)
-    lengths = [len(ids) for ids in tokenize(corpus, base.tokenizer, LENGTH).token_ids]
+    task = Experiment().make_task()
+    dataset = task.load()
+    base = load_pretrained(EMBEDDED, task.resolved(dataset), SEED)
+    lengths = task.encode(dataset.records, base.tokenizer, LENGTH).lengths
     # Of one length, so that every step is the same work.
     full = [index for index, length in enumerate(lengths) if length == LENGTH]
     steps = (2 * pairs + 1) * block  # the first block warms up
-    examples = tokenize(corpus.take(full[: steps * BATCH]), base.tokenizer, LENGTH)
+    examples = task.encode(dataset.take(full[: steps * BATCH]).records, base.tokenizer, LENGTH)
     epochs = -(-steps * BATCH // len(examples))
     precision = choose_precision("auto", device)
-    model = TunedModel(base, LoRA(Adapter()))
-    model.start(SEED)
+    model = TunedModel(base, LoRA(LoRASection()))
+    model.init(SEED)
     model.install()
     model.model.to(precision.device)
     model.freeze(precision.dtype)
-    trainer = Trainer(model, Training(batch_size=BATCH, epochs=epochs), 3e-3, precision)
+    trainer = Trainer(model, task, Training(batch_size=BATCH, epochs=epochs), 3e-3, precision)
     source = _source(root, hz)
     took_s: list[list[float]] = [[]]
     began_s = time.perf_counter()

@@ -25,14 +25,14 @@ from rich.table import Table
 from edge.training.device import choose_device, device_name
 from edge.training.precision import Precision, choose_precision
 from edge.training.trainer import Trainer
-from federa.config import Adapter, Data, Training
-from federa.data.batches import Examples, tokenize
+from federa.config import Experiment, Training
+from federa.data.batches import Examples
 from federa.data.dataset import Dataset
-from federa.data.readers import read_dataset
 from federa.errors import BadInput, FederaError
-from federa.methods.lora import LoRA
-from federa.models.pretrained import load_base_model, model_folder
+from federa.methods.lora import LoRA, LoRASection
+from federa.models.pretrained import load_pretrained, model_folder
 from federa.models.tuned import TunedModel
+from federa.tasks.base import Task
 
 SEED = 7
 
@@ -48,13 +48,13 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
+class Contest:
     """What all contestants train on."""
 
     model: str
+    task: Task
     examples: Examples
-    labels: int
-    adapter: Adapter
+    lora: LoRASection
     training: Training
     learning_rate: float
 
@@ -68,36 +68,36 @@ def _turn(stamps: Sequence[float], tokens: Sequence[int], losses: Sequence[float
     )
 
 
-def ours(task: Task, precision: Precision) -> Turn:
+def ours(contest: Contest, precision: Precision) -> Turn:
     """federa's trainer, as a worker runs it."""
-    base = load_base_model(task.model, task.labels, SEED)
-    model = TunedModel(base, LoRA(task.adapter))
-    model.start(SEED)
+    base = load_pretrained(contest.model, contest.task, SEED)
+    model = TunedModel(base, LoRA(contest.lora))
+    model.init(SEED)
     model.install()
     model.model.to(precision.device)
     model.freeze(precision.dtype)
-    trainer = Trainer(model, task.training, task.learning_rate, precision)
+    trainer = Trainer(model, contest.task, contest.training, contest.learning_rate, precision)
     stamps: list[float] = []
-    trained = trainer.train(task.examples, SEED, lambda progress: stamps.append(time.perf_counter()))
-    plan = trainer.plan(task.examples, SEED)
-    tokens = [sum(len(task.examples.token_ids[index]) for index in batch) for batch in plan]
+    trained = trainer.train(contest.examples, SEED, lambda progress: stamps.append(time.perf_counter()))
+    plan = trainer.plan(contest.examples, SEED)
+    tokens = [sum(len(contest.examples.token_ids[index]) for index in batch) for batch in plan]
     return _turn(stamps, tokens, trained.losses)
 
 
-def theirs(task: Task, precision: Precision, by_length: bool) -> Turn:
+def theirs(contest: Contest, precision: Precision, by_length: bool) -> Turn:
     """The Hugging Face Trainer with a PEFT model, shuffled or grouped by length."""
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import DataCollatorWithPadding, TrainerCallback, TrainingArguments
     from transformers import Trainer as HuggingFaceTrainer
     from transformers.trainer_callback import PrinterCallback
 
-    base = load_base_model(task.model, task.labels, SEED)
+    base = load_pretrained(contest.model, contest.task, SEED)
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
-        r=task.adapter.r,
-        lora_alpha=int(task.adapter.alpha),
-        lora_dropout=task.adapter.dropout,
-        target_modules=LoRA(task.adapter).targets(base.model),
+        r=contest.lora.r,
+        lora_alpha=int(contest.lora.alpha),
+        lora_dropout=contest.lora.dropout,
+        target_modules=LoRA(contest.lora).targets(base.model),
     )
     model = get_peft_model(base.model, config)
     stamps: list[float] = []
@@ -120,12 +120,12 @@ def theirs(task: Task, precision: Precision, by_length: bool) -> Turn:
     grouping: dict[str, Any] = {"train_sampling_strategy": "group_by_length"} if by_length else {}
     settings = TrainingArguments(
         output_dir="unused",
-        per_device_train_batch_size=task.training.batch_size,
-        num_train_epochs=task.training.epochs,
-        learning_rate=task.learning_rate,
-        weight_decay=task.training.weight_decay,
+        per_device_train_batch_size=contest.training.batch_size,
+        num_train_epochs=contest.training.epochs,
+        learning_rate=contest.learning_rate,
+        weight_decay=contest.training.weight_decay,
         lr_scheduler_type="constant",
-        max_grad_norm=task.training.max_grad_norm or 0.0,
+        max_grad_norm=contest.training.max_grad_norm or 0.0,
         bf16=precision.name == "bf16",
         fp16=precision.name == "fp16",
         use_cpu=precision.device.type == "cpu",
@@ -140,7 +140,7 @@ def theirs(task: Task, precision: Precision, by_length: bool) -> Turn:
     )
     rows = [
         {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": label}
-        for ids, label in zip(task.examples.token_ids, task.examples.labels, strict=True)
+        for ids, label in zip(contest.examples.token_ids, contest.examples.targets, strict=True)
     ]
     trainer = HuggingFaceTrainer(
         model=model,
@@ -154,20 +154,16 @@ def theirs(task: Task, precision: Precision, by_length: bool) -> Turn:
     return _turn(stamps, tokens[: len(stamps)], losses)
 
 
-def _texts(kind: str, documents: int) -> Dataset:
-    corpus = read_dataset(Data())
+def _texts(kind: str, whole: Dataset, documents: int) -> Dataset:
     # A headline has a twentieth of the tokens: more of them, or the turns would be over in a second.
     documents *= 1 if kind == "long" else 6
     # Spread over the classes; the embedded corpus lies in order of its labels.
-    picked = corpus.take(range(0, len(corpus), max(1, len(corpus) // documents)))
+    picked = whole.take(range(0, len(whole), max(1, len(whole) // documents)))
     if kind == "long":
         return picked
     # The first line of a BBC document is its headline.
-    return Dataset(
-        texts=tuple(text.split("\n", 1)[0] for text in picked.texts),
-        labels=picked.labels,
-        label_names=picked.label_names,
-    )
+    records = tuple((text.split("\n", 1)[0], target) for text, target in picked.records)
+    return Dataset(records=records, found=picked.found)
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -186,31 +182,36 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 def _compare(options: argparse.Namespace, kind: str, device: torch.device, console: Console) -> None:
     precision = choose_precision(options.precision, device)
-    corpus = _texts(kind, options.documents)
-    tokenizer = load_base_model(options.model, len(corpus.label_names)).tokenizer
-    task = Task(
+    task = Experiment().make_task()
+    whole = task.load()
+    task = task.resolved(whole)
+    dataset = _texts(kind, whole, options.documents)
+    tokenizer = load_pretrained(options.model, task).tokenizer
+    contest = Contest(
         model=model_folder(options.model),
-        examples=tokenize(corpus, tokenizer, options.length),
-        labels=len(corpus.label_names),
-        adapter=Adapter(),
+        task=task,
+        examples=task.encode(dataset.records, tokenizer, options.length),
+        lora=LoRASection(),
         training=Training(batch_size=options.batch),
         learning_rate=options.learning_rate,
     )
     contestants: dict[str, Callable[[], Turn]] = {
-        f"federa, {precision.name}": lambda: ours(task, precision),
-        f"Trainer + PEFT, {precision.name}": lambda: theirs(task, precision, by_length=False),
-        f"Trainer + PEFT, {precision.name}, grouped": lambda: theirs(task, precision, by_length=True),
+        f"federa, {precision.name}": lambda: ours(contest, precision),
+        f"Trainer + PEFT, {precision.name}": lambda: theirs(contest, precision, by_length=False),
+        f"Trainer + PEFT, {precision.name}, grouped": lambda: theirs(contest, precision, by_length=True),
     }
     if precision.name != "fp32":
         fp32 = choose_precision("fp32", device)
-        contestants["federa, fp32"] = lambda: ours(task, fp32)
+        contestants["federa, fp32"] = lambda: ours(contest, fp32)
     turns: dict[str, list[Turn]] = {name: [] for name in contestants}
     for _ in range(options.turns):
         for name, contestant in contestants.items():
             turns[name].append(contestant())
     speeds = {name: statistics.median(turn.tokens_per_s for turn in done) for name, done in turns.items()}
     reference = next(iter(speeds.values()))
-    table = Table(title=f"{kind} texts: {len(corpus)} documents, {task.examples.tokens} tokens", title_justify="left")
+    table = Table(
+        title=f"{kind} texts: {len(dataset)} documents, {contest.examples.tokens} tokens", title_justify="left"
+    )
     for column in ("contestant", "tokens/s", "lowest to highest", "federa is faster by", "loss, first to last quarter"):
         table.add_column(column, justify="left" if column == "contestant" else "right")
     for name, done in turns.items():

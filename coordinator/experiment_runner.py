@@ -20,7 +20,7 @@ from coordinator.run_session import RunSession
 from coordinator.storage.experiment_record import ExperimentRecord
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import LedgerFailure
-from coordinator.storage.run_folder import FINAL_STATE, REPORT, RESULT, RunFolder
+from coordinator.storage.run_folder import FINAL_FILES, REPORT, RESULT, RunFolder
 from coordinator.storage.samples import Samples
 from federa.config import Experiment
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError
@@ -163,7 +163,8 @@ class ExperimentRunner:
 
     async def _execute(self, config: Experiment) -> bool:
         method = config.method.name
-        self.board.next_run(method, config.federation.rounds, config.target.value)
+        metric = config.metric
+        self.board.next_run(method, config.federation.rounds, config.target.value, metric.name, metric.better)
         folder = RunFolder(self._folder(method))
         ledger = Ledger(folder.ledger)
         if ledger.facts().get("state") == "finished":
@@ -209,5 +210,5 @@ class ExperimentRunner:
 
     def _files(self) -> list[str]:
         folders = {self.path, *(self._folder(config.method.name) for config in self._runs)}
-        found = [folder / name for folder in folders for name in (RESULT, REPORT, FINAL_STATE)]
+        found = [folder / name for folder in folders for name in (RESULT, REPORT, *FINAL_FILES)]
         return sorted(str(path.relative_to(self.path)) for path in found if path.exists())

@@ -24,10 +24,12 @@ class ProgressBoard:
         """The run under way."""
         return self._progress.run
 
-    def next_run(self, method: str, rounds: int, target: float) -> None:
+    def next_run(self, method: str, rounds: int, target: float, metric: str = "", better: str = "higher") -> None:
         """Start over with the next run of the experiment."""
         self._progress.run_number += 1
-        self._progress.run.CopyFrom(RunProgress(method=method, rounds=rounds, target=target, stage="preparing"))
+        run = RunProgress(method=method, rounds=rounds, target=target, stage="preparing")
+        run.metric, run.lower_is_better = metric, better == "lower"
+        self._progress.run.CopyFrom(run)
         self.touch()
 
     def stage(self, stage: str, note: str = "") -> None:

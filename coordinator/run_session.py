@@ -30,6 +30,7 @@ from coordinator.storage.model_store import ModelStore
 from coordinator.storage.recovery import recover
 from coordinator.storage.run_folder import RunFolder
 from coordinator.storage.samples import Samples
+from federa.bundle import BundleFacts
 from federa.config import DEVICES, Experiment
 from federa.errors import FederaError
 from protos import federation_pb2 as pb
@@ -77,10 +78,17 @@ class RunSession:
             run_id=run_id, sessions=sessions, ledger=ledger, telemetry=self.telemetry, board=board, post=self.post
         )
         self.desk = UpdateReceiver(self, sessions)
-        on_devices = config.evaluation == "devices"
-        counting = FederatedEvaluator(self.crew, ledger, board, config.federation.deadline_s) if on_devices else None
-        judge: Evaluator = counting or CentralEvaluator(learner, folder)
-        self._evaluation = TimedEvaluation(judge, ledger)
+        evaluator: Evaluator = CentralEvaluator(learner, folder, config.metric)
+        if config.evaluation == "devices":
+            evaluator = FederatedEvaluator(
+                self.crew,
+                ledger,
+                board,
+                task=config.make_task(),
+                metric=config.metric,
+                deadline_s=config.federation.deadline_s,
+            )
+        self._evaluation = TimedEvaluation(evaluator, ledger)
 
     async def execute(self) -> bool:
         """Run to the end and leave the results in the folder. True when the target was reached.
@@ -181,6 +189,7 @@ class RunSession:
         self.ledger.note(
             run_id=self.run_id,
             config=self.config.model_dump(mode="json"),
+            better=self.config.metric.better,
             environment=environment(),
             state="running",
             failure=None,
@@ -203,7 +212,7 @@ class RunSession:
             # Another version of torch would decompose otherwise, and the workers formed W_res from the one recorded.
             start, start_s = past.start, facts.get("start_s")
             blob = await asyncio.to_thread(self._learner.prepare, self.folder.state(start).read_bytes())
-            for key, what in (("base_digest", "base model"), ("data_digest", "corpus")):
+            for key, what in (("base_digest", "base model"), ("data_digest", "data set")):
                 if facts.get(key) != getattr(self._learner, key):
                     raise FederaError(f"the {what} here is not the one that this run began with; name another --out")
         self.state_bytes = len(blob)
@@ -239,10 +248,9 @@ class RunSession:
             self._board.stage("preparing", "the devices load the base model")
         brief = pb.Prepare(
             run_id=self.run_id,
-            experiment_json=self.config.model_dump_json(),
+            experiment_json=self._learner.experiment.model_dump_json(),
             base_digest=self._learner.base_digest,
             data_digest=self._learner.data_digest,
-            labels=self._learner.labels,
             start_sha256=bytes.fromhex(start),
             model=self.shelf.listing(),
         )
@@ -268,13 +276,15 @@ class RunSession:
             timed=federation.deadline_s is not None,
             rounds=federation.rounds,
             target=self.config.target.value,
+            better=self.config.metric.better,
             seed=self.config.seed,
         )
 
     async def _finish(self, conductor: RoundExecutor, finish: Finish) -> None:
-        await asyncio.to_thread(self.folder.publish_final, conductor.state)
+        await asyncio.to_thread(self._publish, conductor)
         self._board.stage("testing")
         test = await self._tested(conductor)
+        await asyncio.to_thread(self._publish, conductor, test.value)
         self.ledger.note(test=test.value, test_examples=test.examples, state="finished")
         shutil.rmtree(self.folder.model, ignore_errors=True)  # a second copy of what is elsewhere
         self._board.stage("finished", "target reached" if finish.reached else "the last round is over")
@@ -297,11 +307,23 @@ class RunSession:
         while True:
             await self._next_event()
 
+    def _publish(self, conductor: RoundExecutor, test: float | None = None) -> None:
+        """Make final/ the bundle of the newest state."""
+        last = self.ledger.rounds()[-1]
+        facts = BundleFacts(
+            experiment=self._learner.experiment,
+            base_digest=self._learner.base_digest,
+            round=last["round"],
+            value=last["value"],
+            test=test,
+        )
+        self.folder.publish_final(state=conductor.state, start=conductor.start, facts=facts)
+
     def _stop(self, state: str, message: str) -> None:
         with contextlib.suppress(FederaError, OSError):
             self.ledger.note(state=state, failure=message)
             if self._board.run.values and self.conductor is not None:
-                self.folder.publish_final(self.conductor.state)
+                self._publish(self.conductor)
         self._board.stage(state, message)
 
     # ---- what is written by the way

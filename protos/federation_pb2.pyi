@@ -89,7 +89,7 @@ class UploadReply(_message.Message):
     def __init__(self, already_accepted: bool = ...) -> None: ...
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "prepared", "client_error", "activity", "telemetry", "released", "counts")
+    __slots__ = ("hello", "heartbeat", "prepared", "client_error", "activity", "telemetry", "released", "counters")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
@@ -97,7 +97,7 @@ class WorkerMessage(_message.Message):
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
-    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     prepared: Prepared
@@ -105,8 +105,8 @@ class WorkerMessage(_message.Message):
     activity: Activity
     telemetry: Telemetry
     released: Released
-    counts: Counts
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., client_error: _Optional[_Union[ClientError, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ...) -> None: ...
+    counters: Counters
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., client_error: _Optional[_Union[ClientError, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "name", "key", "versions", "device", "clients", "own_data")
@@ -271,21 +271,26 @@ class Power(_message.Message):
     idle_w: float
     def __init__(self, source: _Optional[str] = ..., scope: _Optional[str] = ..., detail: _Optional[str] = ..., interval_s: _Optional[float] = ..., idle_w: _Optional[float] = ...) -> None: ...
 
-class Counts(_message.Message):
-    __slots__ = ("run_id", "round", "part", "client", "correct", "examples")
+class Counters(_message.Message):
+    __slots__ = ("run_id", "round", "part", "client", "counters")
+    class CountersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
-    CORRECT_FIELD_NUMBER: _ClassVar[int]
-    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     round: int
     part: str
     client: int
-    correct: int
-    examples: int
-    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[str] = ..., client: _Optional[int] = ..., correct: _Optional[int] = ..., examples: _Optional[int] = ...) -> None: ...
+    counters: _containers.ScalarMap[str, float]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[str] = ..., client: _Optional[int] = ..., counters: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Released(_message.Message):
     __slots__ = ("run_id",)
@@ -327,12 +332,11 @@ class Welcome(_message.Message):
     def __init__(self, versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Prepare(_message.Message):
-    __slots__ = ("run_id", "experiment_json", "base_digest", "data_digest", "labels", "start_sha256", "shards", "model")
+    __slots__ = ("run_id", "experiment_json", "base_digest", "data_digest", "start_sha256", "shards", "model")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     DATA_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    LABELS_FIELD_NUMBER: _ClassVar[int]
     START_SHA256_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -340,11 +344,10 @@ class Prepare(_message.Message):
     experiment_json: str
     base_digest: str
     data_digest: str
-    labels: _containers.RepeatedScalarFieldContainer[str]
     start_sha256: bytes
     shards: _containers.RepeatedCompositeFieldContainer[Shard]
     model: _containers.RepeatedCompositeFieldContainer[ModelFile]
-    def __init__(self, run_id: _Optional[str] = ..., experiment_json: _Optional[str] = ..., base_digest: _Optional[str] = ..., data_digest: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., start_sha256: _Optional[bytes] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., model: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., experiment_json: _Optional[str] = ..., base_digest: _Optional[str] = ..., data_digest: _Optional[str] = ..., start_sha256: _Optional[bytes] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., model: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ...) -> None: ...
 
 class ModelFile(_message.Message):
     __slots__ = ("name", "size", "sha256")
@@ -481,7 +484,7 @@ class Progress(_message.Message):
     def __init__(self, experiment_id: _Optional[str] = ..., run: _Optional[_Union[RunProgress, _Mapping]] = ..., run_number: _Optional[int] = ..., run_count: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[WorkerProgress, _Mapping]]] = ..., over: bool = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., files: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RunProgress(_message.Message):
-    __slots__ = ("method", "stage", "round", "rounds", "values", "target", "elapsed_s", "bytes_down", "bytes_up", "updates", "expected", "note", "elapsed_after_s", "bytes_after")
+    __slots__ = ("method", "stage", "round", "rounds", "values", "target", "elapsed_s", "bytes_down", "bytes_up", "updates", "expected", "note", "elapsed_after_s", "bytes_after", "metric", "lower_is_better")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -496,6 +499,8 @@ class RunProgress(_message.Message):
     NOTE_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     BYTES_AFTER_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    LOWER_IS_BETTER_FIELD_NUMBER: _ClassVar[int]
     method: str
     stage: str
     round: int
@@ -510,7 +515,9 @@ class RunProgress(_message.Message):
     note: str
     elapsed_after_s: _containers.RepeatedScalarFieldContainer[float]
     bytes_after: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, method: _Optional[str] = ..., stage: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., target: _Optional[float] = ..., elapsed_s: _Optional[float] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., updates: _Optional[int] = ..., expected: _Optional[int] = ..., note: _Optional[str] = ..., elapsed_after_s: _Optional[_Iterable[float]] = ..., bytes_after: _Optional[_Iterable[int]] = ...) -> None: ...
+    metric: str
+    lower_is_better: bool
+    def __init__(self, method: _Optional[str] = ..., stage: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., target: _Optional[float] = ..., elapsed_s: _Optional[float] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., updates: _Optional[int] = ..., expected: _Optional[int] = ..., note: _Optional[str] = ..., elapsed_after_s: _Optional[_Iterable[float]] = ..., bytes_after: _Optional[_Iterable[int]] = ..., metric: _Optional[str] = ..., lower_is_better: bool = ...) -> None: ...
 
 class WorkerProgress(_message.Message):
     __slots__ = ("name", "phase", "client", "progress", "device")

@@ -33,7 +33,7 @@ class Listener(Protocol):
 
     def changed(self) -> None: ...
 
-    def counted(self, worker: str, said: pb.Counts, most: int) -> None: ...
+    def counted(self, worker: str, said: pb.Counters, most: int) -> None: ...
 
     def failed(self, worker: str, round_: int, client: int) -> None: ...
 
@@ -240,8 +240,8 @@ class ClientRegistry:
                 self._board.touch()
             case "telemetry":
                 self._telemetry.take(session.name, self.hosted_by(session.name), message.telemetry)
-            case "counts":
-                self._counted(session, message.counts)
+            case "counters":
+                self._counted(session, message.counters)
             case "released":
                 self._was_released(session.name)
 
@@ -273,7 +273,7 @@ class ClientRegistry:
             self.listener.ready(session.name)
         self._changed()
 
-    def _counted(self, session: Session, said: pb.Counts) -> None:
+    def _counted(self, session: Session, said: pb.Counters) -> None:
         most = MAX_EXAMPLES
         if not session.hello.own_data and said.client < len(self._shards):
             most = len(self._shards[said.client]) - self.examples.get(said.client, 0)

@@ -10,6 +10,7 @@ from typing import Protocol
 from coordinator.evaluation.reference_model import Part, ReferenceModel
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.run_folder import RunFolder
+from federa.tasks.metric import Counters, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,11 @@ class EvaluationResult:
 
     value: float | None
     examples: int
+
+
+def result_of(metric: Metric, counters: Counters) -> EvaluationResult:
+    """What was counted, as the metric."""
+    return EvaluationResult(metric.value(counters), int(counters.get("examples", 0)))
 
 
 class Evaluator(Protocol):
@@ -29,15 +35,16 @@ class Evaluator(Protocol):
 
 
 class CentralEvaluator:
-    """A Judge with a validation and a test part of the coordinator's."""
+    """An evaluator with a validation and a test part of the coordinator's."""
 
-    def __init__(self, learner: ReferenceModel, folder: RunFolder) -> None:
+    def __init__(self, learner: ReferenceModel, folder: RunFolder, metric: Metric) -> None:
         self._learner = learner
         self._folder = folder
+        self._metric = metric
 
     async def judge(self, round_: int, state: str, part: Part) -> EvaluationResult:
-        score = await asyncio.to_thread(self._learner.evaluate, self._folder.state(state), part)
-        return EvaluationResult(score.accuracy, score.total)
+        counters = await asyncio.to_thread(self._learner.evaluate, self._folder.state(state), part)
+        return result_of(self._metric, counters)
 
 
 class TimedEvaluation:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from coordinator.clients.registry import ClientRegistry
-from coordinator.evaluation.evaluator import EvaluationResult
+from coordinator.evaluation.evaluator import EvaluationResult, result_of
 from coordinator.evaluation.reference_model import Part
 from coordinator.progress import ProgressBoard
 from coordinator.rounds.throughput import Throughput
 from coordinator.storage.ledger import Ledger
+from federa.tasks.base import Task
+from federa.tasks.metric import Metric, total
 from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.coordinator")
@@ -26,20 +28,21 @@ are left out of the sum."""
 
 @dataclass(slots=True)
 class _Poll:
-    """One question: what clients have answered (correct, examples), and which cannot."""
+    """One question: what clients have answered, and which cannot."""
 
     round: int
     part: Part
     state: str
-    counts: dict[int, tuple[int, int]] = field(default_factory=dict)
+    counters: dict[int, dict[str, float]] = field(default_factory=dict)
     unable: set[int] = field(default_factory=set)
     asked: dict[str, float] = field(default_factory=dict)
     """When each host was asked, at first: one that keeps dying on it gains no time."""
     left_out: set[str] = field(default_factory=set)
 
     @property
-    def examples(self) -> int:
-        return sum(examples for _, examples in self.counts.values())
+    def sum(self) -> dict[str, float]:
+        """Of what the clients counted, in their order: who answered first changes nothing."""
+        return total(self.counters[client] for client in sorted(self.counters))
 
 
 class FederatedEvaluator:
@@ -52,9 +55,14 @@ class FederatedEvaluator:
         crew: ClientRegistry,
         ledger: Ledger,
         board: ProgressBoard,
+        *,
+        task: Task,
+        metric: Metric,
         deadline_s: Literal["auto"] | float | None = None,
     ) -> None:
         self._crew = crew
+        self._task = task
+        self._metric = metric
         self._ledger = ledger
         self._board = board
         self._deadline_s = deadline_s
@@ -69,7 +77,7 @@ class FederatedEvaluator:
         self._pace = Throughput(self._ledger.paces())
         self._poll = poll = _Poll(round_, part, state)
         for row in self._ledger.counters(round_, part):
-            poll.counts[row["client"]] = (int(row["counters"]["correct"]), int(row["counters"]["examples"]))
+            poll.counters[row["client"]] = row["counters"]
         for worker in sorted(self._crew.ready):
             self.ready(worker)
         try:
@@ -80,8 +88,7 @@ class FederatedEvaluator:
                     await asyncio.wait_for(self._changed.wait(), self._patience_s(poll, awaited))
         finally:
             self._poll = None
-        correct = sum(right for right, _ in poll.counts.values())
-        return EvaluationResult(correct / poll.examples if poll.examples else None, poll.examples)
+        return result_of(self._metric, poll.sum)
 
     # ---- from the crew
 
@@ -90,7 +97,7 @@ class FederatedEvaluator:
         poll = self._poll
         if poll is None:
             return
-        clients = [client for client in self._crew.hosted_by(worker) if client not in poll.counts]
+        clients = [client for client in self._crew.hosted_by(worker) if client not in poll.counters]
         poll.unable.difference_update(clients)
         if clients:
             poll.asked.setdefault(worker, time.monotonic())
@@ -101,48 +108,48 @@ class FederatedEvaluator:
         """Somebody came, left or cannot take part."""
         self._changed.set()
 
-    def counted(self, worker: str, said: pb.Counts, most: int) -> None:
+    def counted(self, worker: str, said: pb.Counters, most: int) -> None:
         """What a client's host counted, of `most` examples at most. What cannot be is left, and logged."""
-        known = self._poll.counts.get(said.client) if self._poll is not None else None
-        if known == (said.correct, said.examples) and self._crew.hosts.get(said.client) == worker:
+        counters = dict(said.counters)
+        known = self._poll.counters.get(said.client) if self._poll is not None else None
+        if known == counters and self._crew.hosts.get(said.client) == worker:
             return  # a worker repeats what may have been lost on the way
         objection = self._objection(worker, said, most)
         if objection or self._poll is None:
             name = f"counts of client {said.client} for round {said.round}, {said.part[:20]!r}"
             log.warning("worker %s: %s are left: %s", worker, name, objection)
             return
-        self._poll.counts[said.client] = (said.correct, said.examples)
-        counters = {"correct": said.correct, "examples": said.examples}
+        self._poll.counters[said.client] = counters
         self._ledger.counted(round_=said.round, part=said.part, client=said.client, device=worker, counters=counters)
         self.changed()
 
     def failed(self, worker: str, round_: int, client: int) -> None:
         """A client's host cannot do what it was asked."""
-        if self._poll is not None and round_ == self._poll.round and client not in self._poll.counts:
+        if self._poll is not None and round_ == self._poll.round and client not in self._poll.counters:
             self._poll.unable.add(client)
             self.changed()
 
     # ---- whom it waits for
 
-    def _objection(self, worker: str, said: pb.Counts, most: int) -> str:
+    def _objection(self, worker: str, said: pb.Counters, most: int) -> str:
         poll = self._poll
         if self._crew.hosts.get(said.client) != worker:
             return "it does not host that client"
         if poll is None or (said.round, said.part) != (poll.round, poll.part):
             return "nobody asks for them now"
-        if said.client in poll.counts:
-            return "{} of {} were counted before".format(*poll.counts[said.client])
-        if said.examples > most:
-            return f"{said.examples} examples, when it can hold out {most} at most"
-        if said.correct > said.examples:
-            return f"{said.correct} right ones among {said.examples}"
-        return ""
+        if said.client in poll.counters:
+            shown = ", ".join(f"{name} {value:g}" for name, value in sorted(poll.counters[said.client].items()))
+            return f"{shown} were counted before"
+        objection = self._task.check(dict(said.counters))
+        if not objection and said.counters["examples"] > most:
+            return f"{said.counters['examples']:g} examples, when it can hold out {most} at most"
+        return objection
 
     def _awaited(self, poll: _Poll) -> list[str]:
         """Hosts that are asked and may still answer."""
         awaited = []
         for worker in self._crew.able:
-            if not set(self._crew.hosted_by(worker)) - poll.counts.keys() - poll.unable:
+            if not set(self._crew.hosted_by(worker)) - poll.counters.keys() - poll.unable:
                 continue
             left_s = self._left_s(poll, worker)
             if left_s is None or left_s > 0:
@@ -174,11 +181,11 @@ class FederatedEvaluator:
         return max(0.0, min(left)) if left else None
 
     def _is_enough(self, poll: _Poll) -> bool:
-        return poll.examples > 0 or len(poll.counts) == self._crew.clients
+        return poll.sum["examples"] > 0 or len(poll.counters) == self._crew.clients
 
     def _show(self, poll: _Poll, awaited: list[str]) -> None:
         stage = "evaluating" if poll.part == "validation" else "testing"
-        note = f"{len(poll.counts)} of {self._crew.clients} clients have counted"
+        note = f"{len(poll.counters)} of {self._crew.clients} clients have counted"
         if awaited:
             note += f"; waiting for {', '.join(awaited)}"
         else:

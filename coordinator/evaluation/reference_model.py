@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from federa.data.batches import Examples
     from federa.data.dataset import Dataset
     from federa.models.tuned import TunedModel
-    from federa.tasks.evaluation import Score
+    from federa.tasks.base import Task
+    from federa.tasks.metric import Counters
 
 Part = Literal["validation", "test"]
 
@@ -25,11 +26,12 @@ Part = Literal["validation", "test"]
 class ReferenceModel(Protocol):
     """What a run asks of a model. Calls are made one at a time, off the event loop."""
 
-    labels: tuple[str, ...]
+    experiment: Experiment
+    """The run's. Once prepared, with what reading its data found filled in: that is what the workers are sent."""
     base_digest: str
     data_digest: str
     shards: list[list[int]]
-    """For each client, its documents' indices in the corpus: none where the devices bring their own."""
+    """For each client, its records' indices in the data set: none where the devices bring their own."""
     trainable_parameters: int
     start_s: float
     """Seconds that the method's start took (FeDeRA: the SVD)."""
@@ -44,8 +46,9 @@ class ReferenceModel(Protocol):
         `prepare` first. Raises FederaError."""
         ...
 
-    def evaluate(self, state: Path, part: Part) -> Score:
-        """The score of a state file on a part of the corpus that no client sees. Raises Stopped after `stop`."""
+    def evaluate(self, state: Path, part: Part) -> Counters:
+        """What the task counts of a state file on a part of the data that no client sees. Raises EvaluationStopped
+        after `stop`."""
         ...
 
     def stop(self) -> None:
@@ -61,8 +64,7 @@ class TorchReferenceModel:
     """The real one. Evaluation is in fp32 on the CPU, so that a score does not depend on the coordinator's hardware."""
 
     def __init__(self, config: Experiment) -> None:
-        self.config = config
-        self.labels: tuple[str, ...] = ()
+        self.experiment = config
         self.base_digest = ""
         self.data_digest = ""
         self.shards: list[list[int]] = []
@@ -70,70 +72,71 @@ class TorchReferenceModel:
         self.start_s = 0.0
         self._stopped = False
         self._model: TunedModel | None = None
+        self._task: Task | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._parts: dict[Part, Examples] = {}
 
     def prepare(self, recorded: bytes | None = None) -> bytes:
-        from federa.data.batches import tokenize
-        from federa.methods import method_class
-        from federa.models.pretrained import load_base_model
+        from federa.models.pretrained import load_pretrained
         from federa.models.tuned import TunedModel
         from federa.tensors.state import pack, unpack
 
-        config = self.config
-        held_out = self._deal_out()
-        base = load_base_model(config.model, len(self.labels), config.seed)
-        if base.most_tokens is not None and config.data.max_length > base.most_tokens:
-            raise BadInput(f"data.max_length must be at most {base.most_tokens} for {config.model}")
+        held_out = self._read_data()
+        config = self.experiment
+        self._task = task = config.make_task()
+        base = load_pretrained(config.model, task, config.seed)
+        if base.max_tokens is not None and config.data.max_length > base.max_tokens:
+            raise BadInput(f"data.max_length must be at most {base.max_tokens} for {config.model}")
         self.base_digest, self._tokenizer = base.digest, base.tokenizer
-        for part, corpus in held_out.items():
-            self._parts[part] = tokenize(corpus, base.tokenizer, config.data.max_length)
-        model = TunedModel(base, method_class(config.method.name)(config.adapter))
+        for part, dataset in held_out.items():
+            self._parts[part] = task.encode(dataset.records, base.tokenizer, config.data.max_length)
+        model = TunedModel(base, config.make_method())
         self.trainable_parameters = model.trainable_parameters
         self._model = model
         if recorded is not None:
-            model.load(unpack(recorded))
+            model.load_state(unpack(recorded))
             model.install()
             return recorded
         began = time.monotonic()
-        start = model.start(config.seed)
+        start = model.init(config.seed)
         self.start_s = time.monotonic() - began
         for name, value in start.items():
             if not bool(value.isfinite().all()):
-                raise BadInput(
-                    f"adapter.alpha: {config.adapter.alpha:g} makes {name} start with values that are not finite"
-                )
+                raise BadInput(f"methods: {config.method.name} starts {name} with values that are not finite")
         model.install()
         return pack({name: value.numpy() for name, value in start.items()})
 
-    def _deal_out(self) -> dict[Part, Dataset]:
-        """Give the clients their documents, all of them where the devices evaluate; what is held out here."""
+    def _read_data(self) -> dict[Part, Dataset]:
+        """Give the clients their records, all of them where the devices evaluate; what is held out here."""
         from federa.data.partition import partition_examples
-        from federa.data.readers import read_dataset
-        from federa.data.split import split_dataset
+        from federa.data.split import split_examples
 
-        data, federation = self.config.data, self.config.federation
+        config = self.experiment
+        data, clients = config.data, config.federation.clients
         if data.source == DEVICES:
-            self.labels, self.shards = data.labels or (), [[] for _ in range(federation.clients)]
+            self.shards = [[] for _ in range(clients)]
             return {}
-        corpus = read_dataset(data)
-        self.labels, self.data_digest = corpus.label_names, corpus.digest()
-        owned: Sequence[int] = range(len(corpus))
+        task = config.make_task()
+        dataset = task.load()
+        self.experiment, self.data_digest = config.resolved(dataset.found), dataset.digest()
+        strata = task.strata(dataset.records)
+        owned: Sequence[int] = range(len(dataset))
         held_out: dict[Part, Dataset] = {}
-        if self.config.evaluation == "coordinator":
-            split = split_dataset(corpus, data.validation, data.test)
+        if config.evaluation == "coordinator":
+            split = split_examples(strata, list(map(task.identity, dataset.records)), data.validation, data.test)
             owned = split.train
-            held_out = {"validation": corpus.take(split.validation), "test": corpus.take(split.test)}
-        labels, seed = [corpus.labels[index] for index in owned], derive_seed(self.config.seed, "partition")
-        dealt = partition_examples(labels, federation.clients, data.partition, seed)
+            held_out = {"validation": dataset.take(split.validation), "test": dataset.take(split.test)}
+        seed = derive_seed(config.seed, "partition")
+        dealt = partition_examples([strata[index] for index in owned], clients, data.partition, seed)
         self.shards = [[owned[position] for position in shard] for shard in dealt]
         return held_out
 
     def model_files(self, folder: Path) -> list[Path]:
         from federa.models.files import TOKENIZER, WEIGHTS, metadata_files, save_tokenizer, save_weights, weight_files
-        from federa.models.pretrained import load_base_model, local_folder
+        from federa.models.pretrained import load_pretrained, local_folder
 
-        source = local_folder(self.config.model)
+        config = self.experiment
+        source = local_folder(config.model)
         if source is None:
             return []  # it was loaded from elsewhere than where it is looked for: devices find it themselves
         weights = weight_files(source)
@@ -141,20 +144,19 @@ class TorchReferenceModel:
             weights = [folder / WEIGHTS]
             if not weights[0].is_file():  # else an earlier process of the run wrote it
                 # Loaded again: of the one that is evaluated, W_res has taken the place of weights.
-                save_weights(load_base_model(self.config.model, len(self.labels), self.config.seed), weights[0])
-        words = metadata_files(source)
+                save_weights(load_pretrained(config.model, config.make_task(), config.seed), weights[0])
+        others = metadata_files(source)
         if not (source / TOKENIZER).is_file() and self._tokenizer is not None:
             # As it was converted here: a device needs no sentencepiece then.
-            words += save_tokenizer(self._tokenizer, folder / TOKENIZER)
-        return [*words, *weights]
+            others += save_tokenizer(self._tokenizer, folder / TOKENIZER)
+        return [*others, *weights]
 
-    def evaluate(self, state: Path, part: Part) -> Score:
-        from federa.tasks.evaluation import score
+    def evaluate(self, state: Path, part: Part) -> Counters:
         from federa.tensors.state import unpack
 
-        assert self._model is not None, "prepare() comes first"
-        self._model.load(unpack(state.read_bytes()))
-        return score(self._model.model, self._parts[part], before_batch=self._go_on)
+        assert self._model is not None and self._task is not None, "prepare() comes first"
+        self._model.load_state(unpack(state.read_bytes()))
+        return self._task.evaluate(self._model.model, self._parts[part], before_batch=self._go_on)
 
     def stop(self) -> None:
         self._stopped = True

@@ -18,6 +18,7 @@ from coordinator.storage.ledger_reader import LedgerReader
 from coordinator.storage.ledger_types import Readings, Rows, reading
 from coordinator.storage.run_folder import RESULT, write_json
 from coordinator.storage.samples import Samples
+from federa.tasks.metric import best_of, is_reached
 from federa.versions import versions
 
 SCHEMA = 1
@@ -56,13 +57,14 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
     (method,) = config["methods"]
     target = config["target"]["value"]
     curve = _curve(ledger, energy)
-    best = max((point["value"] for point in curve), default=None)
-    hit = next((point for point in curve if point["value"] >= target), None)
+    better = facts.get("better", "higher")
+    best = best_of(better, (point["value"] for point in curve))
+    hit = next((point for point in curve if is_reached(better, point["value"], target)), None)
     down, up = ledger.bytes_down, ledger.bytes_up
     return {
         "method": method["name"],
         "seed": config["seed"],
-        "learning_rate": _rate(method),
+        "learning_rate": _rate(method, config["task"]),
         "bandwidth": config["bandwidth_mbps"],
         "metric": config["target"]["metric"],
         "target": target,
@@ -82,6 +84,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "devices": _devices(ledger, phases, _traces(samples, powers)),
         "config": config,
         # Beyond the fixed schema.
+        "better": better,
         "run_id": facts["run_id"],
         "state": facts["state"],
         "failure": facts.get("failure"),
@@ -106,10 +109,10 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
     }
 
 
-def _rate(method: dict[str, Any]) -> float:
+def _rate(method: dict[str, Any], task: str) -> float:
     from federa.config import MethodChoice
 
-    return MethodChoice.model_validate(method).rate
+    return MethodChoice.model_validate(method).rate(task)
 
 
 def _curve(ledger: LedgerReader, energy: RunEnergy) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from federa.tasks.metric import Better
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -18,6 +20,8 @@ class Plan:
     timed: bool = False
     rounds: int
     target: float
+    better: Better = "higher"
+    """Which way the metric is better: whether a value reaches the target from below or from above."""
     seed: int
 
 

@@ -36,7 +36,7 @@ from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import ClientFailure
 from coordinator.storage.recovery import RecoveredRun
 from coordinator.storage.run_folder import RunFolder
-from federa.aggregation.fedavg import Update, aggregate
+from federa.aggregation.base import Aggregate, AggregateFiles, RoundUpdates, Update
 from federa.config import Experiment
 from federa.errors import BadInput
 from federa.memory import return_freed
@@ -64,12 +64,14 @@ class RoundExecutor:
     ) -> None:
         self.rounds = rounds
         self.start = self.state = start
+        self.server_state: str | None = None
         self.broadcast: Broadcast | None = None
         """What the workers may download beside the start: of the round that is open, or, where they evaluate, already
         the next round's."""
         self._broadcast_of = 0  # its round
         self._evaluating: asyncio.Future[None] | None = None
         self._config = config
+        self._aggregator = config.make_aggregator()
         self._folder = folder
         self._ledger = ledger
         self._crew = crew
@@ -102,7 +104,7 @@ class RoundExecutor:
 
     async def resume(self, past: RecoveredRun) -> list[Decision]:
         """Take over from an earlier process; what is to be done at once."""
-        self.state = past.state
+        self.state, self.server_state = past.state, past.server_state
         board = self._board.run
         for point in run_result(self._ledger)["curve"]:
             self._board.reached(point["value"], point["elapsed_s"], point["bytes_down"] + point["bytes_up"])
@@ -189,21 +191,28 @@ class RoundExecutor:
             for row in rows
         ]
         self._board.stage("averaging")
-        self.state = await asyncio.to_thread(self._fold, updates, self.broadcast)
+        made = await asyncio.to_thread(self._aggregate, updates, self.broadcast)
+        self.state, self.server_state = made.state, made.server_state
         seconds = self.elapsed_s()
-        self._ledger.folded(order.round, seconds, self.state)
+        self._ledger.folded(order.round, seconds, self.state, self.server_state)
         self._all_s += seconds
         self._intake.forget(order.round)
         # The start state stays: a worker that joins late forms W_res from it.
-        await asyncio.to_thread(self._folder.tidy, states={self.start, self.state}, updates=set(), round_=order.round)
+        kept = {self.start, self.state, self.server_state or self.start}
+        await asyncio.to_thread(self._folder.tidy, states=kept, updates=set(), round_=order.round)
         self._evaluate_aside(order.round)
 
-    def _fold(self, updates: Sequence[Update], broadcast: Broadcast) -> str:
-        fresh = self._folder.fresh_state()
-        digest = aggregate(updates, broadcast.base, fresh)
-        self._folder.name_state(fresh, digest)
+    def _aggregate(self, updates: Sequence[Update], broadcast: Broadcast) -> Aggregate:
+        before = self._folder.state(self.server_state) if self.server_state else None
+        files = AggregateFiles(
+            state=self._folder.fresh_state(), server_state=self._folder.fresh_server_state(), before=before
+        )
+        made = self._aggregator.aggregate(RoundUpdates(updates, broadcast.base), files)
+        if made.server_state is not None:
+            self._folder.name_state(files.server_state, made.server_state)
+        self._folder.name_state(files.state, made.state)
         return_freed()
-        return digest
+        return made
 
     async def _make_broadcast(self, round_: int) -> None:
         """Once for a round: the devices may have had it before, to evaluate it."""

@@ -30,6 +30,7 @@ from coordinator.rounds.events import (
     Unable,
 )
 from federa.seeds import derive_seed
+from federa.tasks.metric import is_reached
 
 REFUSALS_UNTIL_QUARANTINE = 3
 """A client whose updates were refused so often is drawn no more in this run."""
@@ -237,7 +238,7 @@ class RoundStateMachine:
     def _judge(self, round_: int, value: float) -> list[Decision]:
         if round_ != self.round or not self._open.closing:
             return []
-        reached = value >= self.plan.target
+        reached = is_reached(self.plan.better, value, self.plan.target)
         if reached or self.round >= self.plan.rounds:
             self._over = True
             return [Finish(reached)]

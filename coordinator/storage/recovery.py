@@ -14,11 +14,13 @@ from coordinator.storage.run_folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecoveredRun:
-    """`start` and `state` are digests: of the state that the run began with, and of the one it has now. `last` is the
+    """`start`, `state` and `server_state` are digests: of the state that the run began with, of the one it has now, and
+    of what the aggregator remembers beside it (None: nothing). `last` is the
     newest round's row, None before the first."""
 
     start: str
     state: str
+    server_state: str | None
     last: dict[str, Any] | None
     past: RoundSnapshot
 
@@ -48,15 +50,17 @@ def _recover(ledger: LedgerReader, folder: RunFolder) -> RecoveredRun | None:
     round_ = last["round"] if last else 0
     rounds = ledger.rounds()
     state = rounds[-1]["state_sha256"] if rounds else start
+    server_state = rounds[-1]["server_sha256"] if rounds else None
     accepted = {} if _is_folded(last) else {row["client"]: row["sha256"] for row in ledger.contributions(round_)}
     folder.tidy(
-        states={start, state, last["broadcast_sha256"] if last else start},
+        states={start, state, server_state or start, last["broadcast_sha256"] if last else start},
         updates={folder.update(round_, client, sha256) for client, sha256 in accepted.items()},
         round_=round_,
     )
     return RecoveredRun(
         start=start,
         state=state,
+        server_state=server_state,
         last=last,
         past=_past(ledger, round_, accepted),
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from federa.durable import move, replacement, sync, write_file
+from federa.bundle import DESCRIPTION, FINAL, START, STATE, BundleFacts, write_bundle
+from federa.durable import move, sync, write_file
 from federa.errors import BadInput
 from federa.tensors.state import digest_of
 
 RESULT = "result.json"
 REPORT = "report.html"
-FINAL_STATE = "final/state.safetensors"
+FINAL_STATE = f"{FINAL}/{STATE}"
+FINAL_FILES = tuple(f"{FINAL}/{name}" for name in (STATE, START, DESCRIPTION))
+"""What may lie in final/: the bundle of the last state."""
 LEDGER = "ledger.sqlite"
 LOCK = ".lock"
 
@@ -66,6 +68,10 @@ class RunFolder:
         """Where a state is written that has no digest yet."""
         return self.path / "states" / "folded.new"
 
+    def fresh_server_state(self) -> Path:
+        """The same for what an aggregator remembers beside it."""
+        return self.path / "states" / "server.new"
+
     def name_state(self, fresh: Path, digest: str) -> None:
         """Give a state that is written and synced its place, durably."""
         move(fresh, self.state(digest))
@@ -79,10 +85,9 @@ class RunFolder:
                 if path not in kept:
                     path.unlink()
 
-    def publish_final(self, digest: str) -> None:
-        """Make a state final/state.safetensors."""
-        with replacement(self.path / FINAL_STATE) as fresh:
-            shutil.copyfile(self.state(digest), fresh)
+    def publish_final(self, *, state: str, start: str, facts: BundleFacts) -> None:
+        """Make final/ the bundle of a state, by its digest; `start` is what the run began with."""
+        write_bundle(self.path / FINAL, state=self.state(state), start=self.state(start), facts=facts)
 
 
 class Claim:

@@ -9,7 +9,6 @@ import resource
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,9 @@ from edge.power.identity import identity as board_identity
 from edge.power.rails import board_of
 from edge.power.source import Reading, Source
 from edge.worker import identity, model_cache
-from federa.config import Data
-from federa.data.readers import read_rows
+from federa.data.readers import open_file
 from federa.errors import BadInput
+from federa.tasks import DEFAULT_TASK, task_class
 
 # L4T's releases, which are what a board says of itself, and the JetPack that brought them (NVIDIA's archive).
 _JETPACKS = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7", "39": "7"}
@@ -180,27 +179,22 @@ def _data(file: Path | None) -> Iterator[CheckResult]:
     if file is None:
         yield CheckResult(what="data", found="a shard of the experiment's (no --data)")
         return
+    task = task_class(DEFAULT_TASK)(task_class(DEFAULT_TASK).Data())
+    columns = task.data.columns
     try:
-        rows = read_rows(file, Data())
+        records = [task.record(row) for row in open_file(file).rows]
     except BadInput as error:
-        todo = "mend it; the experiment names other columns than text and label (data.text_column, data.label_column)"
+        fields = ", ".join(f"data.{field}" for field in columns)
+        todo = f"mend it; the experiment names other columns than {' and '.join(columns.values())} ({fields})"
         yield CheckResult(what="data", level="failed", found=str(error).removeprefix("data: "), todo=todo)
         return
-    counts = Counter(label for _, label in rows)
-    # The text of a document stays where it is, also where the columns are mistaken for one another.
-    most = ", ".join(
-        f"{label if len(label) <= 20 else f'{label[:19]}…'} {count}" for label, count in counts.most_common(8)
-    )
-    said = f"{file}: {len(rows)} documents with {len(counts)} labels: {most}{', ...' if len(counts) > 8 else ''}"
-    if len(counts) > max(2, len(rows) // 2):
-        todo = "is the label in the column 'label'? The experiment's data.label_column says which it is"
-        yield CheckResult(
-            what="data", level="warning", found=f"{file}: {len(rows)} documents with {len(counts)} labels", todo=todo
-        )
-    elif not rows:
+    said, doubt = task.describe(records)
+    if doubt:
+        yield CheckResult(what="data", level="warning", found=f"{file}: {said}", todo=doubt)
+    elif not records:
         yield CheckResult(what="data", level="failed", found=f"{file} holds no documents", todo="put some in")
     else:
-        yield CheckResult(what="data", found=said)
+        yield CheckResult(what="data", found=f"{file}: {said}")
 
 
 def _folder(what: str, option: str, wanted: Path | None, default: Callable[[], Path]) -> Iterator[CheckResult]:

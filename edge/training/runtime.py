@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from edge.training.precision import Precision
     from edge.training.trainer import Trainer
-    from federa.config import Data, Experiment
+    from federa.config import Experiment
     from federa.data.batches import Examples
     from federa.data.dataset import Dataset
     from federa.models.pretrained import PretrainedModel
     from federa.models.tuned import TunedModel
+    from federa.tasks.base import Task
+    from federa.tasks.metric import Counters
 
 
 log = logging.getLogger("federa.worker")
@@ -78,9 +80,9 @@ class ClientRuntime(Protocol):
         loaded and the first step begins, then the progress after each step, up to 1. Whatever it raises ends it."""
         ...
 
-    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> tuple[int, int]:
-        """How many of the examples that a client holds out for `part`, validation or test, a state classifies rightly,
-        and how many there are. It leaves the state as it is; whatever `on_batch` raises, before each batch, ends it."""
+    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> Counters:
+        """What the task counts of a state on the examples that a client holds out for `part`, validation or test. It
+        leaves the state as it is; whatever `on_batch` raises, before each batch, ends it."""
         ...
 
     def release(self) -> None:
@@ -98,6 +100,7 @@ class TorchRuntime:
         self._examples: dict[int, Examples] = {}
         self._held_out: dict[tuple[int, str], Examples] = {}
         self._evaluated_at_once = EVALUATION_BATCH_SIZE
+        self._task: Task | None = None
         self._model: TunedModel | None = None
         self._precision: Precision | None = None
         self._trainer: Trainer | None = None
@@ -116,24 +119,23 @@ class TorchRuntime:
         from edge.training.device import device_name
         from edge.training.precision import choose_precision
         from federa.config import parse_json
-        from federa.data.batches import tokenize
-        from federa.methods import method_class
         from federa.models.tuned import TunedModel
 
         config = parse_json(order.experiment_json)
         precision = choose_precision(config.training.precision, self._device)
-        base = _base_model(order, config, model)
-        corpora = self._corpora(order, config)
+        task = config.make_task()
+        base = _base_model(order, config, task, model)
+        datasets = self._datasets(order, config, task)
+
+        def encoded(dataset: Dataset) -> Examples:
+            return task.encode(dataset.records, base.tokenizer, config.data.max_length)
+
         if config.evaluation == "devices":
-            held_out = _hold_out(corpora, config.data)
-            self._held_out = {
-                slot: tokenize(corpus, base.tokenizer, config.data.max_length) for slot, corpus in held_out.items()
-            }
-        self._examples = {
-            client: tokenize(corpus, base.tokenizer, config.data.max_length) for client, corpus in corpora.items()
-        }
-        self._config, self._precision = config, precision
-        self._model = TunedModel(base, method_class(config.method.name)(config.adapter))
+            held_out = _hold_out(datasets, task)
+            self._held_out = {slot: encoded(dataset) for slot, dataset in held_out.items()}
+        self._examples = {client: encoded(dataset) for client, dataset in datasets.items()}
+        self._config, self._precision, self._task = config, precision, task
+        self._model = TunedModel(base, config.make_method())
         return Setup(
             device=device_name(self._device),
             precision=precision.name,
@@ -144,104 +146,103 @@ class TorchRuntime:
         from edge.training.trainer import Trainer
 
         assert self._model is not None and self._precision is not None and self._config is not None
-        self._model.load(start)
+        assert self._task is not None
+        self._model.load_state(start)
         self._model.install()  # in fp32, before the cast below
         self._model.model.to(self._device)
         self._model.freeze(self._precision.dtype)
-        self._trainer = Trainer(self._model, self._config.training, self._config.method.rate, self._precision)
+        config = self._config
+        self._trainer = Trainer(self._model, self._task, config.training, config.learning_rate, self._precision)
 
     def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
         from federa.seeds import derive_seed
 
         assert self._model is not None and self._trainer is not None and self._config is not None
-        self._model.load(state)
+        self._model.load_state(state)
         on_step(0.0)
         examples = self._examples[client]
         seed = derive_seed(self._config.seed, "train", round_, client)
         trained = self._trainer.train(examples, seed, on_step)
         return TrainedClient(
-            tensors=self._model.dump(),
+            tensors=self._model.state(),
             examples=len(examples),
             loss=trained.loss,
             step_ms=trained.step_ms,
             micro_batch=trained.micro_batch,
         )
 
-    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> tuple[int, int]:
+    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> Counters:
         from edge.training.memory import halve_batch_on_oom
-        from federa.tasks.evaluation import Score, score
 
-        assert self._model is not None and self._precision is not None
+        assert self._model is not None and self._precision is not None and self._task is not None
         examples = self._held_out.get((client, part))
         if examples is None:
-            return 0, 0
-        self._model.load(state)
-        model, precision = self._model.model, self._precision
+            return dict.fromkeys(self._task.counters, 0.0)
+        self._model.load_state(state)
+        task, model, precision = self._task, self._model.model, self._precision
 
-        def attempt(size: int) -> Score:
+        def attempt(size: int) -> Counters:
             with precision.autocast():
-                return score(model, examples, batch_size=size, device=precision.device, before_batch=on_batch)
+                return task.evaluate(model, examples, batch_size=size, device=precision.device, before_batch=on_batch)
 
         found, self._evaluated_at_once = halve_batch_on_oom(attempt, self._evaluated_at_once, "evaluation")
-        return found.correct, found.total
+        return found
 
     def release(self) -> None:
         import gc
 
         import torch
 
-        self._config = self._model = self._trainer = self._precision = None
+        self._config = self._task = self._model = self._trainer = self._precision = None
         self._examples, self._held_out = {}, {}
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _corpora(self, order: Prepare, config: Experiment) -> dict[int, Dataset]:
-        """The documents of each hosted client."""
-        from federa.data.readers import read_dataset, read_file
-
-        fixed = config.data.model_copy(update={"labels": tuple(order.labels)})
+    def _datasets(self, order: Prepare, config: Experiment, task: Task) -> dict[int, Dataset]:
+        """The records of each hosted client."""
         if self._data_file is not None:
-            return {shard.client: read_file(self._data_file, fixed, private=True) for shard in order.shards}
-        corpus = read_dataset(fixed)
-        if corpus.digest() != order.data_digest:
-            raise BadInput(f"data: {config.data.source} here is not the corpus that the coordinator dealt out")
-        return {shard.client: corpus.take(shard.indices) for shard in order.shards}
+            return {shard.client: task.load(self._data_file) for shard in order.shards}
+        dataset = task.load()
+        if dataset.digest() != order.data_digest:
+            raise BadInput(f"data: {config.data.source} here is not the data set that the coordinator dealt out")
+        return {shard.client: dataset.take(shard.indices) for shard in order.shards}
 
 
-def _hold_out(corpora: dict[int, Dataset], data: Data) -> dict[tuple[int, str], Dataset]:
+def _hold_out(datasets: dict[int, Dataset], task: Task) -> dict[tuple[int, str], Dataset]:
     """Leave each client its training part alone; what is held out by client and part, where there is any."""
-    from federa.data.split import split_dataset
+    from federa.data.split import split_examples
 
-    held_out = {}
-    for client, corpus in corpora.items():
+    data, held_out = task.data, {}
+    for client, dataset in datasets.items():
+        strata, identities = task.strata(dataset.records), list(map(task.identity, dataset.records))
         try:
-            split = split_dataset(corpus, data.validation, data.test, whole=False)
+            split = split_examples(strata, identities, data.validation, data.test, whole=False)
         except BadInput as error:
             raise BadInput(f"client {client}: {error}") from None
         parts = {"validation": split.validation, "test": split.test}
         if not all(parts.values()):
             log.warning(
                 "client %d has %d documents: %d to train on, %d to validate on, %d to test on",
-                client, len(corpus), len(split.train), len(split.validation), len(split.test),
+                client, len(dataset), len(split.train), len(split.validation), len(split.test),
             )  # fmt: skip
-        held_out.update({(client, part): corpus.take(indices) for part, indices in parts.items() if indices})
-        corpora[client] = corpus.take(split.train)
+        held_out.update({(client, part): dataset.take(indices) for part, indices in parts.items() if indices})
+        datasets[client] = dataset.take(split.train)
     return held_out
 
 
-def _base_model(order: Prepare, config: Experiment, folder: Path | None) -> PretrainedModel:
+def _base_model(order: Prepare, config: Experiment, task: Task, folder: Path | None) -> PretrainedModel:
     """The coordinator's base model, from `folder` where that holds its files, or from where this machine has it."""
-    from federa.models.pretrained import load_base_model, load_local_model
+    from federa.models.pretrained import load_local_model, load_pretrained
 
     if folder is not None:
-        base = load_base_model(str(folder), len(order.labels))
+        base = load_pretrained(str(folder), task)
         mend = (
             f"the files of it that the coordinator serves ({folder}) are read otherwise here: install the same versions"
         )
     else:
-        load = load_local_model if order.model else load_base_model
-        base = load(config.model, len(order.labels))
+        load = load_local_model if order.model else load_pretrained
+        base = load(config.model, task)
         mend = "install the same checkpoint on both"
     if base.digest != order.base_digest:
         raise BadInput(

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 from edge.training.dropout import CheapDropout
 from edge.training.memory import halve_batch_on_oom, is_out_of_memory
 from edge.training.precision import Precision
 from federa.config import Training
-from federa.data.batches import Examples, bucketed_batches, collate
+from federa.data.batches import Examples, bucketed_batches
 from federa.errors import FederaError, one_line
 from federa.models.tuned import TunedModel
 from federa.seeds import derive_seed
+from federa.tasks.base import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,11 +33,14 @@ class Trained:
 
 
 class Trainer:
-    """Trains what travels of a model that sits on `precision.device`, with AdamW. A step for which memory is too short
-    is done again with half the micro-batch, which stays so for the trainer's life."""
+    """Trains what is communicated of a model on `precision.device`, with AdamW. A step for which memory is too short is
+    done again with half the micro-batch, which stays so for the trainer's life."""
 
-    def __init__(self, model: TunedModel, training: Training, learning_rate: float, precision: Precision) -> None:
+    def __init__(
+        self, model: TunedModel, task: Task, training: Training, learning_rate: float, precision: Precision
+    ) -> None:
         self._model = model
+        self._task = task
         self._training = training
         self._learning_rate = learning_rate
         self._precision = precision
@@ -49,7 +52,7 @@ class Trainer:
         that the same call with the same micro-batch gives the same state. `on_step` hears the progress, 0 to 1, and may
         raise to end it. Raises FederaError where memory is too short for a single example."""
         torch.manual_seed(seed)  # dropout, on every device
-        parameters = list(self._model.travelling.values())
+        parameters = list(self._model.communicated.values())
         optimizer = torch.optim.AdamW(
             parameters, lr=self._learning_rate, weight_decay=self._training.weight_decay, fused=True
         )
@@ -77,7 +80,7 @@ class Trainer:
 
     def plan(self, examples: Examples, seed: int) -> list[list[int]]:
         """The examples of every optimizer step, in order."""
-        lengths = [len(ids) for ids in examples.token_ids]
+        lengths = examples.lengths
         return [
             batch
             for epoch in range(self._training.epochs)
@@ -99,7 +102,7 @@ class Trainer:
         loss = self._accumulate(examples, indices, scaler, size)
         if self._training.max_grad_norm is not None:
             scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(list(self._model.travelling.values()), self._training.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(list(self._model.communicated.values()), self._training.max_grad_norm)
         try:
             scaler.step(optimizer)
         except Exception as error:
@@ -116,10 +119,10 @@ class Trainer:
         device = self._precision.device
         total = torch.zeros((), device=device)
         for first in range(0, len(indices), size):
-            batch = collate(examples, indices[first : first + size]).to(device)
+            batch = self._task.collate(examples, indices[first : first + size]).to(device)
             with self._precision.autocast(), CheapDropout():
-                logits = self._model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-            loss = functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
+                outputs = self._model.model(**batch.inputs)
+            loss = self._task.loss(outputs, batch)
             scaler.scale(loss / len(indices)).backward()
             total += loss.detach()
         return total

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from edge.training.runtime import ClientRuntime
 from edge.worker.reports import Reports
+from federa.tasks.metric import Counters
 from federa.tensors.state import Tensors
 from protos import federation_pb2 as pb
 
@@ -14,13 +15,13 @@ Slot = tuple[int, str, int]
 
 
 class LocalEvaluation:
-    """Of one run. It remembers the newest round's counts, for a coordinator that was restarted and asks again, and the
-    state that was scored, which the next round's training begins with."""
+    """Remembers a run's newest round's counters, for a coordinator that was restarted and asks again, and the state
+    that was scored, which the next round's training begins with."""
 
     def __init__(self, engine: ClientRuntime, reports: Reports) -> None:
         self._engine = engine
         self._reports = reports
-        self._counted: dict[Slot, tuple[int, int]] = {}
+        self._counted: dict[Slot, Counters] = {}
         self._kept: tuple[bytes, Tensors] | None = None
 
     def keep(self, sha256: bytes, state: Tensors) -> None:
@@ -34,7 +35,7 @@ class LocalEvaluation:
 
     def repeat(self, order: pb.Evaluate) -> list[int]:
         """Say again what is known; returns the clients that are still to be counted."""
-        self._counted = {slot: counts for slot, counts in self._counted.items() if slot[0] == order.round}
+        self._counted = {slot: counters for slot, counters in self._counted.items() if slot[0] == order.round}
         unknown = []
         for client in order.clients:
             if (order.round, order.part, client) in self._counted:
@@ -49,5 +50,4 @@ class LocalEvaluation:
 
     def say(self, order: pb.Evaluate, client: int) -> None:
         """Report what was counted."""
-        correct, examples = self._counted[order.round, order.part, client]
-        self._reports.counts(order.round, order.part, client, correct, examples)
+        self._reports.counters(order.round, order.part, client, self._counted[order.round, order.part, client])

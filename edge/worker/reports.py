@@ -10,6 +10,7 @@ import grpc
 from edge.training.runtime import Setup
 from edge.worker.retry import rpc_words
 from federa.errors import BadInput, FederaError, one_line
+from federa.tasks.metric import Counters
 from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.worker")
@@ -42,12 +43,10 @@ class Reports:
         now = pb.Activity(run_id=self._run_id, round=round_, client=client, phase=phase, progress=progress)
         self._post(pb.WorkerMessage(activity=now))
 
-    def counts(self, round_: int, part: str, client: int, correct: int, examples: int) -> None:
+    def counters(self, round_: int, part: str, client: int, counters: Counters) -> None:
         """What a client's held-out part says of a state."""
-        counts = pb.Counts(
-            run_id=self._run_id, round=round_, part=part, client=client, correct=correct, examples=examples
-        )
-        self._post(pb.WorkerMessage(counts=counts))
+        message = pb.Counters(run_id=self._run_id, round=round_, part=part, client=client, counters=counters)
+        self._post(pb.WorkerMessage(counters=message))
 
     def trouble(self, round_: int, client: int, error: Exception) -> None:
         """A client came to nothing, or with round 0 the run's preparation."""

@@ -1,36 +1,24 @@
-"""One description of an experiment: the schema of the YAML file, of the command line and of the wire."""
+"""The experiment's schema, and what reads one."""
 
 from federa.config.experiment import (
-    DEVICES,
-    EMBEDDED,
-    Adapter,
-    Data,
     Experiment,
-    Federation,
     MethodChoice,
-    Partition,
-    Precision,
-    Section,
     Target,
-    Training,
     Wire,
-    parse_experiment,
-    parse_json,
-    parse_yaml,
-    read_tree,
 )
+from federa.config.parse import parse_experiment, parse_json, parse_yaml, read_tree
+from federa.config.sections import Federation, Precision, Training
+from federa.data.section import DEVICES, EMBEDDED, DataSection, Partition
 
 __all__ = [
     "DEVICES",
     "EMBEDDED",
-    "Adapter",
-    "Data",
+    "DataSection",
     "Experiment",
     "Federation",
     "MethodChoice",
     "Partition",
     "Precision",
-    "Section",
     "Target",
     "Training",
     "Wire",

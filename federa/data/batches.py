@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-
-from federa.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,45 +18,56 @@ POOL_BATCHES = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
-    """Tokenised documents, unpadded, with their labels."""
+    """Tokenised texts, unpadded, each with its target: a number, or what else the task makes of it."""
 
     token_ids: tuple[list[int], ...]
-    labels: tuple[int, ...]
+    targets: tuple[Any, ...]
     pad_id: int
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
     @property
+    def lengths(self) -> list[int]:
+        """Of each example, in tokens."""
+        return list(map(len, self.token_ids))
+
+    @property
     def tokens(self) -> int:
         """How many tokens there are, padding apart."""
-        return sum(map(len, self.token_ids))
+        return sum(self.lengths)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """`input_ids` (batch x longest), `labels` (batch); `attention_mask` is None where nothing is padded."""
+    """`inputs` are the model's arguments: input_ids and attention_mask (batch x longest), None where nothing is padded.
+    `targets` has the batch's size first."""
 
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor | None
-    labels: torch.Tensor
+    inputs: Mapping[str, torch.Tensor | None]
+    targets: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
     def to(self, device: torch.device) -> Batch:
         if device.type == "cpu":
             return self
-        mask = self.attention_mask
         return Batch(
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            attention_mask=None if mask is None else mask.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
+            inputs={
+                name: None if value is None else value.to(device, non_blocking=True)
+                for name, value in self.inputs.items()
+            },
+            targets=self.targets.to(device, non_blocking=True),
         )
 
 
-def tokenize(corpus: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
-    """Token ids of every document, cut at `max_length` tokens."""
-    encoded = tokenizer(list(corpus.texts), truncation=True, max_length=max_length, padding=False)
+def tokenize(
+    texts: Sequence[str], targets: Sequence[Any], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Examples:
+    """Token ids of every text, cut at `max_length` tokens, with its target."""
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
     return Examples(
-        token_ids=tuple(encoded["input_ids"]), labels=corpus.labels, pad_id=int(tokenizer.pad_token_id or 0)
+        token_ids=tuple(encoded["input_ids"]), targets=tuple(targets), pad_id=int(tokenizer.pad_token_id or 0)
     )
 
 
@@ -77,12 +86,13 @@ def bucketed_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list
 
 
 def collate(examples: Examples, indices: Sequence[int]) -> Batch:
-    """One padded batch of these examples."""
+    """One padded batch of these examples, as long as its longest. A task with targets of another form has its own."""
     rows = [examples.token_ids[index] for index in indices]
     longest = max(map(len, rows))
     padded = any(len(row) < longest for row in rows)
     input_ids = torch.tensor([row + [examples.pad_id] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows]) if padded else None
     return Batch(
-        input_ids=input_ids, attention_mask=mask, labels=torch.tensor([examples.labels[index] for index in indices])
+        inputs={"input_ids": input_ids, "attention_mask": mask},
+        targets=torch.tensor([examples.targets[index] for index in indices]),
     )

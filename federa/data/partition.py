@@ -1,4 +1,4 @@
-"""Dealing the training part out to clients: label-skewed (Dirichlet), alike (IID), or skewed in quantity."""
+"""Partition of the training part over the clients: skewed by stratum (Dirichlet), alike (IID), or in quantity."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from federa.config import Partition
+from federa.data.section import Partition
 from federa.errors import BadInput
 
 
-def partition_examples(labels: Sequence[int], clients: int, partition: Partition, seed: int) -> list[list[int]]:
-    """For each client the positions in `labels` that it owns: a partition of all of them, no client empty.
+def partition_examples(strata: Sequence[int], clients: int, partition: Partition, seed: int) -> list[list[int]]:
+    """For each client the positions in `strata` that it owns: a partition of all of them, no client empty.
 
-    dirichlet: for each label, shares drawn from Dirichlet(alpha) over the clients (arXiv 1909.06335, as FedNLP does).
-    iid: a shuffled deck dealt evenly. quantity: client sizes drawn from Dirichlet(alpha), labels alike.
+    dirichlet: for each stratum, shares drawn from Dirichlet(alpha) over the clients (arXiv 1909.06335, as FedNLP does).
+    iid: a shuffled deck dealt evenly. quantity: client sizes drawn from Dirichlet(alpha), strata alike.
     Raises BadInput when there are fewer examples than clients.
     """
-    if len(labels) < clients:
-        raise BadInput(f"federation.clients must be at most {len(labels)}, the training examples, not {clients}")
+    if len(strata) < clients:
+        raise BadInput(f"federation.clients must be at most {len(strata)}, the training examples, not {clients}")
     rng = np.random.default_rng(seed)
     if partition.kind == "dirichlet":
-        groups = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
+        groups = [np.flatnonzero(np.asarray(strata) == stratum) for stratum in sorted(set(strata))]
     else:
-        groups = [np.arange(len(labels))]
+        groups = [np.arange(len(strata))]
     shards: list[list[int]] = [[] for _ in range(clients)]
     for group in groups:
         even = partition.kind == "iid"

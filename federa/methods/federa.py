@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from federa.errors import BadInput
+from federa.methods.base import LowRankChange
 from federa.methods.lora import LoRA, lora_layers
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from federa.tensors.state import Tensors
 
 
 class FeDeRA(LoRA):
@@ -18,14 +22,20 @@ class FeDeRA(LoRA):
     """
 
     learning_rate = 1e-2
+    needs_start = True
 
-    def start(self, model: nn.Module, seed: int) -> None:
+    def init(self, model: nn.Module, seed: int) -> None:
         import torch
 
         from federa.methods.decomposition import principal_factors
 
         for layer in lora_layers(model):
-            a, b = principal_factors(layer.weight, self.adapter.r, self.adapter.scale)
+            a, b = principal_factors(layer.weight, self.config.r, self.config.scale)
+            if not (a.isfinite().all() and b.isfinite().all()):
+                alpha = self.config.alpha
+                raise BadInput(
+                    f"lora.alpha: {alpha:g} makes the factors of {layer.name} start with values that are not finite"
+                )
             with torch.no_grad():
                 layer.a.copy_(a)
                 layer.b.copy_(b)
@@ -37,4 +47,16 @@ class FeDeRA(LoRA):
 
         for layer in lora_layers(model):
             with torch.no_grad():
-                layer.weight.copy_(residual(layer.weight, layer.a, layer.b, self.adapter.scale))
+                layer.weight.copy_(residual(layer.weight, layer.a, layer.b, self.config.scale))
+
+    def low_rank_change(self, model: nn.Module, start: Tensors) -> LowRankChange:
+        """Of W, not of W_res: s (B A - B0 A0), which is [B, -B0] [A; A0] at twice the rank."""
+        import torch
+
+        learned = super().low_rank_change(model, start)
+        factors = {}
+        for layer in lora_layers(model):
+            a, b = learned.factors[layer.name]
+            a0, b0 = (torch.from_numpy(start[name]) for name in (layer.a_name, layer.b_name))
+            factors[layer.name] = (torch.cat([a, a0]), torch.cat([b, -b0], dim=1))
+        return LowRankChange(rank=2 * learned.rank, alpha=2 * learned.alpha, factors=factors)

@@ -1,4 +1,4 @@
-"""Full fine-tuning: every parameter is trained and travels."""
+"""Full fine-tuning: every parameter is trained and communicated."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from federa.methods.base import Method
 
 
 class FullFineTuning(Method):
-    """The upper bound in accuracy, and in bytes. There is nothing to build and nothing to start."""
+    """The most that can be trained, and the most bytes. There is nothing to build, and nothing to merge."""
 
     learning_rate = 3e-4
 
-    def trains(self, name: str) -> bool:
+    def communicated(self, name: str) -> bool:
         return True

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from pydantic import Field, field_validator
 
 from federa.errors import BadInput
-from federa.methods.base import Method
+from federa.methods.base import LowRankChange, Method
+from federa.section import Count, Section
 from federa.seeds import derive_seed
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from federa.tensors.state import Tensors
 
 NAME = "default"
 """PEFT keeps adapters by name; a model here has one, under PEFT's own default name."""
@@ -23,19 +28,44 @@ QUERY_AND_VALUE = {
 }
 
 
+class LoRASection(Section):
+    """LoRA's shape. `targets` are the ends of module names; `auto` takes query and value of the architecture."""
+
+    r: Count = 8
+    alpha: Annotated[float, Field(gt=0)] = 8.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Literal["auto"] | tuple[str, ...] = "auto"
+
+    @field_validator("targets")
+    @classmethod
+    def _some(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not targets:
+            raise ValueError("must name at least one module, or be auto")
+        return targets
+
+    @property
+    def scale(self) -> float:
+        """s = alpha / r, the factor on B A (LoRA, arXiv 2106.09685)."""
+        return self.alpha / self.r
+
+
 class LoRA(Method):
     """PEFT's LoRA layers on the target matrices. A is drawn once, on the coordinator, and sent."""
 
+    section = "lora"
+    Config = LoRASection
     learning_rate = 1e-2
+
+    config: LoRASection
 
     def build(self, model: nn.Module) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 
         targets = self.targets(model)
         config = LoraConfig(
-            r=self.adapter.r,
-            lora_alpha=self.adapter.alpha,  # type: ignore[arg-type]  # PEFT says int and computes with any number
-            lora_dropout=self.adapter.dropout,
+            r=self.config.r,
+            lora_alpha=self.config.alpha,  # type: ignore[arg-type]  # PEFT says int and computes with any number
+            lora_dropout=self.config.dropout,
             target_modules=targets,
             bias="none",
         )
@@ -45,10 +75,10 @@ class LoRA(Method):
             # fp32 would be undone there at once, at the price of two passes over the activations.
             module.cast_input_dtype_enabled = False
 
-    def trains(self, name: str) -> bool:
+    def communicated(self, name: str) -> bool:
         return ".lora_A." in name or ".lora_B." in name
 
-    def start(self, model: nn.Module, seed: int) -> None:
+    def init(self, model: nn.Module, seed: int) -> None:
         import torch
 
         for layer in lora_layers(model):
@@ -59,22 +89,38 @@ class LoRA(Method):
                 layer.a.uniform_(-bound, bound, generator=generator)
                 layer.b.zero_()
 
+    def merge(self, model: nn.Module) -> None:
+        import torch
+
+        for name, module in list(_modules(model)):
+            base = module.get_base_layer()
+            a, b = module.lora_A[NAME].weight, module.lora_B[NAME].weight
+            with torch.no_grad():
+                # In double precision, as FeDeRA's residual is formed: one rounding to fp32.
+                base.weight.copy_(base.weight.double() + self.config.scale * (b.double() @ a.double()))
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, base)
+
+    def low_rank_change(self, model: nn.Module, start: Tensors) -> LowRankChange:
+        factors = {layer.name: (layer.a.detach().clone(), layer.b.detach().clone()) for layer in lora_layers(model)}
+        return LowRankChange(rank=self.config.r, alpha=self.config.alpha, factors=factors)
+
     def targets(self, model: nn.Module) -> list[str]:
         """The ends of the target modules' names. Raises BadInput where the model has none, or one is too small."""
         from torch import nn as layers
 
         kind = str(cast(Any, model.config).model_type)
-        chosen = self.adapter.targets
+        chosen = self.config.targets
         targets = list(QUERY_AND_VALUE.get(kind, ("query", "value")) if chosen == "auto" else chosen)
         linear = {name: module for name, module in model.named_modules() if isinstance(module, layers.Linear)}
         for target in targets:
             found = [module for name, module in linear.items() if name == target or name.endswith(f".{target}")]
             if not found:
                 ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
-                raise BadInput(f"adapter.targets: {kind} has no linear layer {target!r}; it has {', '.join(ends)}")
+                raise BadInput(f"lora.targets: {kind} has no linear layer {target!r}; it has {', '.join(ends)}")
             rank = min(min(module.weight.shape) for module in found)
-            if self.adapter.r > rank:
-                raise BadInput(f"adapter.r must be at most {rank}, the rank of {target!r}, not {self.adapter.r}")
+            if self.config.r > rank:
+                raise BadInput(f"lora.r must be at most {rank}, the rank of {target!r}, not {self.config.r}")
         return targets
 
 
@@ -86,6 +132,16 @@ class LoraLayer:
     weight: nn.Parameter
     a: nn.Parameter
     b: nn.Parameter
+
+    @property
+    def a_name(self) -> str:
+        """The name of `a` in a state."""
+        return f"{self.name}.lora_A.{NAME}.weight"
+
+    @property
+    def b_name(self) -> str:
+        """The name of `b` in a state."""
+        return f"{self.name}.lora_B.{NAME}.weight"
 
 
 def lora_layers(model: nn.Module) -> Iterator[LoraLayer]:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from federa.config import EMBEDDED
+from federa.data.section import EMBEDDED
 from federa.errors import BadInput, one_line
 from federa.extras import how_to_add
 from federa.models.files import ModelNotFound
@@ -23,12 +23,14 @@ from federa.seeds import derive_seed
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from federa.tasks.base import Task
+
 _UNREADABLE = (SafetensorError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainedModel:
-    """A sequence classifier before any method touched it."""
+    """A task's model before any method touched it."""
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -36,7 +38,7 @@ class PretrainedModel:
     """Parameters that the checkpoint does not hold; their values here are drawn from the run's seed."""
     digest: str
     """SHA-256 over names, shapes and fp32 bytes of the checkpoint's tensors; the missing ones do not enter."""
-    most_tokens: int | None = None
+    max_tokens: int | None = None
     """As many as the model has positions for; None where positions are relative."""
 
 
@@ -71,14 +73,14 @@ def local_folder(source: str) -> Path | None:
     return Path(config).parent
 
 
-def load_local_model(source: str, labels: int) -> PretrainedModel:
-    """The same as load_base_model, of a model that is on this machine. Raises NotHere where it is not, or not whole,
-    and BadInput where it is no such model."""
+def load_local_model(source: str, task: Task) -> PretrainedModel:
+    """The same as load_pretrained, of a model that is on this machine. Raises ModelNotFound where it is not, or not
+    whole, and BadInput where it is no such model."""
     folder = local_folder(source)
     if folder is None:
         raise ModelNotFound(f"model: {source} is not on this machine")
     try:
-        return load_base_model(str(folder), labels)
+        return load_pretrained(str(folder), task)
     except BadInput as error:
         if not os.path.isdir(os.path.expanduser(source)) and source != EMBEDDED:
             # The hub's cache holds what somebody needed: perhaps a config and no weights.
@@ -86,14 +88,14 @@ def load_local_model(source: str, labels: int) -> PretrainedModel:
         raise
 
 
-def load_base_model(source: str, labels: int, seed: int = 0) -> PretrainedModel:
-    """Load a checkpoint as a classifier over `labels` classes, in fp32 whatever dtype it is stored in.
+def load_pretrained(source: str, task: Task, seed: int = 0) -> PretrainedModel:
+    """Load a checkpoint as the task's model, in fp32 whatever dtype it is stored in.
 
     Only safetensors or tensors-only checkpoints are read, and no code of the checkpoint's is run. Raises BadInput
-    when there is no such model or it is no classifier's encoder.
+    when there is no such model or it is none for this task.
     """
     import transformers
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -101,9 +103,9 @@ def load_base_model(source: str, labels: int, seed: int = 0) -> PretrainedModel:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "missing"))
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = getattr(transformers, task.auto_model).from_pretrained(
                 folder,
-                num_labels=labels,
+                **task.model_options(),
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
@@ -126,11 +128,11 @@ def load_base_model(source: str, labels: int, seed: int = 0) -> PretrainedModel:
         tokenizer=tokenizer,
         missing=missing,
         digest=_digest(model, missing),
-        most_tokens=_most_tokens(model),
+        max_tokens=_max_tokens(model),
     )
 
 
-def _most_tokens(model: nn.Module) -> int | None:
+def _max_tokens(model: nn.Module) -> int | None:
     config: Any = model.config
     if getattr(config, "position_biased_input", True) is False:
         return None  # DeBERTa-v3 has relative positions only
@@ -148,7 +150,7 @@ def _missing(model: nn.Module, report: dict[str, Any], source: str) -> frozenset
     # Up to transformers 4.56 at least names alone, in 5 each with both shapes.
     mismatched = {entry if isinstance(entry, str) else str(entry[0]) for entry in report["mismatched_keys"]}
     for name in sorted(mismatched):
-        # A head for another number of classes is taken anew; anything else would be another architecture.
+        # A head of another size is taken anew; anything else would be another architecture.
         if not is_head(model, name):
             raise BadInput(f"model: {source} holds {name} in another shape than its config says")
     parameters = {name for name, _ in model.named_parameters()}

@@ -1,1 +1,21 @@
-"""What is learned."""
+"""What is learned, by name. A new task is a file beside this one and a line in TASKS; docs/extending.md shows one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from federa.registry import load_class
+
+if TYPE_CHECKING:
+    from federa.tasks.base import Task
+
+TASKS = {
+    "text-classification": "federa.tasks.text_classification:TextClassification",
+}
+DEFAULT_TASK = "text-classification"
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a task. Raises KeyError for a name that is not in TASKS."""
+    found: type[Task] = load_class(TASKS[name])
+    return found

@@ -1,45 +1,38 @@
-"""Accuracy of a model on labelled examples, as counts: counts can be added, rates cannot."""
+"""Evaluation of a model on examples, as counters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from federa.data.batches import Examples, collate
+from federa.data.batches import Examples
+from federa.tasks.metric import Counters, total
+
+if TYPE_CHECKING:
+    from federa.tasks.base import Task
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """`correct` of `total` examples."""
-
-    correct: int
-    total: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.total
-
-
-def score(
+def count_batches(
+    task: Task,
     model: nn.Module,
     examples: Examples,
     *,
-    batch_size: int = 64,
-    device: torch.device | None = None,
-    before_batch: Callable[[], object] = lambda: None,
-) -> Score:
-    """Count the right answers. The model is left in evaluation mode; `before_batch` may raise to end it early."""
+    batch_size: int,
+    device: torch.device | None,
+    before_batch: Callable[[], object],
+) -> Counters:
+    """Add up the task's counters over batches of like lengths. The model is left in evaluation mode; `before_batch` may
+    raise to end it early."""
     model.eval()
     device = device or torch.device("cpu")
-    order = sorted(range(len(examples)), key=lambda index: len(examples.token_ids[index]))
-    correct = 0
+    order = sorted(range(len(examples)), key=lambda index: examples.lengths[index])
+    counted = []
     with torch.inference_mode():
         for first in range(0, len(order), batch_size):
             before_batch()
-            batch = collate(examples, order[first : first + batch_size]).to(device)
-            logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-            correct += int((logits.argmax(dim=-1) == batch.labels).sum())
-    return Score(correct=correct, total=len(order))
+            batch = task.collate(examples, order[first : first + batch_size]).to(device)
+            counted.append(task.count(model(**batch.inputs), batch))
+    return total(counted)

@@ -149,10 +149,10 @@ def test_fewer_clients_than_the_default_a_round_all_take_part() -> None:
 @pytest.mark.parametrize(
     ("setting", "path", "value"),
     [
-        ("adapter.r=16", "adapter.r", 16),
-        ("adapter.alpha=0.5", "adapter.alpha", 0.5),
-        ("adapter.targets=[query, key]", "adapter.targets", ("query", "key")),
-        ("adapter.targets=auto", "adapter.targets", "auto"),
+        ("lora.r=16", "lora.r", 16),
+        ("lora.alpha=0.5", "lora.alpha", 0.5),
+        ("lora.targets=[query, key]", "lora.targets", ("query", "key")),
+        ("lora.targets=auto", "lora.targets", "auto"),
         ("data.labels=['1', \"2\"]", "data.labels", ("1", "2")),
         ("data.text_column=a=b", "data.text_column", "a=b"),
         ("data.partition.alpha=0.1", "data.partition.alpha", 0.1),
@@ -175,26 +175,26 @@ def test_set_reaches_any_field_with_its_type(setting: str, path: str, value: obj
 
 
 def test_set_may_be_repeated_and_the_last_one_counts() -> None:
-    experiment = _experiment("--set", "seed=1", "--set", "adapter.r=2", "--set", "seed=3")
-    assert experiment.seed == 3 and experiment.adapter.r == 2
+    experiment = _experiment("--set", "seed=1", "--set", "lora.r=2", "--set", "seed=3")
+    assert experiment.seed == 3 and experiment.lora.r == 2
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("adapter.r", "--set: must be KEY=VALUE"),
+        ("lora.r", "--set: must be KEY=VALUE"),
         ("=5", "--set: must be KEY=VALUE"),
         ("", "--set: must be KEY=VALUE"),
-        ("adapter.rank=5", "adapter.rank is not a known field"),
-        ("adapter.r.x=5", "adapter.r"),
-        ("adapter=5", "adapter: "),
+        ("lora.rank=5", "lora.rank is not a known field"),
+        ("lora.r.x=5", "lora.r"),
+        ("lora=5", "lora: "),
         ("wire=fp8", "wire: "),
         ("federation.deadline_s=0", "federation.deadline_s: must be a number of seconds above 0, auto or null"),
         ("federation.quorum=6", "federation: quorum must be at most clients_per_round (5)"),
         (".=5", ""),
-        ("adapter.r=x", "adapter.r: "),
-        ("adapter.r=true", "adapter.r: "),
-        ("adapter.r=[", "--set adapter.r: '[' is not YAML"),
+        ("lora.r=x", "lora.r: "),
+        ("lora.r=true", "lora.r: "),
+        ("lora.r=[", "--set lora.r: '[' is not YAML"),
         ("name=2024-99-99", "--set name: '2024-99-99' is not YAML"),
         ("data.labels=[yes, no]", "data.labels.0: "),
         ("methods.0.learning_rate=1", "methods: "),
@@ -211,22 +211,20 @@ def test_a_setting_below_one_that_is_no_section_is_refused() -> None:
 def test_an_experiment_file_is_where_flags_start_from(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(
-        "name: mine\nseed: 5\nadapter: {r: 4}\nfederation: {clients: 20, rounds: 9}\n"
+        "name: mine\nseed: 5\nlora: {r: 4}\nfederation: {clients: 20, rounds: 9}\n"
         "methods:\n- {name: lora, learning_rate: 0.5}\n- {name: ft}\n"
     )
     experiment = _experiment("--experiment", str(path))
     assert (experiment.name, experiment.seed, experiment.federation.rounds) == ("mine", 5, 9)
-    changed = _experiment(
-        "--experiment", str(path), "--seed", "6", "--set", "adapter.alpha=2", "--method", "federa,lora"
-    )
-    assert changed.seed == 6 and changed.adapter.r == 4 and changed.adapter.alpha == 2
+    changed = _experiment("--experiment", str(path), "--seed", "6", "--set", "lora.alpha=2", "--method", "federa,lora")
+    assert changed.seed == 6 and changed.lora.r == 4 and changed.lora.alpha == 2
     assert changed.federation.clients == 20 and changed.federation.rounds == 9
     # A method keeps what the file says of it.
     assert [(choice.name, choice.learning_rate) for choice in changed.methods] == [("federa", None), ("lora", 0.5)]
 
 
 def test_the_printed_experiment_is_the_same_experiment(tmp_path: Path) -> None:
-    first = _experiment("--method", "all", "--clients", "3", "--set", "adapter.r=2")
+    first = _experiment("--method", "all", "--clients", "3", "--set", "lora.r=2")
     (tmp_path / "x.yaml").write_text(first.to_yaml())
     again = _experiment("--experiment", str(tmp_path / "x.yaml"))
     assert again.to_yaml() == first.to_yaml()

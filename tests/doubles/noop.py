@@ -27,9 +27,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -38,17 +36,18 @@ from edge.training.runtime import Setup, TrainedClient
 from federa import __version__
 from federa.config import DEVICES, Experiment, parse_json
 from federa.errors import FederaError
+from federa.tasks.metric import Counters
 from federa.tensors.header import write_header
 from federa.tensors.state import Shapes, Tensors
 from protos.federation_pb2 import Prepare
 
-if TYPE_CHECKING:
-    from federa.tasks.evaluation import Score
-
-LABELS = ("no", "yes")
 BASE_DIGEST = hashlib.sha256(b"no model").hexdigest()
 DATA_DIGEST = hashlib.sha256(b"no data").hexdigest()
+LABELS = ("no", "yes")
+"""What reading the data would find."""
 STEPS = 4
+EXAMPLES = 100.0
+"""Behind each value of the reference model's."""
 
 
 def equal_shapes(tensors: int = 4, values: int = 16) -> dict[str, tuple[int, ...]]:
@@ -89,20 +88,12 @@ def held_out(client: int, part: str) -> int:
     return client + (2 if part == "validation" else 1)
 
 
-@dataclass(frozen=True)
-class NoopScore:
-    """As much of federa.tasks.evaluation.Score as a run reads."""
-
-    accuracy: float
-    total: int = 100
-
-
-def counted(state: Tensors, client: int, part: str) -> tuple[int, int]:
+def counted(state: Tensors, client: int, part: str) -> dict[str, float]:
     """What a client's held-out part says of a state: how many are right, of how many. The first value of every tensor
     decides."""
     examples = held_out(client, part)
     seen = sum(float(value.reshape(-1)[0]) for _, value in sorted(state.items()))
-    return int(abs(seen) * 1000) % (examples + 1), examples
+    return {"correct": float(int(abs(seen) * 1000) % (examples + 1)), "examples": float(examples)}
 
 
 class NoopReferenceModel:
@@ -117,7 +108,9 @@ class NoopReferenceModel:
         evaluate_s: float = 0.0,
     ) -> None:
         self.shapes = dict(equal_shapes() if shapes is None else shapes)
-        self.labels: tuple[str, ...] = LABELS
+        self.experiment = config
+        if config.data.source != DEVICES:
+            self.experiment = config.resolved({"labels": LABELS})
         self.base_digest = BASE_DIGEST
         self.data_digest = DATA_DIGEST
         self.shards = [shard(client) for client in range(config.federation.clients)]
@@ -139,15 +132,15 @@ class NoopReferenceModel:
     def model_files(self, folder: Path) -> list[Path]:
         return []
 
-    def evaluate(self, state: Path, part: Part) -> Score:
+    def evaluate(self, state: Path, part: Part) -> Counters:
         time.sleep(self._evaluate_s)
         turn = len(self.evaluated)
         self.evaluated.append((part, state.stem))
         if callable(self._accuracy):
-            score = NoopScore(self._accuracy(state, part))
+            value = self._accuracy(state, part)
         else:
-            score = NoopScore(self._accuracy[min(turn, len(self._accuracy) - 1)])
-        return cast("Score", score)  # whose module imports torch
+            value = self._accuracy[min(turn, len(self._accuracy) - 1)]
+        return {"correct": value * EXAMPLES, "examples": EXAMPLES}
 
     def stop(self) -> None:
         pass
@@ -214,7 +207,7 @@ class NoopRuntime:
             step_ms=[1.0] * STEPS,
         )
 
-    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> tuple[int, int]:
+    def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> Counters:
         self.calls.append("evaluate")
         for _ in range(STEPS):
             on_batch()

@@ -6,15 +6,16 @@ import random
 from types import SimpleNamespace
 
 import torch
+from classify import classify
 from torch import nn
 
-from federa.config import Adapter
 from federa.data.batches import Examples
 from federa.methods.base import Method
 from federa.models.pretrained import PretrainedModel
 from federa.models.tuned import TunedModel
 
 CPU = torch.device("cpu")
+TASK = classify(3)
 VOCABULARY, WIDTH, CLASSES = 20, 16, 3
 
 
@@ -54,11 +55,11 @@ class ToyClassifier(nn.Module):
 
 
 class LowRank(Method):
-    """The low-rank path travels; the head does for every method."""
+    """The low-rank path is communicated; the head does for every method."""
 
     learning_rate = 1e-2
 
-    def trains(self, name):
+    def communicated(self, name):
         return ".up." in name or ".down." in name
 
 
@@ -67,7 +68,7 @@ def tuned(dropout=0.0, dtype=torch.float32):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         base = PretrainedModel(model=ToyClassifier(dropout), tokenizer=None, missing=frozenset(), digest="")
-    model = TunedModel(base, LowRank(Adapter()))
+    model = TunedModel(base, LowRank(LowRank.Config()))
     model.freeze(dtype)
     return model
 
@@ -78,7 +79,7 @@ def examples(count=40, seed=1):
     labels = tuple(rng.randrange(CLASSES) for _ in range(count))
     own = {label: [token for token in range(1, VOCABULARY) if token % CLASSES == label] for label in range(CLASSES)}
     token_ids = tuple([rng.choice(own[label]) for _ in range(rng.randint(3, 8))] for label in labels)
-    return Examples(token_ids=token_ids, labels=labels, pad_id=0)
+    return Examples(token_ids=token_ids, targets=labels, pad_id=0)
 
 
 EXAMPLES = examples()

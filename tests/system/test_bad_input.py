@@ -43,7 +43,7 @@ def _refused(process: Process, *words: str) -> None:
         (["--precision", "fp8"], ["--precision", "fp8", "bf16"]),
         (["--bandwidth", "fast"], ["--bandwidth", "'fast'"]),
         (["--experiment", "no-such.yaml"], ["no-such.yaml"]),
-        (["--set", "adapter.rank=4"], ["adapter.rank"]),
+        (["--set", "lora.rank=4"], ["lora.rank"]),
         (["--data", "no-such.jsonl"], ["no-such.jsonl"]),
     ],
     ids=lambda value: " ".join(value) if value and str(value[0]).startswith("--") else "",
@@ -73,8 +73,8 @@ def test_bad_data_files(
 def test_a_rank_above_the_matrix_s(tmp_path: Path, tiny_folder: Callable[[str], str]) -> None:
     rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
     data = _rows(tmp_path / "data.jsonl", rows)
-    arguments = ["--model", tiny_folder("bert"), "--data", data, "--set", "adapter.r=33"]
-    _refused(bench(tmp_path / "out", *arguments), "adapter.r", "at most 32", "33")
+    arguments = ["--model", tiny_folder("bert"), "--data", data, "--set", "lora.r=33"]
+    _refused(bench(tmp_path / "out", *arguments), "lora.r", "at most 32", "33")
 
 
 def test_an_out_that_cannot_be_written(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_updates_that_cannot_be_used_pause_the_run_and_end_the_benchmark_with_th
     ("setting", "words"),
     [
         ("data.max_length=81", ["data.max_length", "at most 80"]),
-        ("adapter.alpha=1.0e-90", ["adapter.alpha", "not finite"]),
+        ("lora.alpha=1.0e-90", ["lora.alpha", "not finite"]),
     ],
 )
 def test_what_the_model_cannot_do(
@@ -170,5 +170,5 @@ def test_what_the_model_cannot_do(
 ) -> None:
     rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
     data = _rows(tmp_path / "data.jsonl", rows)
-    arguments = ["--model", tiny_folder("bert"), "--data", data, "--set", "adapter.r=4", "--set", setting]
+    arguments = ["--model", tiny_folder("bert"), "--data", data, "--set", "lora.r=4", "--set", setting]
     _refused(bench(tmp_path / "out", *arguments), *words)

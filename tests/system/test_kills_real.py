@@ -32,7 +32,7 @@ def _experiment(folder: Path, model: str) -> dict[str, object]:
         "model": model,
         "data": {"source": str(data), "max_length": 16},
         "federation": {"devices": 2, "clients": 4, "clients_per_round": 4, "rounds": 2},
-        "adapter": {"r": 2, "dropout": 0.1},
+        "lora": {"r": 2, "dropout": 0.1},
         "training": {"batch_size": 4},
         "target": {"value": 1.0},
         "wire": "bf16",

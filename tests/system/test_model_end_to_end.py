@@ -51,7 +51,7 @@ def test_a_worker_without_the_base_model_gets_it_from_the_coordinator_and_reache
         "data": {"source": str(documents), "max_length": 16},
         "federation": {"devices": 1, "clients": 2, "clients_per_round": 2, "rounds": 1},
         "training": {"precision": "fp32"},
-        "adapter": {"r": 4},
+        "lora": {"r": 4},
         "target": {"value": 1.0},
     }
     (here / "experiment.yaml").write_text(yaml.safe_dump(experiment))

@@ -42,7 +42,8 @@ def no_last_reports(monkeypatch):
 def summed(state, part, clients=CLIENTS):
     """Accuracy and examples, computed once more."""
     found = [counted(state, client, part) for client in clients]
-    return sum(right for right, _ in found) / sum(total for _, total in found), sum(total for _, total in found)
+    correct, examples = (sum(counters[name] for counters in found) for name in ("correct", "examples"))
+    return correct / examples, examples
 
 
 @contextlib.asynccontextmanager
@@ -109,7 +110,7 @@ def test_what_the_devices_count_is_summed(tmp_path):
     assert run["evaluation"] == "devices" and run["evaluation_s"] > 0
     for part, counts in run["held_out"].items():
         assert [(entry["client"], entry["correct"], entry["examples"]) for entry in counts] == [
-            (client, *counted(states[-1], client, part)) for client in CLIENTS
+            (client, *counted(states[-1], client, part).values()) for client in CLIENTS
         ]
         assert {entry["device"] for entry in counts} == {"a", "b"}
     rows = ledger.execute("SELECT round, part, count(*) FROM counters GROUP BY round, part").fetchall()
@@ -184,7 +185,7 @@ async def train(worker):
 
 def counts(worker, client, correct, examples, **changes):
     known = {"run_id": worker.prepare.run_id, "round": 1, "part": "validation", **changes}
-    return pb.Counts(client=client, correct=correct, examples=examples, **known)
+    return pb.Counters(client=client, counters={"correct": correct, "examples": examples}, **known)
 
 
 async def both_at(house):
@@ -225,13 +226,13 @@ def test_counts_that_cannot_be_are_left_and_logged(tmp_path, caplog):
             counts(ada, 0, 1, held_out(0, "validation") + held_out(0, "test") + 1),
             counts(ada, 0, 1 << 63, 1 << 63),
         ):
-            await ada.say(counts=said)
-        await ada.say(counts=counts(ada, 0, 1, 2))
-        await ada.say(counts=counts(ada, 0, 1, 2))  # lost on the way, perhaps: that is no news
-        await ada.say(counts=counts(ada, 0, 2, 2))  # that is
-        await ada.say(counts=counts(ada, 2, 0, 3))
-        await bob.say(counts=counts(bob, 1, 3, 3))
-        await bob.say(counts=counts(bob, 3, 0, 0))
+            await ada.say(counters=said)
+        await ada.say(counters=counts(ada, 0, 1, 2))
+        await ada.say(counters=counts(ada, 0, 1, 2))  # lost on the way, perhaps: that is no news
+        await ada.say(counters=counts(ada, 0, 2, 2))  # that is
+        await ada.say(counters=counts(ada, 2, 0, 3))
+        await bob.say(counters=counts(bob, 1, 3, 3))
+        await bob.say(counters=counts(bob, 3, 0, 0))
         assert await first_value(house) == 4 / 8
         assert ledger_counts(house) == [(0, 1, 2), (1, 3, 3), (2, 0, 3), (3, 0, 0)]
 
@@ -248,8 +249,8 @@ def test_a_host_that_leaves_is_waited_for_and_then_left_out(tmp_path, monkeypatc
 
     async def scenario(house):
         ada, bob = await both_at(house)
-        await ada.say(counts=counts(ada, 0, 1, 2))
-        await ada.say(counts=counts(ada, 2, 1, 2))
+        await ada.say(counters=counts(ada, 0, 1, 2))
+        await ada.say(counters=counts(ada, 2, 1, 2))
         snapshot = await house.until(lambda snapshot: "2 of 4 clients have counted" in snapshot.run.note)
         assert snapshot.run.stage == "evaluating" and "waiting for bob" in snapshot.run.note
         bob.call.cancel()
@@ -267,8 +268,8 @@ def test_a_host_that_is_here_and_does_not_answer_is_left_out_at_the_deadline(tmp
 
     async def scenario(house):
         ada, _ = await both_at(house)
-        await ada.say(counts=counts(ada, 0, 1, 2))
-        await ada.say(counts=counts(ada, 2, 1, 2))
+        await ada.say(counters=counts(ada, 0, 1, 2))
+        await ada.say(counters=counts(ada, 2, 1, 2))
         assert await first_value(house) == 2 / 4
         assert (await ada.hear("train")).round == 2
 
@@ -283,7 +284,7 @@ def test_a_host_that_keeps_dying_on_the_question_does_not_gain_time(tmp_path, mo
     async def scenario(house):
         ada, bob = await both_at(house)
         for client in (0, 2):
-            await ada.say(counts=counts(ada, client, 1, 2))
+            await ada.say(counters=counts(ada, client, 1, 2))
         while not (await house.until(lambda snapshot: True)).run.values:
             bob.call.cancel()
             await asyncio.sleep(0.3)
@@ -298,15 +299,15 @@ def test_a_host_that_comes_back_in_time_is_asked_for_what_it_has_not_said(tmp_pa
     async def scenario(house):
         ada, bob = await both_at(house)
         for client in (0, 2):
-            await ada.say(counts=counts(ada, client, 1, 2))
-        await bob.say(counts=counts(bob, 1, 1, 1))
+            await ada.say(counters=counts(ada, client, 1, 2))
+        await bob.say(counters=counts(bob, 1, 1, 1))
         await house.until(lambda snapshot: "3 of 4" in snapshot.run.note)
         bob.call.cancel()
         await house.until(lambda snapshot: "bob" in snapshot.run.note)
         bob = await house.worker("bob", clients=[1, 3])
         await prepared(bob)
         assert list((await bob.hear("evaluate")).clients) == [3]
-        await bob.say(counts=counts(bob, 3, 2, 3))
+        await bob.say(counters=counts(bob, 3, 2, 3))
         assert await first_value(house) == 5 / 8
 
     serving(tmp_path, scenario, experiment=on_devices())
@@ -316,10 +317,10 @@ def test_a_client_that_cannot_be_scored_is_left_out(tmp_path):
     async def scenario(house):
         ada, bob = await both_at(house)
         for client in (0, 2):
-            await ada.say(counts=counts(ada, client, 1, 2))
+            await ada.say(counters=counts(ada, client, 1, 2))
         trouble = pb.ClientError(run_id=bob.prepare.run_id, round=1, client=3, message="no memory")
         await bob.say(client_error=trouble)
-        await bob.say(counts=counts(bob, 1, 1, 1))
+        await bob.say(counters=counts(bob, 1, 1, 1))
         assert await first_value(house) == 3 / 5
         assert [client for client, *_ in ledger_counts(house)] == [0, 1, 2]
 
@@ -332,15 +333,15 @@ def test_without_any_example_the_run_waits_and_says_so(tmp_path, monkeypatch):
     async def scenario(house):
         ada, bob = await both_at(house)
         for client in (0, 2):
-            await ada.say(counts=counts(ada, client, 0, 0))
+            await ada.say(counters=counts(ada, client, 0, 0))
         bob.call.cancel()
         snapshot = await house.until(lambda snapshot: "no example of the validation part" in snapshot.run.note)
         assert snapshot.run.stage == "evaluating" and not snapshot.run.values
         bob = await house.worker("bob", clients=[1, 3])
         await prepared(bob)
         assert list((await bob.hear("evaluate")).clients) == [1, 3]
-        await bob.say(counts=counts(bob, 1, 1, 3))
-        await bob.say(counts=counts(bob, 3, 0, 0))
+        await bob.say(counters=counts(bob, 1, 1, 3))
+        await bob.say(counters=counts(bob, 3, 0, 0))
         assert await first_value(house) == 1 / 3
 
     serving(tmp_path, scenario, experiment=on_devices())
@@ -350,7 +351,7 @@ def test_a_run_that_nobody_can_validate_ends_in_one_line(tmp_path):
     async def scenario(house):
         for worker in await both_at(house):
             for client in worker.evaluate.clients:
-                await worker.say(counts=counts(worker, client, 0, 0))
+                await worker.say(counters=counts(worker, client, 0, 0))
         last = await house.end()
         assert last.outcome.exit_code == 2
         assert last.outcome.message.startswith("data.validation: no client has a document to validate on")
@@ -367,7 +368,7 @@ def test_a_run_without_any_example_to_test_on_ends_without_a_test_score(tmp_path
                     worker.evaluate = await worker.hear("evaluate")
                 assert worker.evaluate.part == part
                 for client in worker.evaluate.clients:
-                    await worker.say(counts=counts(worker, client, 0, right, part=part))
+                    await worker.say(counters=counts(worker, client, 0, right, part=part))
         for worker in workers:
             await worker.released()
         last = await house.end()
@@ -456,21 +457,21 @@ def test_a_worker_that_is_asked_again_answers_from_memory_and_trains_without_a_s
         await hear("prepared")
         for _ in range(2):
             say(evaluate=evaluate_order())
-            heard.extend([await hear("counts") for _ in range(2)])
+            heard.extend([await hear("counters") for _ in range(2)])
         assert len(fake.downloads) == 1
         say(evaluate=evaluate_order(part="test", clients=(1,)))
-        heard.append(await hear("counts"))
+        heard.append(await hear("counters"))
         say(train=train_order(round_=2))
         while len(updates_of(fake)) < 2:
             await asyncio.sleep(0.01)
         assert len(fake.downloads) == 1
 
     work(script, engine=engine)
-    said = [(told.part, told.client, told.correct, told.examples) for told in heard]
+    said = [(told.part, told.client, dict(told.counters)) for told in heard]
     state = unpack(START)
     assert said == [
-        *[("validation", client, *counted(state, client, "validation")) for client in (0, 1, 0, 1)],
-        ("test", 1, *counted(state, 1, "test")),
+        *[("validation", client, counted(state, client, "validation")) for client in (0, 1, 0, 1)],
+        ("test", 1, counted(state, 1, "test")),
     ]
     assert Counter(engine.calls)["evaluate"] == 3
 

@@ -15,6 +15,7 @@ from coordinator import main as coordinator_main
 from coordinator.clients import registry as crew
 from coordinator.service.server import Coordinator
 from edge.worker.transfer import Download, Link
+from federa.config import parse_json
 from federa.errors import BadInput
 from federa.tensors.state import digest_of, unpack
 from protos import federation_pb2 as pb
@@ -167,7 +168,7 @@ def test_a_run_by_hand_from_hello_to_result(tmp_path):
     async def scenario(house):
         worker = await house.training()
         assert worker.prepare.start_sha256 == worker.train.state_sha256
-        assert list(worker.prepare.labels) == ["no", "yes"]
+        assert parse_json(worker.prepare.experiment_json).data.labels == ("no", "yes"), "what was found is sent"
         assert [(shard.client, list(shard.indices)) for shard in worker.prepare.shards] == [
             (0, [0]),
             (1, [1, 2]),
@@ -179,7 +180,8 @@ def test_a_run_by_hand_from_hello_to_result(tmp_path):
         assert (await worker.released()).run_id == worker.train.run_id
         last = await house.end()
         assert (last.outcome.exit_code, last.outcome.message) == (0, "")
-        assert list(last.files) == ["final/state.safetensors", "report.html", "result.json"]
+        bundle = ["final/bundle.json", "final/start.safetensors", "final/state.safetensors"]
+        assert list(last.files) == [*bundle, "report.html", "result.json"]
         final = unpack(await house.fetch("final/state.safetensors"))
         # Clients 0, 1, 2 with 1, 2, 3 examples moved every value by 1/7, 2/7, 3/7.
         start = unpack(worker.state)

@@ -85,7 +85,7 @@ def test_defaults_written_out_are_the_same_experiment(tmp_path):
     [
         ({"seed": 5}, "seed is 4 there, 5 here"),
         ({"federation": {"clients": 20, "rounds": 9}}, "federation.clients is 10 there, 20 here"),
-        ({"data": {"partition": {"alpha": 0.1}}, "adapter": {"r": 4}}, "data.partition.alpha is 0.5 there, 0.1 here"),
+        ({"data": {"partition": {"alpha": 0.1}}, "lora": {"r": 4}}, "data.partition.alpha is 0.5 there, 0.1 here"),
         ({"data": {"labels": ["b", "a"]}}, 'data.labels is null there, ["b", "a"] here'),
         ({"federation": {"deadline_s": "auto"}}, 'federation.deadline_s is null there, "auto" here'),
         ({"methods": [{"name": "lora"}]}, 'methods.0.name is "federa" there, "lora" here'),

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from coordinator.storage.run_folder import FINAL_STATE, RESULT, RunFolder, write_json
+from federa.bundle import BundleFacts
+from federa.config import Experiment
 from federa.tensors.state import digest_of
+
+FACTS = BundleFacts(experiment=Experiment.model_validate({"methods": [{"name": "ft"}]}), base_digest="", round=1)
 
 
 @pytest.fixture
@@ -34,16 +38,17 @@ def test_everything_that_lasts_is_written_in_that_order(tmp_path, disk):
     folder = RunFolder(tmp_path)
     disk.clear()
     digest = folder.keep_state(b"state")
-    folder.publish_final(digest)
+    folder.publish_final(state=digest, start=digest, facts=FACTS)
     write_json(tmp_path / RESULT, {})
     kinds = [call[0] for call in disk]
-    assert kinds == ["fsync", "replace", "fsync"] * 3
+    assert kinds == ["fsync", "replace", "fsync"] * 4
     for fsync, replace, folder_fsync in zip(disk[::3], disk[1::3], disk[2::3], strict=True):
         assert fsync[1] == replace[1]
         assert folder_fsync[1] == replace[2].parent
     assert disk[1][2] == folder.state(digest)
     assert disk[4][2] == tmp_path / FINAL_STATE
-    assert disk[7][2] == tmp_path / RESULT
+    assert disk[7][2] == tmp_path / "final" / "bundle.json"
+    assert disk[10][2] == tmp_path / RESULT
 
 
 def test_a_state_lies_under_its_digest(tmp_path):
@@ -76,7 +81,7 @@ def test_only_the_states_and_updates_that_are_needed_stay(tmp_path):
     beginning, other_round = folder.partial(3, 1, "b"), folder.partial(2, 1, "b")
     for path in (update, orphan, beginning, other_round, folder.fresh_state()):
         path.write_bytes(b"")
-    folder.publish_final(kept)
+    folder.publish_final(state=kept, start=kept, facts=FACTS)
     folder.tidy(states={kept, "never made"}, updates={update}, round_=3)
     assert set((tmp_path / "states").iterdir()) == {folder.state(kept)}
     assert not folder.state(dropped).exists()

@@ -18,7 +18,7 @@ from fake_coordinator import prepare_order, train_order, work
 from live_coordinator import experiment, serving
 from report_samples import make_result, make_run
 from torch.nn import functional
-from toy_classifier import CPU, EXAMPLES, ToyClassifier, equal, tuned
+from toy_classifier import CPU, EXAMPLES, TASK, ToyClassifier, equal, tuned
 
 from coordinator.report import render_report
 from coordinator.report.sentences import memory_sentences
@@ -89,18 +89,18 @@ def short_of_memory(fails, *, error=None, late=False, dropout=0.0):
 def train(model, *, precision="fp32", trainer=None, **training):
     trainer = trainer or make_trainer(model, precision=precision, **training)
     said = trainer.train(EXAMPLES, 1)
-    return {name: value.copy() for name, value in model.dump().items()}, said
+    return {name: value.copy() for name, value in model.state().items()}, said
 
 
 def make_trainer(model, *, precision="fp32", **training):
     chosen = Precision(name=precision, device=CPU)
-    return Trainer(model, Training(**{"epochs": 2, "batch_size": 16, **training}), 1e-2, chosen)
+    return Trainer(model, TASK, Training(**{"epochs": 2, "batch_size": 16, **training}), 1e-2, chosen)
 
 
 def reference(size_of_step, dropout):
     """The same training in fp32 written down once more, in twenty lines, with a micro-batch for each step."""
     model = tuned(dropout)
-    parameters = list(model.travelling.values())
+    parameters = list(model.communicated.values())
     torch.manual_seed(1)
     optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.0, fused=True)
     model.model.train()
@@ -108,12 +108,12 @@ def reference(size_of_step, dropout):
         for first in range(0, len(indices), size_of_step(step)):
             batch = collate(EXAMPLES, indices[first : first + size_of_step(step)])
             with CheapDropout():
-                logits = model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-            (functional.cross_entropy(logits, batch.labels, reduction="sum") / len(indices)).backward()
+                logits = model.model(**batch.inputs).logits
+            (functional.cross_entropy(logits, batch.targets, reduction="sum") / len(indices)).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    return {name: value.copy() for name, value in model.dump().items()}
+    return {name: value.copy() for name, value in model.state().items()}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -302,7 +302,7 @@ _REAL = """
 import logging, resource
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 import torch
-from toy_classifier import ToyClassifier, tuned, examples, CPU
+from toy_classifier import ToyClassifier, tuned, examples, CPU, TASK
 from edge.training.precision import Precision
 from edge.training.trainer import Trainer
 from federa.config import Training
@@ -317,7 +317,7 @@ class Hungry(ToyClassifier):
         return answer
 
 model = tuned()
-trainer = Trainer(model, Training(epochs=1, batch_size=16), 1e-2, Precision(name="fp32", device=CPU))
+trainer = Trainer(model, TASK, Training(epochs=1, batch_size=16), 1e-2, Precision(name="fp32", device=CPU))
 trainer.train(examples(4), 1)
 model.model.__class__ = Hungry
 pages = int(open("/proc/self/statm").read().split()[0])

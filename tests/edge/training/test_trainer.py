@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from toy_classifier import CPU, EXAMPLES, equal, examples, tuned
+from toy_classifier import CPU, EXAMPLES, TASK, equal, examples, tuned
 
 from edge.training.precision import Precision
 from edge.training.trainer import Trainer
@@ -20,16 +20,16 @@ def train(model=None, seed=1, *, precision="fp32", rate=1e-2, on_step=lambda pro
     """Train a toy; returns its state as copies, and what training said."""
     model = model or tuned()
     chosen = Precision(name=precision, device=CPU)
-    trained = Trainer(model, Training(**{"epochs": 2, **training}), rate, chosen).train(data, seed, on_step)
-    return {name: value.copy() for name, value in model.dump().items()}, trained
+    trained = Trainer(model, TASK, Training(**{"epochs": 2, **training}), rate, chosen).train(data, seed, on_step)
+    return {name: value.copy() for name, value in model.state().items()}, trained
 
 
 def loss_of(model, data=EXAMPLES):
     model.model.eval()
     batch = collate(data, range(len(data)))
     with torch.no_grad():
-        logits = model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-    return float(functional.cross_entropy(logits, batch.labels))
+        logits = model.model(**batch.inputs).logits
+    return float(functional.cross_entropy(logits, batch.targets))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -69,14 +69,14 @@ def test_what_was_trained_before_does_not_matter():
     # A device that hosts several clients trains them one after the other with the same trainer: no moments of AdamW,
     # no scale and no random number may go from one client to the next.
     model = tuned(0.2)
-    start = {name: value.copy() for name, value in model.dump().items()}
-    trainer = Trainer(model, Training(), 1e-2, Precision(name="fp32", device=CPU))
+    start = {name: value.copy() for name, value in model.state().items()}
+    trainer = Trainer(model, TASK, Training(), 1e-2, Precision(name="fp32", device=CPU))
     trainer.train(EXAMPLES, 1)
-    expected = {name: value.copy() for name, value in model.dump().items()}
+    expected = {name: value.copy() for name, value in model.state().items()}
     trainer.train(examples(24, seed=9), 5)
-    model.load(start)
+    model.load_state(start)
     trainer.train(EXAMPLES, 1)
-    assert equal(model.dump(), expected)
+    assert equal(model.state(), expected)
 
 
 @pytest.mark.parametrize("batch_size", [16, 40])
@@ -100,7 +100,7 @@ def test_a_learnable_task_is_learned_in_every_precision(precision):
     assert last < 0.5 * first
     # The matmuls were done in that precision, the state stayed in fp32.
     assert model.model.dtypes == {Precision(name=precision, device=CPU).dtype}
-    assert all(value.dtype == np.float32 for value in model.dump().values())
+    assert all(value.dtype == np.float32 for value in model.state().values())
 
 
 @pytest.mark.parametrize(("precision", "scaled"), [("fp32", False), ("bf16", False), ("fp16", True)])
@@ -155,8 +155,8 @@ def test_gradients_are_clipped_to_the_norm_that_was_set(monkeypatch):
 
 def test_only_what_travels_changes():
     model = tuned()
-    frozen = {name: value.clone() for name, value in model.model.named_parameters() if name not in model.travelling}
-    before = {name: value.copy() for name, value in model.dump().items()}
+    frozen = {name: value.clone() for name, value in model.model.named_parameters() if name not in model.communicated}
+    before = {name: value.copy() for name, value in model.state().items()}
     after, _ = train(model)
     assert set(frozen) == {"encoder.embedding.weight", "encoder.frozen.weight", "encoder.frozen.bias"}
     assert all(torch.equal(dict(model.model.named_parameters())[name], value) for name, value in frozen.items())
@@ -168,8 +168,8 @@ def test_frozen_weights_are_kept_in_the_compute_dtype(dtype):
     # Half the memory on a device, and no cast at every step.
     model = tuned(dtype=dtype)
     for name, parameter in model.model.named_parameters():
-        assert parameter.dtype == (torch.float32 if name in model.travelling else dtype)
-        assert parameter.requires_grad == (name in model.travelling)
+        assert parameter.dtype == (torch.float32 if name in model.communicated else dtype)
+        assert parameter.requires_grad == (name in model.communicated)
     train(model, precision={torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype])
     assert model.model.encoder.frozen.weight.dtype == dtype
     assert model.model.encoder.frozen.weight.grad is None
@@ -208,7 +208,7 @@ def test_training_stops_where_a_listener_raises():
         train(model, on_step=on_step)
     assert len(told) == 2
     # The next one starts from its own state as if nothing had been.
-    model.load({name: value.copy() for name, value in tuned().dump().items()})
+    model.load_state({name: value.copy() for name, value in tuned().state().items()})
     assert equal(train(model)[0], train()[0])
 
 

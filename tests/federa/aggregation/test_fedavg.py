@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from coordinator.storage.ledger import Ledger
-from federa.aggregation.fedavg import Update, aggregate
+from federa.aggregation.base import AggregateFiles, RoundUpdates, Update
+from federa.aggregation.fedavg import FedAvg
 from federa.errors import BadInput
 from federa.tensors.codec import SLICE, WIRES, Encoded, encode
 from federa.tensors.state import digest_of, pack, unpack
@@ -38,6 +39,14 @@ def write(folder, states, examples):
 
 def unasked(name):
     raise AssertionError(f"fp32 needs no base of {name}")
+
+
+def aggregate(updates, base, target):
+    """Write the average; its digest."""
+    files = AggregateFiles(state=target, server_state=target.with_name("unused"))
+    made = FedAvg(FedAvg.Config()).aggregate(RoundUpdates(updates, base), files)
+    assert made.server_state is None and not files.server_state.exists()
+    return made.state
 
 
 def average(updates):

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from federa.config import Experiment, MethodChoice, parse_experiment, parse_json, read_tree
+from federa.data.section import DataSection
 from federa.errors import BadInput
 from federa.methods import METHODS, method_class
+from federa.tasks import DEFAULT_TASK, task_class
 
 NAN, INF = float("nan"), float("inf")
 
@@ -25,6 +27,8 @@ REFUSED: dict[str, list[object]] = {
     "bandwidth_mbps": [0, -1, NAN, INF, -INF, "fast", True, [20]],
     "evaluation": ["", "device", None, 5, True, ["devices"]],
     "wire": ["fp8", "fp64", "FP32", "", None, 8, True, ["fp32"]],
+    "task": ["", "classification", None, 1, True, ["text-classification"]],
+    "aggregator": ["", "FedAvg", None, 1, True, ["fedavg"]],
     "methods": [[], "federa", 5, None, {"name": "ft"}, [{"name": "ft"}, {"name": "ft", "learning_rate": 0.1}]],
     "target": [0.9, None, []],
     "target.metric": ["f1", "", None, 1],
@@ -51,11 +55,11 @@ REFUSED: dict[str, list[object]] = {
     "federation.deadline_s": [0, -1, NAN, INF, -INF, "x", "soon", "", True, [5], {}],
     "federation.attempts": [0, -1, 1.5, "x", None, NAN, True],
     "federation.norm_limit": [1, 0, -1, NAN, INF, "x", True],
-    "adapter": [5, None],
-    "adapter.r": [0, -1, 1.5, "x", None, NAN, True],
-    "adapter.alpha": [0, -1, NAN, INF, "x", None, True],
-    "adapter.dropout": [-0.1, 1, NAN, "x", None, True],
-    "adapter.targets": ["query", 5, None, [], True, {}],
+    "lora": [5, None],
+    "lora.r": [0, -1, 1.5, "x", None, NAN, True],
+    "lora.alpha": [0, -1, NAN, INF, "x", None, True],
+    "lora.dropout": [-0.1, 1, NAN, "x", None, True],
+    "lora.targets": ["query", 5, None, [], True, {}],
     "training": [5, None],
     "training.epochs": [0, -1, 1.5, "x", None, True],
     "training.batch_size": [0, -1, 1.5, "x", None, True],
@@ -77,8 +81,10 @@ def _fields(section: type, prefix: str = "") -> set[str]:
     found = set()
     for name, field in section.model_fields.items():
         found.add(prefix + name)
-        if hasattr(field.annotation, "model_fields"):
-            found |= _fields(field.annotation, f"{prefix}{name}.")
+        # What the annotation says of `data` is what all tasks have: each has a section of its own.
+        kind = task_class(DEFAULT_TASK).Data if field.annotation is DataSection else field.annotation
+        if hasattr(kind, "model_fields"):
+            found |= _fields(kind, f"{prefix}{name}.")
     return found
 
 
@@ -107,7 +113,7 @@ def test_a_bad_choice_is_told_what_it_may_be_and_what_it_was(value: object) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["", "target", "data", "data.partition", "federation", "adapter", "training", "methods.0"]
+    "path", ["", "target", "data", "data.partition", "federation", "lora", "training", "methods.0"]
 )
 @pytest.mark.parametrize("key", ["sede", "learning_rat", "x[0]", "with space", "two\nlines", "", "é"])
 def test_an_unknown_key_is_refused_by_name_at_every_depth(path: str, key: str) -> None:
@@ -166,7 +172,7 @@ def test_the_values_at_the_edges_are_taken() -> None:
             "target": {"value": 1},
             "data": {"max_length": 4, "validation": 0.5, "test": 0.49, "labels": ["b", "a"]},
             "federation": {"devices": 1, "clients": 1, "clients_per_round": 1, "rounds": 1},
-            "adapter": {"r": 1, "dropout": 0, "targets": ["query"]},
+            "lora": {"r": 1, "dropout": 0, "targets": ["query"]},
             "training": {"max_grad_norm": None, "micro_batch_size": None, "weight_decay": 0},
         }
     )
@@ -224,7 +230,7 @@ def test_runs_are_the_experiment_one_method_at_a_time() -> None:
     both = parse_experiment({"seed": 4, "methods": [{"name": "lora", "learning_rate": 0.5}, {"name": "ft"}]})
     runs = list(both.runs())
     assert [run.method.name for run in runs] == ["lora", "ft"]
-    assert [run.method.rate for run in runs] == [0.5, method_class("ft").learning_rate]
+    assert [run.learning_rate for run in runs] == [0.5, method_class("ft").learning_rate]
     assert all(run.model_copy(update={"methods": both.methods}) == both for run in runs)
 
 
@@ -298,7 +304,7 @@ def experiments(draw: st.DrawFn) -> Experiment:
                 "attempts": draw(_COUNT),
                 "norm_limit": draw(st.none() | _finite(1, 1e6, exclude_min=True)),
             },
-            "adapter": {
+            "lora": {
                 "r": draw(_COUNT),
                 "alpha": draw(_POSITIVE),
                 "dropout": draw(_finite(0, 1, exclude_max=True)),
@@ -325,7 +331,9 @@ def test_an_experiment_survives_json(experiment: Experiment) -> None:
 @given(experiment=experiments())
 def test_an_experiment_survives_yaml_on_disk(tmp_path_factory: pytest.TempPathFactory, experiment: Experiment) -> None:
     # The file states the rates in force; all else is equal.
-    rates = tuple(MethodChoice(name=choice.name, learning_rate=choice.rate) for choice in experiment.methods)
+    rates = tuple(
+        MethodChoice(name=choice.name, learning_rate=choice.rate(experiment.task)) for choice in experiment.methods
+    )
     path = tmp_path_factory.getbasetemp() / "experiment.yaml"
     path.write_text(experiment.to_yaml(), encoding="utf-8")
     assert parse_experiment(read_tree(path)) == experiment.model_copy(update={"methods": rates})

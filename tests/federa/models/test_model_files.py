@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from classify import classify
 from live_coordinator import Status, experiment, refused, serving
 from processes import ROOT
 from safetensors.torch import load_file, save_file
@@ -37,7 +38,7 @@ from federa.models.files import (
     save_weights,
     weight_files,
 )
-from federa.models.pretrained import load_base_model, load_local_model, local_folder
+from federa.models.pretrained import load_local_model, load_pretrained, local_folder
 from protos import federation_pb2 as pb
 from tests.doubles.noop import NoopReferenceModel
 
@@ -83,9 +84,7 @@ def published(legacy: Path) -> Path:
 
 def learner_of(model: object, tmp_path: Path) -> TorchReferenceModel:
     """Of a run on two classes; not prepared."""
-    learner = TorchReferenceModel(Experiment.model_validate({"model": str(model)}))
-    learner.labels = ("a", "b")
-    return learner
+    return TorchReferenceModel(Experiment.model_validate({"model": str(model), "data": {"labels": ["a", "b"]}}))
 
 
 def laid_out(paths: list[Path], folder: Path) -> Path:
@@ -171,8 +170,8 @@ def test_of_a_folder_its_config_tokenizer_and_weights_are_served_and_nothing_els
     assert names <= {path.name for path in Path(tiny_folder("bert")).iterdir()}
     assert not (tmp_path / "made").exists()
     shutil.rmtree(folder / "onnx")
-    assert load_base_model(str(laid_out(served, tmp_path / "there")), 2).digest == load_base_model(
-        tiny_folder("bert"), 2
+    assert load_pretrained(str(laid_out(served, tmp_path / "there")), classify(2)).digest == load_pretrained(
+        tiny_folder("bert"), classify(2)
     ).digest  # fmt: skip
 
 
@@ -189,8 +188,8 @@ def test_weights_in_shards_are_served_with_their_index(tmp_path: Path, tiny_fold
     index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
     assert [path.name for path in weight_files(folder)] == [index.name, *halves]
     served = learner_of(folder, tmp_path).model_files(tmp_path / "made")
-    there = load_base_model(str(laid_out(served, tmp_path / "there")), 2)
-    assert there.digest == load_base_model(tiny_folder("bert"), 2).digest
+    there = load_pretrained(str(laid_out(served, tmp_path / "there")), classify(2))
+    assert there.digest == load_pretrained(tiny_folder("bert"), classify(2)).digest
     for broken in ('{"weight_map": {"a": "../secret.json"}}', '{"weight_map": {"a": "gone.safetensors"}}'):
         index.write_text(broken)
         with pytest.raises(BadInput, match="names files that are not beside it"):
@@ -213,12 +212,12 @@ def test_the_embedded_model_is_served_too(tmp_path: Path, tiny_folder: Folder) -
 def test_weights_that_are_written_anew_have_the_same_digest_and_lack_the_same(
     tmp_path: Path, tiny_folder: Folder, architecture: str
 ) -> None:
-    base = load_base_model(tiny_folder(architecture), 3, seed=1)
+    base = load_pretrained(tiny_folder(architecture), classify(3), seed=1)
     save_weights(base, tmp_path / "made" / "model.safetensors")
     assert not set(load_file(tmp_path / "made" / "model.safetensors")) & base.missing
     words = metadata_files(Path(tiny_folder(architecture)))
     folder = laid_out([*words, tmp_path / "made" / "model.safetensors"], tmp_path / "there")
-    there = load_base_model(str(folder), 3, seed=2)
+    there = load_pretrained(str(folder), classify(3), seed=2)
     assert (there.digest, there.missing) == (base.digest, base.missing)
 
 
@@ -234,8 +233,8 @@ def test_of_a_checkpoint_without_safetensors_they_are_written_once_a_run(tmp_pat
     before = describe(served[-1])
     served[-1].unlink()
     assert describe(learner.model_files(made)[-1]) == before
-    there = load_base_model(str(laid_out(served, tmp_path / "there")), 2)
-    assert there.digest == load_base_model(str(legacy), 2).digest
+    there = load_pretrained(str(laid_out(served, tmp_path / "there")), classify(2))
+    assert there.digest == load_pretrained(str(legacy), classify(2)).digest
 
 
 def test_weights_that_cannot_be_written_are_one_line(tmp_path: Path, legacy: Path) -> None:
@@ -334,13 +333,13 @@ def test_a_model_that_is_not_on_this_machine_is_not_here_and_no_hub_is_asked(
 
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: pytest.fail("it asked a hub"))
     with pytest.raises(ModelNotFound, match="is not on this machine"):
-        load_local_model(source, 2)
+        load_local_model(source, classify(2))
 
 
 def test_the_embedded_model_without_its_package_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelNotFound):
-        load_local_model(EMBEDDED, 2)
+        load_local_model(EMBEDDED, classify(2))
 
 
 @pytest.fixture
@@ -369,7 +368,7 @@ def test_a_model_of_the_hubs_is_found_in_its_cache_and_served_from_there(
         shutil.copyfile(path, blobs / path.name)
         (hub_cache / path.name).symlink_to(blobs / path.name)
     assert local_folder("ann/tiny") == hub_cache
-    assert load_local_model("ann/tiny", 2).digest == load_base_model(tiny_folder("bert"), 2).digest
+    assert load_local_model("ann/tiny", classify(2)).digest == load_pretrained(tiny_folder("bert"), classify(2)).digest
     served = learner_of("ann/tiny", tmp_path).model_files(tmp_path / "made")
     assert {path.parent for path in served} == {hub_cache} and "model.safetensors" in {path.name for path in served}
 
@@ -377,7 +376,7 @@ def test_a_model_of_the_hubs_is_found_in_its_cache_and_served_from_there(
 def test_a_hub_cache_with_a_config_alone_is_no_model(tiny_folder: Folder, hub_cache: Path) -> None:
     shutil.copyfile(Path(tiny_folder("bert")) / "config.json", hub_cache / "config.json")
     with pytest.raises(ModelNotFound):
-        load_local_model("ann/tiny", 2)
+        load_local_model("ann/tiny", classify(2))
 
 
 def test_another_model_under_the_same_name_is_refused_and_a_folder_that_is_damaged_too(
@@ -385,9 +384,10 @@ def test_another_model_under_the_same_name_is_refused_and_a_folder_that_is_damag
 ) -> None:
     engine = TorchRuntime(torch.device("cpu"))
     order = pb.Prepare(
-        experiment_json=Experiment.model_validate({"model": tiny_folder("bert")}).model_dump_json(),
+        experiment_json=Experiment.model_validate(
+            {"model": tiny_folder("bert"), "data": {"labels": ["a", "b"]}}
+        ).model_dump_json(),
         base_digest="0" * 64,
-        labels=["a", "b"],
         model=[pb.ModelFile(name="config.json", size=1, sha256=NONE)],
     )
     with pytest.raises(BadInput, match="install the same checkpoint on both") as refused:
@@ -398,7 +398,7 @@ def test_another_model_under_the_same_name_is_refused_and_a_folder_that_is_damag
     damaged = Path(shutil.copytree(tiny_folder("bert"), tmp_path / "damaged"))
     (damaged / "model.safetensors").write_bytes(b"short")
     with pytest.raises(BadInput, match="cannot load") as refused:
-        load_local_model(str(damaged), 2)
+        load_local_model(str(damaged), classify(2))
     assert not isinstance(refused.value, ModelNotFound)
 
 
@@ -409,7 +409,7 @@ def test_a_sentencepiece_tokenizer_is_served_as_it_was_converted_and_a_device_ne
     published: Path, tmp_path: Path
 ) -> None:
     before = sorted(path.name for path in published.iterdir())
-    learner = learner_of(published, tmp_path)
+    learner = TorchReferenceModel(Experiment.model_validate({"model": str(published)}))
     learner.prepare()
     paths = {path.name: path for path in learner.model_files(tmp_path / "made")}
     assert set(paths) == {"config.json", "model.safetensors", "spm.model", "tokenizer.json", "tokenizer_config.json"}
@@ -419,7 +419,7 @@ def test_a_sentencepiece_tokenizer_is_served_as_it_was_converted_and_a_device_ne
     for name, path in paths.items():
         if name != "spm.model":  # the one file that sentencepiece is needed for
             shutil.copy(path, served / name)
-    there, here = load_base_model(str(served), 2), load_base_model(str(published), 2)
+    there, here = load_pretrained(str(served), classify(2)), load_pretrained(str(published), classify(2))
     assert there.digest == here.digest and len(there.tokenizer) == len(here.tokenizer)
     for text in [*SENTENCES, "Café  ½ ﬁ\n日本 [MASK] team", ""]:
         assert there.tokenizer(text)["input_ids"] == here.tokenizer(text)["input_ids"]
@@ -430,9 +430,10 @@ def test_without_sentencepiece_its_tokenizer_is_refused_with_what_to_install(pub
     # In a process of its own: transformers looks once for what is installed.
     script = (
         "import sys; sys.modules['sentencepiece'] = None\n"
-        "from federa.models.pretrained import load_base_model\n"
+        "from classify import classify\n"
+        "from federa.models.pretrained import load_pretrained\n"
         "from federa.errors import BadInput\n"
-        "try: load_base_model(sys.argv[1], 2)\n"
+        "try: load_pretrained(sys.argv[1], classify(2))\n"
         "except BadInput as error: print(error)"
     )
     said = subprocess.run(

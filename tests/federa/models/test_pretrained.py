@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from classify import classify
 from safetensors.torch import load_file, save_file
 from tiny_models import ARCHITECTURES, make_tiny_model
 
 from federa.config import EMBEDDED
 from federa.errors import BadInput
-from federa.models.pretrained import is_head, load_base_model, model_folder
+from federa.models.pretrained import is_head, load_pretrained, model_folder
 
 Folder = Callable[[str], str]
 
@@ -29,21 +30,21 @@ LACKED["deberta-v3"] = LACKED["deberta-v2"]
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_what_the_checkpoint_lacks_is_named(tiny_folder: Folder, architecture: str) -> None:
-    base = load_base_model(tiny_folder(architecture), labels=5)
+    base = load_pretrained(tiny_folder(architecture), classify(5))
     assert base.missing == LACKED[architecture]
     assert all(is_head(base.model, name) for name in base.missing)
     assert base.model.config.num_labels == 5
 
 
 def test_a_pooler_that_the_checkpoint_lacks_is_named_though_it_is_no_head(tmp_path: Path) -> None:
-    base = load_base_model(str(make_tiny_model(tmp_path, pooler=False)), labels=3)
+    base = load_pretrained(str(make_tiny_model(tmp_path, pooler=False)), classify(3))
     assert base.missing == LACKED["bert"] | {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
     assert not is_head(base.model, "bert.pooler.dense.weight")
 
 
 def test_the_checkpoints_tensors_are_loaded_as_they_are(tiny_folder: Folder) -> None:
     stored = load_file(Path(tiny_folder("deberta-v3")) / "model.safetensors")
-    loaded = load_base_model(tiny_folder("deberta-v3"), labels=2).model.state_dict()
+    loaded = load_pretrained(tiny_folder("deberta-v3"), classify(2)).model.state_dict()
     assert stored
     for name, value in stored.items():
         assert torch.equal(loaded[f"deberta.{name}"], value)
@@ -54,7 +55,7 @@ def test_the_missing_depend_on_the_runs_seed_and_on_nothing_else(tiny_folder: Fo
     drawn = []
     for ambient, seed in ((1, 4), (2, 4), (2, 5)):
         torch.manual_seed(ambient)
-        base = load_base_model(tiny_folder(architecture), labels=5, seed=seed)
+        base = load_pretrained(tiny_folder(architecture), classify(5), seed=seed)
         drawn.append({name: base.model.get_parameter(name).detach() for name in base.missing})
     for name in LACKED[architecture]:
         assert torch.equal(drawn[0][name], drawn[1][name])
@@ -66,23 +67,25 @@ def test_the_missing_depend_on_the_runs_seed_and_on_nothing_else(tiny_folder: Fo
 def test_loading_leaves_the_ambient_generator_alone(tiny_folder: Folder) -> None:
     torch.manual_seed(9)
     before = torch.get_rng_state()
-    load_base_model(tiny_folder("bert"), labels=5, seed=1)
+    load_pretrained(tiny_folder("bert"), classify(5), seed=1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_digest_does_not_depend_on_head_or_seed(tiny_folder: Folder) -> None:
     folder = tiny_folder("bert")
     torch.manual_seed(1)
-    digest = load_base_model(folder, labels=5, seed=0).digest
+    digest = load_pretrained(folder, classify(5), seed=0).digest
     torch.manual_seed(2)
-    assert {load_base_model(folder, labels=labels, seed=seed).digest for labels, seed in ((5, 1), (2, 0))} == {digest}
+    assert {load_pretrained(folder, classify(labels), seed=seed).digest for labels, seed in ((5, 1), (2, 0))} == {
+        digest
+    }
     assert len(digest) == 64
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_digest_sees_a_single_weight_of_any_tensor(tmp_path: Path, architecture: str) -> None:
     folder = make_tiny_model(tmp_path, architecture)
-    digests = {load_base_model(str(folder), labels=2).digest}
+    digests = {load_pretrained(str(folder), classify(2)).digest}
     tensors = load_file(folder / "model.safetensors")
     # The first, one in the middle and the last: each is seen.
     names = sorted(name for name in tensors if not (architecture == "roberta" and name.startswith("pooler")))
@@ -91,30 +94,30 @@ def test_the_digest_sees_a_single_weight_of_any_tensor(tmp_path: Path, architect
         first = changed[name].view(-1)[:1]
         first.copy_(torch.nextafter(first, first + 1))
         save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
-        digests.add(load_base_model(str(folder), labels=2).digest)
+        digests.add(load_pretrained(str(folder), classify(2)).digest)
     assert len(digests) == 4
 
 
 def test_two_other_models_have_other_digests(tmp_path: Path) -> None:
-    one, other = (load_base_model(str(make_tiny_model(tmp_path / str(n), seed=n)), labels=2) for n in (1, 2))
+    one, other = (load_pretrained(str(make_tiny_model(tmp_path / str(n), seed=n)), classify(2)) for n in (1, 2))
     assert one.digest != other.digest
 
 
 def test_a_head_for_another_number_of_classes_is_taken_anew(tmp_path: Path) -> None:
-    base = load_base_model(str(make_tiny_model(tmp_path / "encoder")), labels=3)
+    base = load_pretrained(str(make_tiny_model(tmp_path / "encoder")), classify(3))
     base.model.save_pretrained(tmp_path / "classifier")
     base.tokenizer.save_pretrained(tmp_path / "classifier")
-    again = load_base_model(str(tmp_path / "classifier"), labels=5)
+    again = load_pretrained(str(tmp_path / "classifier"), classify(5))
     assert again.missing == LACKED["bert"]
     assert again.digest == base.digest
     assert again.model.classifier.weight.shape == (5, 32)
 
 
 def test_a_head_for_as_many_classes_is_kept_and_is_part_of_the_digest(tmp_path: Path) -> None:
-    base = load_base_model(str(make_tiny_model(tmp_path / "encoder")), labels=3, seed=1)
+    base = load_pretrained(str(make_tiny_model(tmp_path / "encoder")), classify(3), seed=1)
     base.model.save_pretrained(tmp_path / "classifier")
     base.tokenizer.save_pretrained(tmp_path / "classifier")
-    again = load_base_model(str(tmp_path / "classifier"), labels=3, seed=2)
+    again = load_pretrained(str(tmp_path / "classifier"), classify(3), seed=2)
     assert again.missing == frozenset()
     assert torch.equal(again.model.classifier.weight, base.model.classifier.weight)
     assert again.digest != base.digest
@@ -127,7 +130,7 @@ def test_an_encoder_in_another_shape_than_its_config_is_refused(tmp_path: Path) 
     tensors[name] = tensors[name][:, :16].clone()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BadInput, match=f"holds bert.{name} in another shape"):
-        load_base_model(str(folder), labels=2)
+        load_pretrained(str(folder), classify(2))
 
 
 def _without(name: str) -> Callable[[Path], None]:
@@ -166,7 +169,7 @@ def test_a_broken_folder_is_refused_in_one_line(tmp_path: Path, breakage: str) -
     folder = make_tiny_model(tmp_path)
     BROKEN[breakage](folder)
     with pytest.raises(BadInput) as caught:
-        load_base_model(str(folder), labels=2)
+        load_pretrained(str(folder), classify(2))
     message = str(caught.value)
     assert message.startswith("model: ") and str(folder) in message and "\n" not in message
 
@@ -179,7 +182,7 @@ def test_a_model_that_brings_its_own_code_is_refused(tmp_path: Path) -> None:
     config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput):
-        load_base_model(str(folder), labels=2)
+        load_pretrained(str(folder), classify(2))
     assert not (tmp_path / "ran").exists()
 
 
@@ -188,7 +191,7 @@ def test_weights_as_a_pickle_that_runs_code_are_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({"classifier.bias": _Evil(tmp_path / "ran")}, folder / "pytorch_model.bin")
     with pytest.raises(BadInput):
-        load_base_model(str(folder), labels=2)
+        load_pretrained(str(folder), classify(2))
     assert not (tmp_path / "ran").exists()
 
 
@@ -217,7 +220,7 @@ def test_a_file_is_no_model_folder(tmp_path: Path) -> None:
 def test_a_hub_name_that_cannot_be_had_is_refused_in_one_line() -> None:
     assert model_folder("nobody/no-such-model") == "nobody/no-such-model"
     with pytest.raises(BadInput, match=r"^model: cannot load nobody/no-such-model: .") as caught:
-        load_base_model("nobody/no-such-model", labels=2)
+        load_pretrained("nobody/no-such-model", classify(2))
     assert "\n" not in str(caught.value)
 
 
@@ -228,7 +231,7 @@ def test_the_embedded_model_that_is_not_installed_says_how_to_get_it(monkeypatch
 
 
 def test_the_embedded_model_is_minilm(tiny_folder: Folder) -> None:
-    base = load_base_model(tiny_folder(EMBEDDED), labels=5)
+    base = load_pretrained(tiny_folder(EMBEDDED), classify(5))
     assert base.model.config.model_type == "bert"
     assert base.missing == LACKED["bert"]
     # 22.7 M and a head of 5 × 385.

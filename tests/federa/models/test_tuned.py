@@ -7,12 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from classify import classify
 from tiny_models import ARCHITECTURES, make_tiny_model
 
-from federa.config import EMBEDDED, Adapter
+from federa.config import EMBEDDED
 from federa.errors import BadInput
 from federa.methods import METHODS, method_class
-from federa.models.pretrained import load_base_model
+from federa.methods.lora import LoRASection
+from federa.models.pretrained import load_pretrained
 from federa.models.tuned import TunedModel
 from federa.tensors.state import pack, unpack
 
@@ -51,8 +53,8 @@ FACTORS = [
 ]
 
 
-def _tuned(folder: str, method: str, adapter: Adapter = Adapter(r=4), labels: int = 3) -> TunedModel:  # noqa: B008
-    return TunedModel(load_base_model(folder, labels=labels), method_class(method)(adapter))
+def _tuned(folder: str, method: str, lora: LoRASection = LoRASection(r=4), labels: int = 3) -> TunedModel:  # noqa: B008
+    return TunedModel(load_pretrained(folder, classify(labels)), method_class(method)(lora))
 
 
 @pytest.fixture
@@ -71,10 +73,10 @@ def tuned(tiny_folder: Folder) -> TunedModel:
 def test_the_state_of_a_bert_is_these_tensors_and_no_others(tiny_folder: Folder, method: str, names: list[str]) -> None:
     tuned = _tuned(tiny_folder("bert"), method)
     assert sorted(tuned.shapes) == names
-    assert sorted(tuned.start(seed=0)) == names
-    assert sorted(tuned.dump()) == names
+    assert sorted(tuned.init(seed=0)) == names
+    assert sorted(tuned.state()) == names
     assert {name for name, parameter in tuned.model.named_parameters() if parameter.requires_grad} == set(names)
-    assert tuned.trainable_parameters == sum(value.size for value in tuned.dump().values())
+    assert tuned.trainable_parameters == sum(value.size for value in tuned.state().values())
 
 
 def test_the_shapes_of_the_state(tuned: TunedModel) -> None:
@@ -90,8 +92,8 @@ def test_all_that_the_checkpoint_lacked_travels(tiny_folder: Folder, tmp_path, a
         folder = str(make_tiny_model(tmp_path, pooler=False))
     else:
         folder = tiny_folder(architecture)
-    base = load_base_model(folder, labels=3)
-    tuned = TunedModel(base, method_class(method)(Adapter(r=4)))
+    base = load_pretrained(folder, classify(3))
+    tuned = TunedModel(base, method_class(method)(LoRASection(r=4)))
     assert base.missing <= set(tuned.shapes)
     if method != "ft":
         assert set(tuned.shapes) - base.missing == {name for name in tuned.shapes if ".lora_" in name}
@@ -99,29 +101,29 @@ def test_all_that_the_checkpoint_lacked_travels(tiny_folder: Folder, tmp_path, a
 
 
 def test_a_head_that_the_checkpoint_did_hold_travels_too(tiny_folder: Folder, tmp_path) -> None:
-    base = load_base_model(tiny_folder("bert"), labels=3)
+    base = load_pretrained(tiny_folder("bert"), classify(3))
     base.model.save_pretrained(tmp_path)
     base.tokenizer.save_pretrained(tmp_path)
-    base = load_base_model(str(tmp_path), labels=3)
+    base = load_pretrained(str(tmp_path), classify(3))
     assert not base.missing
-    assert set(HEAD) <= set(TunedModel(base, method_class("lora")(Adapter(r=4))).shapes)
+    assert set(HEAD) <= set(TunedModel(base, method_class("lora")(LoRASection(r=4))).shapes)
 
 
 def test_federas_state_of_the_embedded_model_is_at_most_2_percent_of_fts(tiny_folder: Folder) -> None:
     sizes = {}
     for method in ("ft", "federa"):
         # The default adapter: what `make bench` sends.
-        tuned = _tuned(tiny_folder(EMBEDDED), method, Adapter(), labels=5)
-        sizes[method] = len(pack({name: value.numpy() for name, value in tuned.start(seed=0).items()}))
+        tuned = _tuned(tiny_folder(EMBEDDED), method, LoRASection(), labels=5)
+        sizes[method] = len(pack({name: value.numpy() for name, value in tuned.init(seed=0).items()}))
     assert 0 < sizes["federa"] <= 0.02 * sizes["ft"]
     assert sizes["ft"] > 90e6
 
 
 def test_start_returns_copies(tuned: TunedModel) -> None:
-    start = tuned.start(seed=0)
+    start = tuned.init(seed=0)
     before = {name: value.clone() for name, value in start.items()}
     with torch.no_grad():
-        for parameter in tuned.travelling.values():
+        for parameter in tuned.communicated.values():
             parameter.add_(1)
     assert all(torch.equal(start[name], before[name]) for name in start)
 
@@ -130,13 +132,13 @@ def test_start_returns_copies(tuned: TunedModel) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_freeze_casts_what_is_frozen_and_nothing_else(tiny_folder: Folder, method: str, dtype: torch.dtype) -> None:
     tuned = _tuned(tiny_folder("bert"), method)
-    tuned.start(seed=0)
+    tuned.init(seed=0)
     tuned.install()
-    before = {name: value.copy() for name, value in tuned.dump().items()}
+    before = {name: value.copy() for name, value in tuned.state().items()}
     tuned.freeze(dtype)
     for name, parameter in tuned.model.named_parameters():
-        assert parameter.dtype == (torch.float32 if name in tuned.travelling else dtype), name
-    after = tuned.dump()
+        assert parameter.dtype == (torch.float32 if name in tuned.communicated else dtype), name
+    after = tuned.state()
     assert all(after[name].dtype == np.float32 and np.array_equal(after[name], before[name]) for name in before)
 
 
@@ -145,31 +147,31 @@ def test_a_state_goes_through_its_blob_and_back_to_the_bit(tiny_folder: Folder, 
     sender, receiver = (_tuned(tiny_folder("bert"), method) for _ in range(2))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in sender.travelling.values():
+        for parameter in sender.communicated.values():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    blob = pack(sender.dump())
-    receiver.load(unpack(blob))
-    assert pack(receiver.dump()) == blob
-    for name, value in sender.dump().items():
-        assert np.array_equal(receiver.dump()[name], value)
+    blob = pack(sender.state())
+    receiver.load_state(unpack(blob))
+    assert pack(receiver.state()) == blob
+    for name, value in sender.state().items():
+        assert np.array_equal(receiver.state()[name], value)
 
 
 def test_loading_keeps_the_parameters_objects(tuned: TunedModel) -> None:
     # An optimizer holds on to them.
     before = {name: id(parameter) for name, parameter in tuned.model.named_parameters()}
-    tuned.load(unpack(pack(tuned.dump())))
+    tuned.load_state(unpack(pack(tuned.state())))
     assert {name: id(parameter) for name, parameter in tuned.model.named_parameters()} == before
 
 
 def test_a_loaded_state_shares_no_memory_with_the_model(tuned: TunedModel) -> None:
-    state = {name: value.copy() for name, value in tuned.dump().items()}
-    tuned.load(state)
+    state = {name: value.copy() for name, value in tuned.state().items()}
+    tuned.load_state(state)
     state["classifier.bias"] += 1
-    assert not np.array_equal(tuned.dump()["classifier.bias"], state["classifier.bias"])
+    assert not np.array_equal(tuned.state()["classifier.bias"], state["classifier.bias"])
 
 
 def test_a_state_with_other_names_or_shapes_is_refused_by_name_and_changes_nothing(tuned: TunedModel) -> None:
-    good = {name: value.copy() for name, value in tuned.dump().items()}
+    good = {name: value.copy() for name, value in tuned.state().items()}
     other = {name: value + 1 for name, value in good.items()}
     factor = FACTORS[0]
     wrong = {
@@ -181,15 +183,15 @@ def test_a_state_with_other_names_or_shapes_is_refused_by_name_and_changes_nothi
     }
     for message, state in wrong.items():
         with pytest.raises(BadInput) as caught:
-            tuned.load(state)
+            tuned.load_state(state)
         assert str(caught.value) == message
-        assert all(np.array_equal(value, good[name]) for name, value in tuned.dump().items())
+        assert all(np.array_equal(value, good[name]) for name, value in tuned.state().items())
 
 
 def test_a_model_in_bf16_takes_and_gives_fp32(tuned: TunedModel) -> None:
-    tuned.start(seed=0)
+    tuned.init(seed=0)
     tuned.install()
     tuned.freeze(torch.bfloat16)
-    state = {name: value + np.float32(1e-6) for name, value in tuned.dump().items()}
-    tuned.load(state)
-    assert all(np.array_equal(value, state[name]) for name, value in tuned.dump().items())
+    state = {name: value + np.float32(1e-6) for name, value in tuned.state().items()}
+    tuned.load_state(state)
+    assert all(np.array_equal(value, state[name]) for name, value in tuned.state().items())

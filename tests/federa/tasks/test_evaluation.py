@@ -6,10 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from classify import classify
 from torch import nn
 
+from federa.config import Experiment
 from federa.data.batches import Examples
-from federa.tasks.evaluation import Score, score
+
+TASK = classify(4)
 
 
 class FirstToken(nn.Module):
@@ -30,15 +33,15 @@ def _examples() -> Examples:
     # Every third answer is wrong, whatever the length.
     rows = [[number % 4] + [1] * (number * 7 % 5) for number in range(30)]
     labels = [(row[0] + (number % 3 == 0)) % 4 for number, row in enumerate(rows)]
-    return Examples(token_ids=tuple(rows), labels=tuple(labels), pad_id=0)
+    return Examples(token_ids=tuple(rows), targets=tuple(labels), pad_id=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_right_answers_are_counted_whatever_the_batches(batch_size: int) -> None:
     model = FirstToken().train()
-    found = score(model, _examples(), batch_size=batch_size)
-    assert found == Score(correct=20, total=30)
-    assert found.accuracy == pytest.approx(2 / 3)
+    found = TASK.evaluate(model, _examples(), batch_size=batch_size)
+    assert found == {"correct": 20, "examples": 30}
+    assert Experiment().metric.value(found) == pytest.approx(2 / 3)
     assert sum(rows for rows, _ in model.sizes) == 30 and max(rows for rows, _ in model.sizes) <= batch_size
     assert model.modes == {(False, False)}
     assert not model.training
@@ -46,7 +49,7 @@ def test_right_answers_are_counted_whatever_the_batches(batch_size: int) -> None
 
 def test_like_lengths_go_together() -> None:
     model = FirstToken()
-    score(model, _examples(), batch_size=6)
+    TASK.evaluate(model, _examples(), batch_size=6)
     assert [longest for _, longest in model.sizes] == [1, 2, 3, 4, 5]
 
 
@@ -60,5 +63,5 @@ def test_scoring_can_be_ended_before_any_batch() -> None:
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        score(model, _examples(), batch_size=6, before_batch=before_batch)
+        TASK.evaluate(model, _examples(), batch_size=6, before_batch=before_batch)
     assert calls == [0, 1, 2] and len(model.sizes) == 2

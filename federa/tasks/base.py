@@ -1,0 +1,137 @@
+"""What a task is: records of its own, a model class, a loss, counters, and the metrics that are made of them.
+
+Everything outside this folder knows a task by this interface. The coordinator, the wire and the reports see counters
+and a metric's name; the device sees examples, batches and a loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from typing_extensions import Self
+
+from federa.data.dataset import Dataset, Record
+from federa.data.readers import Row, Source, open_file, open_source
+from federa.data.section import DataSection
+from federa.errors import BadInput
+from federa.tasks.metric import Counters, Metric
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from federa.data.batches import Batch, Examples
+
+
+class Task:
+    """One experiment's task, made from its `data` section.
+
+    No module of a task imports torch at its top: the coordinator and the command line read the registry, too.
+    """
+
+    name: ClassVar[str]
+    Data: ClassVar[type[DataSection]] = DataSection
+    """The experiment's `data` section for this task: columns, and what else reading needs."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """At least one: an experiment that names none has the first as its target."""
+    counters: ClassVar[tuple[str, ...]] = ("examples",)
+    """The names that `count` gives, and `examples` among them: nothing else is taken from a device."""
+    auto_model: ClassVar[str]
+    """The class of transformers that loads the model, such as AutoModelForSequenceClassification."""
+
+    def __init__(self, data: DataSection) -> None:
+        self.data = data
+
+    # ---- records
+
+    def record(self, row: Row) -> Record:
+        """What becomes of one row of a file. Raises BadInput through the row, which knows its place."""
+        raise NotImplementedError
+
+    def read(self, source: Source) -> Dataset:
+        """All records of a source. A task that finds something out from all of them together (such as the classes) says
+        so in the data set's `found`. Raises BadInput where there is none, or one cannot be used."""
+        records = tuple(map(self.record, source.rows))
+        if not records:
+            raise BadInput(f"data: {source.name} holds no documents")
+        return Dataset(records=records)
+
+    def load(self, file: Path | None = None) -> Dataset:
+        """The data set that the experiment names, or a device's own `file`: what is refused of it goes to the
+        coordinator, and quotes none of its texts. Raises BadInput."""
+        return self.read(open_source(self.data) if file is None else open_file(file, private=True))
+
+    def resolved(self, dataset: Dataset) -> Self:
+        """The task that knows what was found when this data set was read."""
+        return type(self)(self.data.model_copy(update=dict(dataset.found)))
+
+    def identity(self, record: Record) -> str:
+        """The text by which copies of a record are known: they stay in one part of a split."""
+        raise NotImplementedError
+
+    def strata(self, records: Sequence[Record]) -> list[int]:
+        """The stratum of each record: splits take alike from each, a partition may skew them. One, where a task has no
+        classes of records."""
+        return [0] * len(records)
+
+    def describe(self, records: Sequence[Record]) -> tuple[str, str]:
+        """What federa-worker --check says of a device's own records, in words that quote no text; and, where they look
+        wrong, what to look at, else an empty text."""
+        return f"{len(records)} documents", ""
+
+    # ---- the model
+
+    def model_options(self) -> dict[str, Any]:
+        """What `from_pretrained` of `auto_model` is given, such as the number of outputs."""
+        return {}
+
+    def encode(self, records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
+        """Token ids and targets of every record, cut at `max_length` tokens."""
+        raise NotImplementedError
+
+    def collate(self, examples: Examples, indices: Sequence[int]) -> Batch:
+        """One padded batch of these examples."""
+        from federa.data.batches import collate
+
+        return collate(examples, indices)
+
+    def loss(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        """The sum of the examples' losses, a scalar in fp32. `outputs` are the model's, perhaps in bf16 or fp16."""
+        raise NotImplementedError
+
+    # ---- evaluation
+
+    def count(self, outputs: Any, batch: Batch) -> Counters:
+        """The counters of a batch, `examples` among them."""
+        raise NotImplementedError
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        examples: Examples,
+        *,
+        batch_size: int = 64,
+        device: torch.device | None = None,
+        before_batch: Callable[[], object] = lambda: None,
+    ) -> Counters:
+        """The counters of all examples. `before_batch` may raise to end it early."""
+        from federa.tasks.evaluation import count_batches
+
+        return count_batches(self, model, examples, batch_size=batch_size, device=device, before_batch=before_batch)
+
+    def check(self, counters: Counters) -> str:
+        """What is wrong with counters that came over the network; empty where they may be. A task adds what it knows of
+        its own, such as that no more can be right than there are."""
+        if set(counters) != set(self.counters):
+            return f"the counters must be {', '.join(self.counters)}, not {', '.join(sorted(counters))[:100]}"
+        for name, value in counters.items():
+            if not math.isfinite(value):
+                return f"{name} is {value}"
+        examples = counters["examples"]
+        if examples < 0 or examples != int(examples):
+            return f"{examples:g} examples"
+        return ""
