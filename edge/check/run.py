@@ -21,6 +21,7 @@ from edge.power.source import Reading, Source
 from edge.worker import identity, model_cache
 from federa.data.readers import open_file
 from federa.errors import BadInput
+from federa.numbers import human_bytes
 from federa.tasks import DEFAULT_TASK, task_class
 
 # L4T's releases, which are what a board says of itself, and the JetPack that brought them (NVIDIA's archive).
@@ -209,7 +210,7 @@ def _folder(what: str, option: str, wanted: Path | None, default: Callable[[], P
         todo = f"choose another with {option}, or let this user (uid {os.getuid()}) write there"
         yield CheckResult(what=what, level="failed", found=f"{folder}: {error.strerror}", todo=todo)
         return
-    said = f"{folder}, {free / 1e9:.1f} GB free"
+    said = f"{folder}, {human_bytes(free)} free"
     if free < _LOW_DISK_BYTES:
         yield CheckResult(what=what, level="warning", found=said, todo=f"make room, or choose another with {option}")
     else:

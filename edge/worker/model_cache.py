@@ -17,6 +17,7 @@ from platformdirs.unix import Unix
 from federa.durable import move, sync
 from federa.errors import BadInput, FederaError
 from federa.models.files import ModelFile, file_sha256, files_digest
+from federa.numbers import human_bytes
 from protos.streams import StreamError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class ModelCache:
         except OSError as error:
             raise BadInput(
                 f"--cache: cannot write the base model to {partial}: {error.strerror or error}; it has "
-                f"{_megabytes(files)}: make room, or name another folder"
+                f"{human_bytes(sum(file.size for file in files))}: make room, or name another folder"
             ) from None
         log.info("the base model is whole: %s", whole)
         return whole
@@ -100,12 +101,12 @@ class ModelCache:
         missing, free = sum(file.size for file in files) - there, shutil.disk_usage(partial).free
         if missing > free:
             raise BadInput(
-                f"--cache: the base model needs {missing / 1e6:.1f} MB more in {self._folder}, where "
-                f"{free / 1e6:.1f} MB are free: make room, or name another folder"
+                f"--cache: the base model needs {human_bytes(missing)} more in {self._folder}, where "
+                f"{human_bytes(free)} are free: make room, or name another folder"
             )
         log.info(
-            "fetching the base model from the coordinator: %d files, %s, of which %.1f MB are here",
-            len(files), _megabytes(files), there / 1e6,
+            "fetching the base model from the coordinator: %d files, %s, of which %s are here",
+            len(files), human_bytes(sum(file.size for file in files)), human_bytes(there),
         )  # fmt: skip
 
     async def _bring_all(
@@ -143,7 +144,3 @@ def _publish(partial: Path, whole: Path) -> None:
     """Give the folder, whose files are on the disk, its name, durably."""
     sync(partial)
     move(partial, whole)
-
-
-def _megabytes(files: Sequence[ModelFile]) -> str:
-    return f"{sum(file.size for file in files) / 1e6:.1f} MB"
