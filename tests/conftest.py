@@ -70,12 +70,3 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str
         return str(made[architecture])
 
     return folder
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real data sets beside the project; skips where they are not there."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the real data sets are not beside the project")
-    return folder

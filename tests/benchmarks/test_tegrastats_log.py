@@ -233,20 +233,33 @@ def test_output_that_cannot_be_written_is_no_fault_of_the_log(
     assert "standard output: No space left on device" in said and "log.txt" not in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "samples", "scope"),
-    [
-        ("nano_r32_root_csc2231.txt", 114, "board"),
-        ("agx_orin64_r36_root_llm_pipeline.txt", 15, "module"),
-        ("thor_r38_root_docs.txt", 1, "board"),
-        ("tx1_r28_old_format.txt", 2, None),
-    ],
+NANO = (
+    "RAM {mb}/3964MB (lfb 366x4MB) SWAP 0/4096MB (cached 0MB) IRAM 0/252kB(lfb 252kB) CPU [10%@102,3%@102,0%@102,off] "
+    "EMC_FREQ 0%@204 GR3D_FREQ {gpu}%@76 APE 25 PLL@24C CPU@27.5C PMIC@50C GPU@28C AO@29.5C thermal@28C "
+    "POM_5V_IN {mw}/900 POM_5V_GPU 0/0 POM_5V_CPU 119/119"
 )
-def test_real_logs(name: str, samples: int, scope: str | None):
-    path = Path(__file__).parents[3] / "shared/tegrastats" / name
-    if not path.exists():
-        pytest.skip("the real logs are not here")
-    with path.open("rb") as file:
-        log = TegrastatsLog(file)
-        found = list(log.samples())
-    assert len(found) == samples and log.scope == scope and log.skipped == 1, "the first line is a comment"
+AGX_ORIN = (
+    "05-06-2025 10:11:{second:02} RAM 9000/62841MB (lfb 12x4MB) SWAP 10/31420MB (cached 1MB) CPU [61%@2188,off] "
+    "EMC_FREQ 21%@3199 GR3D_FREQ 99%@[815,815] VIC off NVDLA0 off APE 174 cpu@58.2C tj@58.2C "
+    "VDD_GPU_SOC {mw}mW/9000mW VDD_CPU_CV 2800mW/2000mW VIN_SYS_5V0 6100mW/5000mW"
+)
+THOR = (
+    "04-21-2026 15:50:52 RAM 1000/125772MB (lfb 34x4MB) CPU [0%@972,8%@972] EMC_FREQ 0%@2750 GR3D_FREQ @[314,414,314] "
+    "cpu@37.3C VDD_GPU 1900mW/1mW VDD_CPU_SOC_MSS 5800mW/1mW VIN_SYS_5V0 5600mW/1mW VIN 19000mW/1mW"
+)
+TX1 = "RAM 3468/3983MB (lfb 48x4MB) SWAP 873/8192MB (cached 295MB) cpu [17%,13%]@408 EMC 1%@408 APE 25 GR3D {gpu}%@76"
+
+
+@pytest.mark.parametrize(
+    ("lines", "scope"),
+    [
+        ([NANO.format(mb=936 + n, gpu=n, mw=920 + 10 * n) for n in range(100)], "board"),
+        ([AGX_ORIN.format(second=n, mw=14_000 + n) for n in range(15)], "module"),
+        ([THOR], "board"),
+        ([TX1.format(gpu=3), TX1.format(gpu=39)], None),
+    ],
+    ids=["nano", "agx orin", "thor", "tx1"],
+)
+def test_a_whole_log_of_each_release_is_read(lines: list[str], scope: str | None):
+    samples, _, log = read(["# whose board it was, by hand", *lines])
+    assert len(samples) == len(lines) and log.scope == scope and log.skipped == 1, "the first line is a comment"

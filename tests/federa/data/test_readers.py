@@ -245,16 +245,35 @@ def test_taking_documents_keeps_the_order_asked_for() -> None:
     assert names_of(taken) == ("neg", "pos", "x")
 
 
-def test_sst2_as_it_is_published(shared_data: Path) -> None:
-    corpus = read_file(shared_data / "sst2" / "dev.tsv", Data(text_column="sentence"))
-    assert len(corpus) == 872 and names_of(corpus) == ("0", "1")
-    train = read_file(shared_data / "sst2" / "train.tsv", Data(text_column="sentence"))
-    assert len(train) == 67_349
+def test_a_file_in_the_form_of_sst2(tmp_path: Path) -> None:
+    # Its own name for the text, labels that are digits, a space before each end of line, quotation marks unpaired.
+    sentences = [
+        "it 's a charming journey . ",
+        'unflinchingly " bleak ',
+        "bears a resemblance , \u00e9t\u00e9 ",
+    ]
+    rows = "".join(f"{sentences[number % 3]}\t{number % 2}\n" for number in range(900))
+    (tmp_path / "dev.tsv").write_text("sentence\tlabel\n" + rows)
+    dataset = read_file(tmp_path / "dev.tsv", Data(text_column="sentence"))
+    assert len(dataset) == 900 and names_of(dataset) == ("0", "1")
+    assert _rows(dataset)[:2] == [(sentences[0], "0"), (sentences[1], "1")]
 
 
-def test_20_newsgroups_as_it_is_published(shared_data: Path) -> None:
-    corpus = read_file(shared_data / "20newsgroups" / "20news-bydate-test.jsonl.gz", Data())
-    assert len(corpus) == 7_532 and len(names_of(corpus)) == 20
+def test_a_file_in_the_form_of_20_newsgroups(tmp_path: Path) -> None:
+    # A column that nobody asks for, twenty labels with dots, posts of many lines with quotes and control characters.
+    posts = [
+        {
+            "id": f"group.{number % 20}/{number}",
+            "text": f'From: a@b.c ("A")\nSubject: {number}\n\n> \x0c quoted\n\tand a tab',
+            "label": f"group.{number % 20:02}",
+        }
+        for number in range(200)
+    ]
+    packed = gzip.compress("".join(json.dumps(post) + "\n" for post in posts).encode())
+    (tmp_path / "posts.jsonl.gz").write_bytes(packed)
+    dataset = read_file(tmp_path / "posts.jsonl.gz", Data())
+    assert len(dataset) == 200 and len(names_of(dataset)) == 20
+    assert _rows(dataset)[21] == (posts[21]["text"], "group.01")
 
 
 def test_a_refusal_of_a_devices_own_file_quotes_no_text(tmp_path: Path) -> None:
