@@ -215,7 +215,7 @@ async def _serve(
             meter=meter,
             facts=device_identity(options.board),
             cache=ModelCache(options.cache or default_cache()),
-            on_connection=health.say,
+            on_connection=health.set_serving,
         )
         task = asyncio.ensure_future(worker.run())
         code = EXIT_OK

@@ -23,7 +23,7 @@ WAIT_S = 5.0
 
 
 class Health:
-    """What one process says of itself. `add_to` a server; `say` what holds from then on."""
+    """What one process says of itself. `add_to` a server; `set_serving` says what holds from then on."""
 
     def __init__(self, serving: bool) -> None:
         self._servicer = health.aio.HealthServicer()
@@ -32,9 +32,9 @@ class Health:
     async def add_to(self, server: grpc.aio.Server) -> None:
         """Call before the server starts."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
-        await self.say(self._serving)
+        await self.set_serving(self._serving)
 
-    async def say(self, serving: bool) -> None:
+    async def set_serving(self, serving: bool) -> None:
         """Whether the process does what it is there for: of the whole process, as no single service is named."""
         status = health_pb2.HealthCheckResponse
         await self._servicer.set("", status.SERVING if serving else status.NOT_SERVING)

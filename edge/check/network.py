@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 import grpc
 
 from edge.check.result import CheckResult
-from edge.worker.retry import rpc_words
+from edge.worker.retry import rpc_message
 from federa.versions import versions
 from protos import federation_pb2 as pb
 from protos.address import is_loopback
@@ -123,7 +123,7 @@ def _unanswered(address: str, credentials: Credentials | None, error: grpc.aio.A
         )
         return CheckResult(what="coordinator", level="failed", found=found, todo=todo)
     todo = "its log says more; a certificate that was revoked is replaced with federa-certs issue"
-    return CheckResult(what="coordinator", level="failed", found=f"{address} refuses: {rpc_words(error)}", todo=todo)
+    return CheckResult(what="coordinator", level="failed", found=f"{address} refuses: {rpc_message(error)}", todo=todo)
 
 
 def _coordinator(address: str, reply: pb.GreetReply) -> CheckResult:

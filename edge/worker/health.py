@@ -21,13 +21,14 @@ def check_address(address: str) -> None:
 
 
 class HealthServer:
-    """An async context that listens; with no address it does nothing. `say` when the connection comes and goes."""
+    """An async context that listens; with no address it does nothing. Call `set_serving` when the connection comes and
+    goes."""
 
     def __init__(self, address: str | None) -> None:
         self._address = address
         self._health = Health(serving=False)
         self._server: grpc.aio.Server | None = None
-        self._saying: asyncio.Future[None] | None = None  # a task that nobody holds may be collected
+        self._setting: asyncio.Future[None] | None = None  # a task that nobody holds may be collected
 
     async def __aenter__(self) -> HealthServer:
         """Raises BadInput for an address that is not to be had."""
@@ -44,9 +45,9 @@ class HealthServer:
             self._server = server
         return self
 
-    def say(self, connected: bool) -> None:
+    def set_serving(self, connected: bool) -> None:
         """From now on. Call it on the event loop."""
-        self._saying = asyncio.ensure_future(self._health.say(connected))
+        self._setting = asyncio.ensure_future(self._health.set_serving(connected))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None

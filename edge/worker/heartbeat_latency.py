@@ -18,13 +18,13 @@ class HeartbeatLatency:
         self._sent_at[sequence] = time.monotonic()
 
     def answered(self, sequence: int) -> None:
-        """Its answer came. One that was not sent, or before the last `cut`, counts for nothing."""
+        """Its answer came. One that was not sent, or before the last `disconnected`, counts for nothing."""
         began = self._sent_at.pop(sequence, None)
         if began is not None:
             self.count += 1
             self.worst_ms = max(self.worst_ms, (time.monotonic() - began) * 1e3)
 
-    def cut(self) -> None:
+    def disconnected(self) -> None:
         """The stream is over: what is on its way will not be answered."""
         self._sent_at.clear()
 

@@ -55,7 +55,7 @@ class ReportQueue:
                 self._drop_one()
         self._wake.set()
 
-    def beat(self, sequence: int) -> None:
+    def send_heartbeat(self, sequence: int) -> None:
         """Send a heartbeat, before all that waits."""
         self._heartbeat = pb.WorkerMessage(heartbeat=pb.Heartbeat(sequence=sequence))
         self._wake.set()

@@ -1,4 +1,4 @@
-"""What an assignment tells the coordinator."""
+"""What a run on this worker reports to the coordinator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import grpc
 
 from edge.training.runtime import Setup
-from edge.worker.retry import rpc_words
+from edge.worker.retry import rpc_message
 from federa.errors import BadInput, FederaError, one_line
 from federa.tasks.metric import Counters
 from protos import federation_pb2 as pb
@@ -16,16 +16,16 @@ from protos import federation_pb2 as pb
 log = logging.getLogger("federa.worker")
 
 ACTIVITY_INTERVAL_S = 0.5
-"""How often a display hears of the progress of one thing."""
+"""How often the progress of one thing is reported."""
 
 
 def log_refused(client: int, round_: int, why: str) -> None:
-    """Say that an update is not wanted, whether it was sent or is still in the making."""
+    """Log that an update is not wanted, whether it was sent or is still in the making."""
     log.warning("the coordinator refused client %d's update for round %d: %s", client, round_, why)
 
 
 class Reports:
-    """Of one run; `post` sends a message."""
+    """Makes a run's messages; `post` sends one."""
 
     def __init__(self, run_id: str, post: Callable[[pb.WorkerMessage], None]) -> None:
         self._run_id = run_id
@@ -54,7 +54,7 @@ class Reports:
             log.error("%s", error)
             message = str(error)
         elif isinstance(error, grpc.aio.AioRpcError):
-            message = rpc_words(error)
+            message = rpc_message(error)
             log.error("%s", message)
         else:
             log.error("run %s failed here", self._run_id, exc_info=error)

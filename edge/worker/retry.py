@@ -54,11 +54,11 @@ async def retry(attempt: Callable[[float], Awaitable[T]]) -> T:
             doubtful += error.code() in _DOUBTFUL
             if error.code() not in _PASSING | _DOUBTFUL or doubtful >= DOUBTFUL_ATTEMPTS:
                 raise
-            reason = rpc_words(error)
+            reason = rpc_message(error)
         log.warning("%s, trying again", reason)
         await asyncio.sleep(backoff.next_s())
 
 
-def rpc_words(error: grpc.aio.AioRpcError) -> str:
+def rpc_message(error: grpc.aio.AioRpcError) -> str:
     """Status and details in one line; str() of such an error has many."""
     return f"{error.code().name}: {' '.join(str(error.details()).split())}"

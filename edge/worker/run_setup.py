@@ -7,11 +7,11 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from edge.power.meter import Meter
 from edge.power.timeline import Timeline
 from edge.training.runtime import ClientRuntime, Setup
+from edge.worker.compute_thread import ComputeThread
 from edge.worker.model_cache import ModelCache
 from edge.worker.reports import ACTIVITY_INTERVAL_S, Reports
 from federa.models.files import ModelFile, ModelNotFound, check_files
@@ -21,12 +21,12 @@ from protos import federation_pb2 as pb
 REST_S = 2.0
 """How long a device whose power is measured does nothing before its first load of a run: that is its idle power."""
 
-Bring = Callable[[ModelCache, Sequence[ModelFile], Callable[[float], None]], Awaitable[Path]]
+Fetch = Callable[[ModelCache, Sequence[ModelFile], Callable[[float], None]], Awaitable[Path]]
 
 
 class RunSetup:
-    """Of one run. `rest` first, then `done` whenever something is to be computed: it prepares once, until `setup` is
-    None again. `bring` fetches the base model's files into the cache, telling the progress; `over` ends the rest."""
+    """Prepares a run: `rest` first, then `done` whenever something is to be computed. It prepares once, until `forget`.
+    `fetch` gets the base model's files into the cache, and shows the progress; `over` ends the rest."""
 
     def __init__(
         self,
@@ -38,8 +38,8 @@ class RunSetup:
         meter: Meter,
         cache: ModelCache | None,
         over: asyncio.Event,
-        in_thread: Callable[..., Awaitable[Any]],
-        bring: Bring,
+        thread: ComputeThread,
+        fetch: Fetch,
     ) -> None:
         self.setup: Setup | None = None
         self._order = order
@@ -49,8 +49,8 @@ class RunSetup:
         self._meter = meter
         self._cache = cache
         self._over = over
-        self._in_thread = in_thread
-        self._bring = bring
+        self._thread = thread
+        self._fetch = fetch
         self._rested = False
         self._idle_w: float | None = None
 
@@ -85,23 +85,27 @@ class RunSetup:
             self.setup = await self._set_up(round_)
         return self.setup
 
+    def forget(self) -> None:
+        """What was prepared is no more. The next `done` prepares it anew."""
+        self.setup = None
+
     async def _set_up(self, round_: int) -> Setup:
         """With the base model that was fetched before, else with this machine's own, else with the coordinator's."""
         setup: Setup
         if not self._order.model:
-            setup = await self._in_thread(self._engine.prepare, self._order)
+            setup = await self._thread.run(self._engine.prepare, self._order)
             return setup
         files = check_files(ModelFile(name=file.name, size=file.size, sha256=file.sha256) for file in self._order.model)
-        folder = await self._in_thread(self._cache.find, files) if self._cache is not None else None
+        folder = await self._thread.run(self._cache.find, files) if self._cache is not None else None
         try:
-            setup = await self._in_thread(self._engine.prepare, self._order, folder)
+            setup = await self._thread.run(self._engine.prepare, self._order, folder)
             return setup
         except ModelNotFound:
             if self._cache is None:
                 raise
         folder = await self._fetched(self._cache, files, round_)
         self._timeline.enter(round_, 0, LOAD)
-        setup = await self._in_thread(self._engine.prepare, self._order, folder)
+        setup = await self._thread.run(self._engine.prepare, self._order, folder)
         return setup
 
     async def _fetched(self, cache: ModelCache, files: Sequence[ModelFile], round_: int) -> Path:
@@ -116,4 +120,4 @@ class RunSetup:
 
         self._timeline.enter(round_, 0, DOWNLOAD)
         self._reports.activity(round_, 0, DOWNLOAD)
-        return await self._bring(cache, files, show)
+        return await self._fetch(cache, files, show)

@@ -45,7 +45,7 @@ class Step(Enum):
     # of a worker
     PREPARED = "edge.worker.worker_run:WorkerRun.prepare"
     DOWNLOADED = "edge.worker.transfer:Download.attempt"
-    INSTALLED = "edge.worker.worker_run:WorkerRun._install"
+    INSTALLED = "edge.worker.received_states:ReceivedStates._install"
     TRAINED = "edge.worker.worker_run:WorkerRun._train_client"
     CARRIED_A_CHUNK = "edge.worker.transfer:Link.carry"  # down or up
     UPLOADED = "edge.worker.transfer:Upload.attempt"

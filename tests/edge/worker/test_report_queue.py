@@ -75,7 +75,7 @@ def test_an_answered_heartbeat_shows_that_what_went_before_arrived():
         stream = outbox.stream()
         outbox.post(telemetry(1))
         assert await anext(stream) == telemetry(1)
-        outbox.beat(7)
+        outbox.send_heartbeat(7)
         assert (await anext(stream)).heartbeat.sequence == 7
         outbox.post(telemetry(2))
         assert await anext(stream) == telemetry(2)
@@ -105,10 +105,10 @@ def test_no_heartbeat_of_an_earlier_stream_goes_out():
         stream = outbox.stream()
         outbox.post(telemetry(1))
         assert await anext(stream) == telemetry(1)
-        outbox.beat(1)
+        outbox.send_heartbeat(1)
         assert (await anext(stream)).heartbeat.sequence == 1
         for number in range(2, 700):
-            outbox.beat(number)
+            outbox.send_heartbeat(number)
         return await sent(outbox)
 
     assert asyncio.run(scenario()) == [telemetry(1)]
@@ -122,7 +122,7 @@ def test_heartbeats_go_before_what_waits():
         assert await anext(stream) == telemetry(0)
         for number in range(5):
             outbox.post(telemetry(number))
-        outbox.beat(3)
+        outbox.send_heartbeat(3)
         return await anext(stream)
 
     assert asyncio.run(scenario()).heartbeat.sequence == 3
@@ -202,7 +202,7 @@ def test_what_was_confirmed_counts_no_more():
         for number in range(1, 40):
             outbox.post(batch(number, samples=9))
             await asyncio.wait_for(anext(stream), 1)
-            outbox.beat(number)
+            outbox.send_heartbeat(number)
             await asyncio.wait_for(anext(stream), 1)
             if number == 20:
                 message = batch(50, samples=9)
@@ -242,7 +242,7 @@ def test_whatever_happens_each_report_arrives_and_in_order(steps):
                     for _ in range(len(outbox) - sum(message.HasField("telemetry") for message in on_the_way)):
                         on_the_way.append(await anext(stream))
                     beats += 1
-                    outbox.beat(beats)
+                    outbox.send_heartbeat(beats)
                     on_the_way.append(await anext(stream))
                 case "answer" if any(message.HasField("heartbeat") for message in on_the_way):
                     arrived += [message for message in on_the_way if not message.HasField("heartbeat")]
@@ -266,7 +266,7 @@ def test_a_pulse_counts_answers_and_keeps_the_slowest(monkeypatch):
     pulse.answered(3)
     pulse.answered(99)
     pulse.sent(4)
-    pulse.cut()
+    pulse.disconnected()
     pulse.answered(4)
     assert (pulse.count, round(pulse.worst_ms)) == (3, 400)
     assert str(pulse) == "3 heartbeats, answered after at most 400 ms"

@@ -759,9 +759,9 @@ def test_how_fast_heartbeats_are_answered_is_measured_and_said(caplog):
         heartbeat = await hear("heartbeat")
         await asyncio.sleep(0.3)
         say(heartbeat=heartbeat)  # a second answer counts for nothing
-        while fake.worker.pulse.count < 2:
+        while fake.worker.latency.count < 2:
             await hear("heartbeat")
-        pulses.append((fake.worker.pulse.count, fake.worker.pulse.worst_ms))
+        pulses.append((fake.worker.latency.count, fake.worker.latency.worst_ms))
         say(release=pb.Release(run_id="r1"))
         await hear("released")
 

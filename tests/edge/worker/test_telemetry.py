@@ -17,13 +17,13 @@ from fake_source import FakeSource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.power import telemetry as telemetry_module
 from edge.power.meter import Meter
 from edge.power.source import Reading
-from edge.power.telemetry import Batches, TelemetrySender
 from edge.power.timeline import Timeline
 from edge.worker import run_setup as preparation_module
+from edge.worker import telemetry as telemetry_module
 from edge.worker import worker as worker_module
+from edge.worker.telemetry import Batches, TelemetrySender
 from federa.errors import FederaError
 from protos import federation_pb2 as pb
 from tests.doubles.noop import NoopRuntime
