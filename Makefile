@@ -8,6 +8,7 @@
 #   make soak [KILLS=200]           processes killed at random moments, run after run; each must end with the same state
 #   make fuzz [MINUTES=10]          all that reads wire and ledger, by coverage-guided fuzzing; installs atheris
 #   make protos                     the gRPC stubs anew
+#   make reference                  docs/experiment.md anew, from the experiment's schema
 #   make clean
 #
 # The first of them sets up .venv from constraints.txt, over the network. Later ones use neither network nor pip.
@@ -29,7 +30,7 @@ PIP := python -m pip --disable-pip-version-check --no-input
 # The oldest supported: what a newer one generates would refuse an older protobuf at run time.
 GRPC_TOOLS := grpcio-tools==1.62.3
 
-.PHONY: help bench test test-containers lint docs test-floor soak fuzz protos clean
+.PHONY: help bench test test-containers lint docs test-floor soak fuzz protos reference clean
 
 help:
 	@sed -n '/^# Usage/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -67,6 +68,9 @@ fuzz: $(VENV)/.ready
 protos: $(VENV)/.ready
 	@test -d $(VENV)/protoc || { echo "make protos: needs Python 3.10 to 3.12, $(GRPC_TOOLS) has no wheel for this one"; exit 1; }
 	PYTHONPATH=$(VENV)/protoc $(VENV)/bin/python -m protos.generate
+
+reference: $(VENV)/.ready
+	$(VENV)/bin/python -m federa.config.reference
 
 clean:
 	rm -rf $(VENV) $(FLOOR) build dist site federa_edge.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .fuzz

@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from federa.bundle import load_bundle
     from federa.config import Experiment
     from federa.result import read_result
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "__version__", "read_result"]
+__all__ = ["Experiment", "__version__", "load_bundle", "read_result"]
 
-_HOMES = {"Experiment": "federa.config", "read_result": "federa.result"}
+_HOMES = {"Experiment": "federa.config", "load_bundle": "federa.bundle", "read_result": "federa.result"}
 """The modules of what stands in `__all__`: loaded when it is asked for."""
 
 

@@ -10,14 +10,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+MAX_COUNT = 1_000_000
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
 
 class Section(BaseModel):
-    """A frozen part of the description that knows its fields and refuses others."""
+    """A frozen part of the description that knows its fields and refuses others. The string below a field says what it
+    means, in the words of docs/experiment.md, which is made of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -46,18 +46,21 @@ def _known(name: str, registry: dict[str, str]) -> str:
 
 
 class Target(Section):
-    """The run ends when the validation part reaches `value` of the task's `metric`. Without a metric it is the task's
-    first; without a value, the metric's own."""
+    """The run ends when the validation part reaches it."""
 
     metric: str = ""
+    """One of the task's. Without it the task's first."""
     value: float = 0.0
+    """What it is to reach. Without it the metric's own."""
 
 
 class MethodChoice(Section):
-    """A method by name, with its own learning rate (the method's default where none is given)."""
+    """A method, with its own learning rate."""
 
     name: str
+    """One of the methods below, each once."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Without it the method's own."""
 
     @field_validator("name")
     @classmethod
@@ -70,22 +73,27 @@ class MethodChoice(Section):
 
 
 class ExperimentFields(Section):
-    """Everything that decides a result, but for the sections that the registries add. `bandwidth_mbps` paces every
-    device's transfers, in Mbit/s. `wire` is the dtype in which states travel: below fp32 differences do, rounded
-    stochastically (federa.tensors.codec).
-
-    With `evaluation: coordinator` the validation and the test part are the coordinator's; with `devices` every client
-    splits its own records, and what its device counts on them is summed."""
+    """Everything that decides a result."""
 
     name: str = "bbc-news"
+    """For people."""
     model: str = EMBEDDED
+    """`embedded`, a Hugging Face model folder, or a hub name."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """It decides shards, the draw of clients, starting values and dropout."""
     bandwidth_mbps: Annotated[float, Field(gt=0)] | None = None
+    """Mbit/s to which every device's transfers are paced. Without it they are not."""
     wire: Wire = "fp32"
+    """The dtype in which states are sent. Below fp32 differences are, rounded stochastically from the seed."""
     evaluation: Literal["coordinator", "devices"] = "coordinator"
+    """`coordinator`: it scores a set of its own. `devices`: every client splits its own records, its device counts on
+    what it holds out, and the counters are summed."""
     task: str = DEFAULT_TASK
+    """What is learned; see the tables of `target` and `data`."""
     methods: Annotated[tuple[MethodChoice, ...], Field(min_length=1)] = (MethodChoice(name="federa"),)
+    """Each makes a run, one after the other."""
     aggregator: str = "fedavg"
+    """What the coordinator makes of a round's updates."""
     # The defaults of these two are the task's: see their validators.
     target: Target = Field(default_factory=dict, validate_default=True)
     data: SerializeAsAny[DataSection] = Field(default_factory=dict, validate_default=True)

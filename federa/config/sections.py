@@ -6,34 +6,36 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from federa.section import Count, Section
+from federa.section import MAX_COUNT, Count, Section
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Federation(Section):
-    """Who takes part: `devices` workers host `clients` owners of data, `clients_per_round` of which train a round.
-
-    The first round begins when `min_devices` (all of them where none is given) are ready. A round draws `over_select`
-    clients more than it needs and closes as soon as `clients_per_round` updates are there. At its deadline it closes
-    with no fewer than `quorum` (all where none is given); below that it is tried again with other clients, `attempts`
-    times in all, and then the run pauses. `deadline_s` counts from the round's announcement; `auto` is twice what the
-    slowest of the drawn devices is expected to take by its measured speed; without one a round waits for everybody.
-
-    An update whose distance from the broadcast is more than `norm_limit` times the median of earlier rounds' is
-    refused; `null` lets every finite one pass.
-    """
+    """Who takes part, and when a round is over."""
 
     devices: Count = 2
+    """Workers that take part."""
     clients: Count = 10
+    """Owners of data, spread over the devices. At least as many as devices; with devices' own data exactly as many."""
     clients_per_round: Count = 5
+    """Clients that train in a round."""
     rounds: Count = 50
+    """The run ends after so many rounds, also where the target was not reached."""
     min_devices: Count | None = None
-    over_select: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """The first round begins when so many devices are ready. Without it all of them must be."""
+    over_select: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
+    """Clients drawn beyond `clients_per_round`. The round closes as soon as `clients_per_round` updates are there."""
     quorum: Count | None = None
+    """How many updates are enough at the deadline, or when nobody is left to wait for. Without it all are needed."""
     deadline_s: Literal["auto"] | Annotated[float, Field(gt=0)] | None = None
+    """Seconds from the round's announcement. `auto` is twice what the slowest of the drawn devices is expected to take
+    by its measured speed. Without it a round waits for everybody."""
     attempts: Count = 3
+    """How often a round below its quorum is tried with other clients before the run pauses."""
     norm_limit: Annotated[float, Field(gt=1)] | None = 10.0
+    """An update this many times further from the broadcast than the median of earlier rounds is refused. `null` lets
+    every finite one pass."""
 
     @field_validator("deadline_s", mode="before")
     @classmethod
@@ -69,11 +71,19 @@ class Federation(Section):
 
 
 class Training(Section):
-    """A client's local training. `micro_batch_size` accumulates gradients up to `batch_size` examples a step."""
+    """A client's local training, with AdamW."""
 
     epochs: Count = 1
+    """Passes over the client's data in a round."""
     batch_size: Count = 16
+    """Examples in an optimizer step."""
     micro_batch_size: Count | None = None
+    """Examples at a time, where memory is short: gradients are accumulated up to `batch_size`. Without it all of a
+    step's examples at once."""
     precision: Precision = "auto"
+    """What the device computes in; what is trained stays fp32. `auto`: bf16 where the hardware has it,
+    fp16 on an older GPU, else fp32."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Gradients are clipped to this norm. `null` clips none."""

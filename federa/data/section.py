@@ -14,26 +14,30 @@ DEVICES = "devices"
 
 
 class Partition(Section):
-    """How the training part is dealt out to the clients. `alpha` is the Dirichlet concentration: smaller is more
-    skewed. `iid` has no use for it."""
+    """How the training part is dealt out to the clients."""
 
     kind: Literal["dirichlet", "iid", "quantity"] = "dirichlet"
+    """`dirichlet`: each stratum (of a classification: each label) in shares from a Dirichlet distribution. `iid`:
+    alike. `quantity`: alike, in different amounts."""
     alpha: Annotated[float, Field(gt=0)] = 0.5
+    """The Dirichlet concentration: smaller is more skewed. `iid` has no use for it."""
 
 
 class DataSection(Section):
-    """Records: `embedded`, a file (.jsonl, .json, .csv, .tsv), the name of a hub data set, or `devices`: then every
-    device brings a file of its own, which it shows to nobody.
-
-    `validation` and `test` are fractions of the records, split off from each stratum and always alike, whatever the
-    run's seed. A task's own section adds the names of its columns (`..._column`) and what else it must know.
-    """
+    """What every task's data has. A task adds the names of its columns (`..._column`) and what else it must know."""
 
     source: str = EMBEDDED
+    """`embedded`, a file (.jsonl, .json, .csv, .tsv, also with .gz), the name of a hub data set, or `devices`: then
+    every device brings a file of its own, which it shows to nobody."""
     validation: Fraction = 0.15
+    """The fraction of the records on which the target is looked for. It is split off from each stratum, and always
+    alike, whatever the seed."""
     test: Fraction = 0.15
+    """The fraction of the records that is scored once, at the end. Split off in the same way."""
     max_length: Annotated[int, Field(ge=4)] = 64
+    """Tokens at which a text is cut."""
     partition: Partition = Partition()
+    """How the training part is dealt out to the clients."""
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> Self:

@@ -29,12 +29,16 @@ QUERY_AND_VALUE = {
 
 
 class LoRASection(Section):
-    """LoRA's shape. `targets` are the ends of module names; `auto` takes query and value of the architecture."""
+    """LoRA's shape."""
 
     r: Count = 8
+    """The rank."""
     alpha: Annotated[float, Field(gt=0)] = 8.0
+    """What is learned is scaled by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """On the adapter's input, in training."""
     targets: Literal["auto"] | tuple[str, ...] = "auto"
+    """The ends of the names of the matrices that get an adapter. `auto` takes query and value of the architecture."""
 
     @field_validator("targets")
     @classmethod

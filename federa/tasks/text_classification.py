@@ -26,12 +26,15 @@ MAX_QUOTED = 60
 
 
 class ClassificationData(DataSection):
-    """Labelled texts. `labels` fixes the classes and their order; without it they are the sorted labels found, which
-    nobody could find over the devices."""
+    """Labelled texts."""
 
     text_column: str = "text"
+    """The column of the texts."""
     label_column: str = "label"
+    """The column of the labels."""
     labels: tuple[str, ...] | None = None
+    """The classes in their order. Without it they are the sorted labels found, which nobody could find over the
+    devices: where `source` is `devices` they must be given."""
 
     @field_validator("labels")
     @classmethod

@@ -26,6 +26,7 @@ RUN_BY = {
     "make docs": "tests/docs/test_site.py",
     "make test-containers": ".ci/run",
     "make test-floor": "constraints-floor.txt",
+    "make reference": "tests/docs/test_reference.py",
     "make soak": "tests/system/test_kills.py",
     "make fuzz": "tests/fuzz.py",
 }

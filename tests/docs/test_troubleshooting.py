@@ -41,8 +41,8 @@ def quotes() -> Iterator[tuple[str, str]]:
 
 
 def literal_words(quote: list[str], message: list[str]) -> int:
-    """How many words of the quote stand in the message, if all of it does: in order, where its dots are any words of the
-    message and the message's gaps any words of the quote. 0 where it does not."""
+    """How many words of the quote stand in the message, if all of it does, in order: its dots are any words of the
+    message, the message's gaps any words of the quote. 0 where it does not."""
     best: list[dict[int, int]] = [{} for _ in range(len(quote) + 1)]
     best[0] = dict.fromkeys(range(len(message) + 1), 0)  # it may begin anywhere
     for q, word in enumerate(quote):
@@ -80,5 +80,5 @@ def test_a_quoted_message_is_one_of_ours(page, quote):
 
 
 def test_what_nothing_says_is_found_out():
-    for quote in ("--out: the folder was eaten by gremlins", "the worker has no clients today", "data: no column in it"):
+    for quote in ("--out: the folder was eaten by gremlins", "the worker has no clients today"):
         assert not is_said(quote)
