@@ -71,7 +71,7 @@ async def _bench(
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     if options.coordinator is None:
         console.print(f"starting a coordinator and {experiment.federation.devices} workers here")
-    with Display(console, experiment.target.metric) as display:
+    with Display(console) as display:
         outcome = await run_to_end(
             record, out, coordinator=options.coordinator, credentials=credentials, power=power, on_progress=display.show
         )

@@ -24,6 +24,7 @@ from coordinator.storage.run_folder import FINAL_FILES, REPORT, RESULT, RunFolde
 from coordinator.storage.samples import Samples
 from federa.config import Experiment
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError
+from federa.numbers import human_goal
 from protos.federation_pb2 import Outcome
 
 log = logging.getLogger("federa.coordinator")
@@ -128,7 +129,8 @@ class ExperimentRunner:
         if self._cancelled:
             outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended early by the user")
         elif missed and outcome.exit_code == EXIT_OK:
-            goal = f"{self.experiment.target.metric} {self.experiment.target.value:g}"
+            metric = self.experiment.metric
+            goal = f"{metric.name} {human_goal(f'{self.experiment.target.value:g}', metric.better == 'lower')}"
             outcome = Outcome(exit_code=EXIT_TARGET_MISSED, message=f"{', '.join(missed)} did not reach {goal}")
         try:
             await asyncio.to_thread(self._write)

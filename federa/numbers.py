@@ -63,6 +63,11 @@ def human_bytes(count: float | None) -> str:
     return f"{count:.2f} TB"
 
 
+def human_goal(target: str, lower: bool) -> str:
+    """A target, which is written already: '0.9', or '≤ 0.9' where `lower` is better."""
+    return f"≤ {target}" if lower else target
+
+
 def show_watts(value: float) -> str:
     """Watts to three digits."""
     return f"{value:.3g}{SPACE}W" if value < 999.5 else f"{value:.0f}{SPACE}W"

@@ -11,19 +11,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from federa.numbers import DASH, human_bytes, human_seconds
+from federa.numbers import DASH, human_bytes, human_goal, human_seconds
 from protos.federation_pb2 import Progress, RunProgress, WorkerProgress
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
 class Display:
-    """A context manager; `show` every snapshot. The metric is that of the experiment, `lower` where lower is better."""
+    """A context manager; `show` every snapshot."""
 
-    def __init__(self, console: Console, metric: str, lower: bool = False) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._metric = metric
-        self._lower = lower
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._printed: tuple[int, int, str] = (0, 0, "")
 
@@ -53,9 +51,11 @@ class Display:
         for round_ in range(shown + 1, len(run.values) + 1):
             value = run.values[round_ - 1]
             self._console.print(
-                f"{run.method:8} round {round_:3}  {self._metric} {value:.4f} (target {self._goal(run)})  "
+                f"{run.method:8} round {round_:3}  {run.metric} {value:.4f} (target {_goal(run)})  "
                 f"{human_seconds(run.elapsed_after_s[round_ - 1])}  {human_bytes(run.bytes_after[round_ - 1])} moved",
                 highlight=False,
+                markup=False,
+                emoji=False,
             )
         words = f"{run.method:8} {run.stage}: {run.note}" if run.note else ""
         if words and words != said and not self._live:
@@ -75,25 +75,27 @@ class Display:
         facts.add_row("stage", Text(f"{run.stage}  {run.note}".rstrip()))
         updates = f", {run.updates} of {run.expected} updates" if run.expected else ""
         facts.add_row("round", f"{run.round} of at most {run.rounds}{updates}")
-        facts.add_row(self._metric, self._score(run))
+        facts.add_row(Text(run.metric), _score(run))
         if len(run.values) > 1:
             facts.add_row("so far", _sparkline(list(run.values)[-44:]))
         facts.add_row("time", human_seconds(run.elapsed_s) + " in rounds")
         facts.add_row("bytes", f"{human_bytes(run.bytes_down)} down, {human_bytes(run.bytes_up)} up")
         return Group(title, facts, _workers(progress.workers))
 
-    def _goal(self, run: RunProgress) -> str:
-        return f"{'≤ ' if self._lower else ''}{run.target:g}"
 
-    def _score(self, run: RunProgress) -> RenderableType:
-        """How far the run is on the way to its target."""
-        value = run.values[-1] if run.values else None
-        done = 0.0 if value is None else _share_done(value, run.target, self._lower)
-        bar = ProgressBar(total=1.0, completed=done, width=24, finished_style="green")
-        text = Text(DASH if value is None else f"{value:.3f}", style="bold green" if done == 1.0 else "bold")
-        row = Table.grid(padding=(0, 1))
-        row.add_row(bar, text, f"target {self._goal(run)}")
-        return row
+def _goal(run: RunProgress) -> str:
+    return human_goal(f"{run.target:g}", run.lower_is_better)
+
+
+def _score(run: RunProgress) -> RenderableType:
+    """How far the run is on the way to its target."""
+    value = run.values[-1] if run.values else None
+    done = 0.0 if value is None else _share_done(value, run.target, run.lower_is_better)
+    bar = ProgressBar(total=1.0, completed=done, width=24, finished_style="green")
+    text = Text(DASH if value is None else f"{value:.3f}", style="bold green" if done == 1.0 else "bold")
+    row = Table.grid(padding=(0, 1))
+    row.add_row(bar, text, f"target {_goal(run)}")
+    return row
 
 
 def _share_done(value: float, target: float, lower: bool) -> float:

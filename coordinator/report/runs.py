@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from federa.numbers import SPACE, Formatter
+from federa.numbers import SPACE, Formatter, human_goal
 
 Entry = Mapping[str, Any]
 """A run, a device, a point of a curve."""
@@ -141,7 +141,7 @@ def goal_of(run: Entry) -> str:
     target = number_in(run.get("target"))
     if target is None:
         return "the target"
-    return ("≤" + SPACE if lower_is_better(run) else "") + score_format(run)(target)
+    return human_goal(score_format(run)(target), lower_is_better(run)).replace(" ", SPACE)
 
 
 def examples_behind_best(run: Entry) -> object:

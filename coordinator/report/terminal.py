@@ -26,7 +26,7 @@ from coordinator.report.runs import (
     sum_known,
 )
 from coordinator.report.sentences import energy_gaps, memory_sentences
-from federa.numbers import DASH, human_bytes, human_seconds, show_change, show_joules, show_share
+from federa.numbers import DASH, human_bytes, human_goal, human_seconds, show_change, show_joules, show_share
 from federa.phases import PHASES
 
 Record = Mapping[str, Any]
@@ -43,8 +43,8 @@ def summary(result: Record) -> Table:
         table.add_column(column, justify="left" if column in ("method", "reached") else "right")
     labels = [run["method"] for run in runs] if len({run.get("method") for run in runs}) == len(runs) else _labels(runs)
     for run, label in zip(runs, labels, strict=True):
-        below = "≤ " if lower_is_better(run) else ""
-        target = "" if number_in(run.get("target")) is None else f", {below}{run['target']:g}"
+        number = number_in(run.get("target"))
+        target = "" if number is None else f", {human_goal(f'{number:g}', lower_is_better(run))}"
         table.add_row(
             escape(in_words(label)),
             (("[green]yes[/green]" if run.get("reached") else "[red]no[/red]") + target),

@@ -20,20 +20,19 @@ def progress(*, number=1, workers=(), **run):
     # After round n the clock says n seconds and n kB have gone over the wire.
     after = range(1, len(run.get("values", ())) + 1)
     run.update(elapsed_after_s=list(after), bytes_after=[1000 * round_ for round_ in after])
-    return Progress(
-        experiment_id="e", run_number=number, run_count=2, run=RunProgress(method="federa", **run), workers=workers
-    )
+    run = {"method": "federa", "metric": "accuracy", **run}
+    return Progress(experiment_id="e", run_number=number, run_count=2, run=RunProgress(**run), workers=workers)
 
 
 def drawn(snapshot, width=120):
     console = record(width)
-    console.print(Display(console, "accuracy").render(snapshot))
+    console.print(Display(console).render(snapshot))
     return console.export_text()
 
 
 def printed(*snapshots):
     console = record()
-    with Display(console, "accuracy") as display:
+    with Display(console) as display:
         for snapshot in snapshots:
             display.show(snapshot)
     return console.export_text().splitlines()
@@ -99,6 +98,11 @@ def test_brackets_are_shown_and_not_obeyed(words):
     assert words in "".join(printed(snapshot))
 
 
+def test_a_metric_of_another_machine_is_no_markup():
+    snapshot = progress(stage="training", values=[0.5], target=0.75, metric="[red]", round=1, rounds=2)
+    assert "[red]" in drawn(snapshot) and "[red] 0.5000" in printed(snapshot)[0]
+
+
 def test_the_sparkline_is_highest_at_one():
     text = drawn(progress(values=[0.0, 0.5, 1.0], target=0.9))
     assert "▁▅█" in text
@@ -138,7 +142,7 @@ def test_off_a_terminal_what_it_waits_for_is_said_once():
 
 def test_on_a_terminal_it_is_drawn_in_place():
     console = Console(record=True, width=120, file=io.StringIO(), force_terminal=True)
-    with Display(console, "accuracy") as display:
+    with Display(console) as display:
         display.show(TRAINING)
     assert "round   2" in console.export_text()
 
@@ -181,20 +185,21 @@ def test_seconds_as_people_say_them(seconds, words):
 
 
 def error_progress(*values):
-    return progress(stage="training", round=len(values), rounds=50, values=values, target=0.5)
+    metric = {"metric": "mean_squared_error", "lower_is_better": True}
+    return progress(stage="training", round=len(values), rounds=50, values=values, target=0.5, **metric)
 
 
 def test_a_metric_that_is_better_when_lower_is_reached_from_above():
     def frame(*values):
         console = record()
-        console.print(Display(console, "mean_squared_error", lower=True).render(error_progress(*values)))
+        console.print(Display(console).render(error_progress(*values)))
         return console.export_text(styles=True)
 
     assert "target ≤ 0.5" in frame(2.0) and "2.000" in frame(2.0) and "%" not in frame(2.0)
     assert frame(0.4).count("\x1b[1;32m0.400") == 1 and "\x1b[1;32m" not in frame(0.6), "green when it is reached"
     assert "█▁" in frame(12.5, 0.5) and "▁" in frame(3.0, 3.0)
     console = record()
-    with Display(console, "mean_squared_error", lower=True) as display:
+    with Display(console) as display:
         display.show(error_progress(12.5))
     assert "mean_squared_error 12.5000 (target ≤ 0.5)" in console.export_text()
 
@@ -204,6 +209,6 @@ def test_a_metric_that_is_better_when_lower_is_reached_from_above():
 @pytest.mark.parametrize("lower", [False, True])
 def test_any_value_on_the_way_to_any_target_can_be_drawn(value, target, lower):
     console = record()
-    snapshot = progress(stage="training", values=[value], target=target, round=1, rounds=2)
-    console.print(Display(console, "score", lower=lower).render(snapshot))
+    snapshot = progress(stage="training", values=[value], target=target, round=1, rounds=2, lower_is_better=lower)
+    console.print(Display(console).render(snapshot))
     assert f"{value:.3f}" in console.export_text()
