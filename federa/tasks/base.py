@@ -127,7 +127,8 @@ class Task:
         """What is wrong with counters that came over the network; empty where they may be. A task adds what it knows of
         its own, such as that no more can be right than there are."""
         if set(counters) != set(self.counters):
-            return f"the counters must be {', '.join(self.counters)}, not {', '.join(sorted(counters))[:100]}"
+            found = ", ".join(sorted(counters))[:100] or "none"
+            return f"the counters must be {', '.join(self.counters)}, not {found}"
         for name, value in counters.items():
             if not math.isfinite(value):
                 return f"{name} is {value}"

@@ -4,6 +4,7 @@
     FAULT=... python tests/support/faults.py real-coordinator|real-worker ARGS...        the real one
 
 The number says at which call of that step, counted in that process, it dies. Without FAULT nothing is done.
+AGGREGATOR=name=module:Class registers an aggregator of the tests' own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
+from federa.aggregation import AGGREGATORS
+
 
 class Step(Enum):
     """Steps of a round, each with the function that takes it."""
@@ -33,7 +36,7 @@ class Step(Enum):
     MOVED = "federa.durable:os.replace"
     RECORDED = "coordinator.storage.ledger:Ledger.accepted"
     ACKNOWLEDGED = "coordinator.service.worker_service:WorkerService.Upload"
-    AVERAGED = "coordinator.rounds.executor:aggregate"
+    AVERAGED = "federa.aggregation.fedavg:FedAvg.aggregate"
     FOLDED = "coordinator.storage.ledger:Ledger.folded"
     TIDIED = "coordinator.storage.run_folder:RunFolder.tidy"
     EVALUATED = "coordinator.evaluation.evaluator:TimedEvaluation.of"
@@ -119,6 +122,9 @@ def die() -> None:
 
 def main(arguments: list[str]) -> int:
     side, *rest = arguments
+    name, _, entry = os.environ.get("AGGREGATOR", "").partition("=")
+    if entry:
+        AGGREGATORS[name] = entry
     if os.environ.get("FAULT"):
         arm(os.environ["FAULT"])
     if side.startswith("real-"):
