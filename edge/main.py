@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.board import identity as device_identity
 from edge.power.choice import check_spec, open_source
-from edge.power.identity import identity as device_identity
 from edge.power.meter import DEFAULT_HZ, Meter
 from edge.training.runtime import ClientRuntime, TorchRuntime
 from edge.worker.health import HealthServer, check_address

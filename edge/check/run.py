@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from edge.board import identity as board_identity
 from edge.check.result import CheckResult, guarded
 from edge.power.choice import open_source
-from edge.power.identity import identity as board_identity
 from edge.power.rails import board_of
 from edge.power.source import Reading, Source
 from edge.worker import identity, model_cache

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.board import model
 from edge.power import replay, tegrastats
-from edge.power.identity import model
 from edge.power.jtop import Jtop
 from edge.power.nvml import Nvml
 from edge.power.rails import board_of, check_board

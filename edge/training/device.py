@@ -7,7 +7,7 @@ import platform
 
 import torch
 
-from edge.power.identity import model
+from edge.board import model
 from federa.errors import BadInput, one_line
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edge.training.run_order import RunOrder
 from federa.errors import BadInput
 from federa.tensors.state import Tensors
-from protos.federation_pb2 import Prepare
 
 if TYPE_CHECKING:
     import torch
@@ -65,10 +65,10 @@ class ClientRuntime(Protocol):
         """Versions that the coordinator compares and records."""
         ...
 
-    def prepare(self, order: Prepare, model: Path | None = None) -> Setup:
+    def prepare(self, order: RunOrder, model: Path | None = None) -> Setup:
         """Load the base model and the hosted clients' data. `model` is the folder with the files that the order lists;
         without it the model is looked for on this machine, or, where the order lists none, at the hub too. Raises
-        NotHere where the listed files are needed, and FederaError."""
+        ModelNotFound where the listed files are needed, and FederaError."""
         ...
 
     def install(self, start: Tensors) -> None:
@@ -115,7 +115,7 @@ class TorchRuntime:
 
         return versions()
 
-    def prepare(self, order: Prepare, model: Path | None = None) -> Setup:
+    def prepare(self, order: RunOrder, model: Path | None = None) -> Setup:
         from edge.training.device import device_name
         from edge.training.precision import choose_precision
         from federa.config import parse_json
@@ -199,14 +199,14 @@ class TorchRuntime:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _datasets(self, order: Prepare, config: Experiment, task: Task) -> dict[int, Dataset]:
+    def _datasets(self, order: RunOrder, config: Experiment, task: Task) -> dict[int, Dataset]:
         """The records of each hosted client."""
         if self._data_file is not None:
-            return {shard.client: task.load(self._data_file) for shard in order.shards}
+            return {client: task.load(self._data_file) for client in order.shards}
         dataset = task.load()
         if dataset.digest() != order.data_digest:
             raise BadInput(f"data: {config.data.source} here is not the data set that the coordinator dealt out")
-        return {shard.client: dataset.take(shard.indices) for shard in order.shards}
+        return {client: dataset.take(indices) for client, indices in order.shards.items()}
 
 
 def _hold_out(datasets: dict[int, Dataset], task: Task) -> dict[tuple[int, str], Dataset]:
@@ -231,7 +231,7 @@ def _hold_out(datasets: dict[int, Dataset], task: Task) -> dict[tuple[int, str],
     return held_out
 
 
-def _base_model(order: Prepare, config: Experiment, task: Task, folder: Path | None) -> PretrainedModel:
+def _base_model(order: RunOrder, config: Experiment, task: Task, folder: Path | None) -> PretrainedModel:
     """The coordinator's base model, from `folder` where that holds its files, or from where this machine has it."""
     from federa.models.pretrained import load_local_model, load_pretrained
 

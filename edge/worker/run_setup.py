@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge.power.meter import Meter
 from edge.power.timeline import Timeline
+from edge.training.run_order import RunOrder
 from edge.training.runtime import ClientRuntime, Setup
 from edge.worker.compute_thread import ComputeThread
 from edge.worker.model_cache import ModelCache
@@ -91,22 +92,17 @@ class RunSetup:
 
     async def _set_up(self, round_: int) -> Setup:
         """With the base model that was fetched before, else with this machine's own, else with the coordinator's."""
-        setup: Setup
-        if not self._order.model:
-            setup = await self._thread.run(self._engine.prepare, self._order)
-            return setup
-        files = check_files(ModelFile(name=file.name, size=file.size, sha256=file.sha256) for file in self._order.model)
-        folder = await self._thread.run(self._cache.find, files) if self._cache is not None else None
+        order, folder = _run_order(self._order), None
+        if order.model and self._cache is not None:
+            folder = await self._thread.run(self._cache.find, order.model)
         try:
-            setup = await self._thread.run(self._engine.prepare, self._order, folder)
-            return setup
+            return await self._thread.run(self._engine.prepare, order, folder)
         except ModelNotFound:
-            if self._cache is None:
+            if not order.model or self._cache is None:
                 raise
-        folder = await self._fetched(self._cache, files, round_)
+        folder = await self._fetched(self._cache, order.model, round_)
         self._timeline.enter(round_, 0, LOAD)
-        setup = await self._thread.run(self._engine.prepare, self._order, folder)
-        return setup
+        return await self._thread.run(self._engine.prepare, order, folder)
 
     async def _fetched(self, cache: ModelCache, files: Sequence[ModelFile], round_: int) -> Path:
         loop = asyncio.get_running_loop()
@@ -121,3 +117,15 @@ class RunSetup:
         self._timeline.enter(round_, 0, DOWNLOAD)
         self._reports.activity(round_, 0, DOWNLOAD)
         return await self._fetch(cache, files, show)
+
+
+def _run_order(order: pb.Prepare) -> RunOrder:
+    """Raises BadInput for a list of the base model's files that no coordinator of ours makes."""
+    listed = [ModelFile(name=file.name, size=file.size, sha256=file.sha256) for file in order.model]
+    return RunOrder(
+        experiment_json=order.experiment_json,
+        base_digest=order.base_digest,
+        data_digest=order.data_digest,
+        shards={shard.client: shard.indices for shard in order.shards},
+        model=check_files(listed) if listed else (),
+    )

@@ -14,10 +14,10 @@ from benchmarks.echo import BLOB, KINDS, Echo
 from benchmarks.footprint import Footprint
 from benchmarks.transport import State, Turn, first_trainings, periods, row
 from coordinator.operator.child import Child
+from edge.training.run_order import RunOrder
 from federa.config import Experiment
 from federa.errors import FederaError
 from federa.tensors.state import pack
-from protos.federation_pb2 import Prepare, Shard
 from tests.doubles.noop import NoopReferenceModel, NoopRuntime, equal_shapes, start_state, trained_state
 from tests.doubles.noop_coordinator import check_bytes, round_seconds
 
@@ -215,7 +215,7 @@ def test_a_child_that_fails_is_told_with_its_last_words(tmp_path):
 
 def fails(engine, round_, client):
     experiment = Experiment().model_dump_json()
-    engine.prepare(Prepare(experiment_json=experiment, shards=[Shard(client=client, indices=[1, 2])]))
+    engine.prepare(RunOrder(experiment_json=experiment, base_digest="", data_digest="", shards={client: [1, 2]}))
     try:
         engine.train(round_, client, start_state(equal_shapes()), lambda progress: None)
     except FederaError as error:

@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from coordinator.evaluation.reference_model import Part
+from edge.training.run_order import RunOrder
 from edge.training.runtime import Setup, TrainedClient
 from federa import __version__
 from federa.config import DEVICES, Experiment, parse_json
@@ -39,7 +40,6 @@ from federa.errors import FederaError
 from federa.tasks.metric import Counters
 from federa.tensors.header import write_header
 from federa.tensors.state import Shapes, Tensors
-from protos.federation_pb2 import Prepare
 
 BASE_DIGEST = hashlib.sha256(b"no model").hexdigest()
 DATA_DIGEST = hashlib.sha256(b"no data").hexdigest()
@@ -179,10 +179,10 @@ class NoopRuntime:
     def versions(self) -> dict[str, str]:
         return {"federa": __version__}
 
-    def prepare(self, order: Prepare, model: Path | None = None) -> Setup:
+    def prepare(self, order: RunOrder, model: Path | None = None) -> Setup:
         self.calls.append("prepare")
         splits = parse_json(order.experiment_json).evaluation == "devices"
-        self._examples = {entry.client: len(shard(entry.client) if splits else entry.indices) for entry in order.shards}
+        self._examples = {client: len(shard(client) if splits else indices) for client, indices in order.shards.items()}
         return Setup(device="noop", precision="fp32", examples=dict(self._examples))
 
     def install(self, start: Tensors) -> None:

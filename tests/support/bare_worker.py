@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from edge.main import main
+from edge.training.run_order import RunOrder
 from edge.training.runtime import Setup
 from federa.models.files import ModelNotFound
-from protos.federation_pb2 import Prepare
 from tests.doubles.noop import NoopRuntime
 
 
@@ -25,7 +25,7 @@ class BareEngine(NoopRuntime):
         super().__init__()
         self.models: list[Path] = []
 
-    def prepare(self, order: Prepare, model: Path | None = None) -> Setup:
+    def prepare(self, order: RunOrder, model: Path | None = None) -> Setup:
         if model is None:
             raise ModelNotFound("model: nothing is here")
         assert sorted(path.name for path in model.iterdir()) == sorted(file.name for file in order.model)

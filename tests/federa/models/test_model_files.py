@@ -22,6 +22,7 @@ from tiny_models import ARCHITECTURES, READS_BIN, make_tiny_model
 
 from coordinator.evaluation.reference_model import TorchReferenceModel
 from coordinator.storage.model_store import ModelStore
+from edge.training.run_order import RunOrder
 from edge.training.runtime import TorchRuntime
 from federa.config import EMBEDDED, Experiment
 from federa.errors import BadInput, FederaError
@@ -383,12 +384,14 @@ def test_another_model_under_the_same_name_is_refused_and_a_folder_that_is_damag
     tmp_path: Path, tiny_folder: Folder
 ) -> None:
     engine = TorchRuntime(torch.device("cpu"))
-    order = pb.Prepare(
+    order = RunOrder(
         experiment_json=Experiment.model_validate(
             {"model": tiny_folder("bert"), "data": {"labels": ["a", "b"]}}
         ).model_dump_json(),
         base_digest="0" * 64,
-        model=[pb.ModelFile(name="config.json", size=1, sha256=NONE)],
+        data_digest="",
+        shards={},
+        model=[ModelFile(name="config.json", size=1, sha256=NONE)],
     )
     with pytest.raises(BadInput, match="install the same checkpoint on both") as refused:
         engine.prepare(order)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysfs_trees import fake_file, fake_model
 
-from edge.power.identity import identity, model
+from edge.board import identity, model
 
 
 def fake_orin(root):
