@@ -1,10 +1,12 @@
 # Usage:
 #   make bench [ARGS="--seed 3"]    the federation on this machine, until it is 90 % accurate
-#   make test  [ARGS="-k wire"]     all tests; the last line is pytest's. make ends with 2 where pytest doesn't with 0
+#   make test  [ARGS="-k wire"]     all tests but the slow ones; the last line is pytest's. make ends with 2 where pytest
+#                                   doesn't with 0
+#   make test-all                   all tests
 #   make test-containers            builds the images and runs them: needs Docker with Compose, or root to start an engine
 #   make lint                       ruff, mypy, import-linter
 #   make docs                       the site of docs/, into site/
-#   make test-floor                 the fast tests with the oldest versions supported, on Python 3.10
+#   make test-floor                 those of make test with the oldest versions supported, on Python 3.10
 #   make soak [KILLS=200]           processes killed at random moments, run after run; each must end with the same state
 #   make fuzz [MINUTES=10]          all that reads wire and ledger, by coverage-guided fuzzing; installs atheris
 #   make protos                     the gRPC stubs anew
@@ -30,7 +32,10 @@ PIP := python -m pip --disable-pip-version-check --no-input
 # The oldest supported: what a newer one generates would refuse an older protobuf at run time.
 GRPC_TOOLS := grpcio-tools==1.62.3
 
-.PHONY: help bench test test-containers lint docs test-floor soak fuzz protos reference clean
+# A process of pytest a core, each with one test at a time; those that share a federation in one of them.
+PARALLEL := -n logical --maxprocesses 4 --dist loadgroup
+
+.PHONY: help bench test test-all test-containers lint docs test-floor soak fuzz protos reference clean
 
 help:
 	@sed -n '/^# Usage/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -39,7 +44,10 @@ bench: $(VENV)/.ready
 	$(VENV)/bin/federa-bench --method federa --target-acc 0.9 $(ARGS)
 
 test: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 test-containers: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest --containers tests/docker/test_containers.py $(ARGS)
@@ -55,7 +63,7 @@ docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 test-floor: $(FLOOR)/.ready
-	$(FLOOR)/bin/python -m pytest -m "not slow" $(ARGS)
+	$(FLOOR)/bin/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 soak: $(VENV)/.ready
 	SOAK_KILLS=$(KILLS) $(VENV)/bin/python -m pytest -s --timeout 36000 tests/system/test_kills.py -k test_soak

@@ -6,10 +6,12 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-# Before anything reads it: no test goes to the hub.
+# Before anything reads them: tests run side by side, and each of their processes computes with one thread.
+os.environ["OMP_NUM_THREADS"] = "1"
+# No test goes to the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Nor does a worker of a test leave its key in the user's home.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="federa-state-")
@@ -35,17 +37,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--containers", action="store_true", help="build the images and run the containers, for minutes")
 
 
+FEDERATIONS = {"cluster", "town", "outcome"}
+"""Fixtures of a module that start several processes: tests that share one stay together, in one process of pytest."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in FEDERATIONS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{name}"))
+    # The slow ones first, so that no core is left with one of them at the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if not config.getoption("--containers"):
         for item in items:
             if item.get_closest_marker("containers"):
                 item.add_marker(pytest.mark.skip(reason="make test-containers runs it"))
 
 
-@pytest.fixture(autouse=True, scope="session")
-def state_home() -> Iterator[None]:
-    """Removed at the end."""
-    yield
+def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 

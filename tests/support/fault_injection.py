@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import time
@@ -17,10 +19,13 @@ DEADLINE_S = 120.0
 
 
 def free_port() -> int:
-    """A port that a coordinator can have, and have again after it died."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that a coordinator can have, and have again after it died: none of those that the kernel gives to whoever
+    connects meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class RestartedProcesses:

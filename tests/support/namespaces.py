@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+import signal
 import subprocess
 from types import TracebackType
+
+import psutil
 
 COORDINATOR = "10.213.77.1"
 
@@ -21,16 +26,36 @@ def available() -> bool:
     return True
 
 
+def clean() -> None:
+    """Remove what tests left behind that were killed: their namespaces, the processes in these, and their links."""
+    for name in re.findall(r"^federa-\S+", _ip("netns", "list"), re.MULTILINE):
+        if _is_left(name):
+            for pid in _ip("netns", "pids", name).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            _ip("netns", "del", name)
+    for link in re.findall(r"^\d+: (fd\d[^:@]*)", _ip("-o", "link", "show"), re.MULTILINE):
+        if _is_left(link):
+            subprocess.run(["ip", "link", "del", link], check=False)  # may have gone with its other end
+
+
+def _is_left(name: str) -> bool:
+    """Whether the process is gone that made the thing of this name: its number stands in it."""
+    (pid,) = re.findall(r"\d+", name)[:1] or ["0"]
+    return not psutil.pid_exists(int(pid))
+
+
 class Hosts:
     """A bridge that has the coordinator's address, and a namespace a host. Interfaces may have 15 characters."""
 
     def __init__(self, names: dict[str, float]) -> None:
         """`names` says for each host how many Mbit/s it can send."""
         self._names = names
-        self._tag = os.getpid() % 100_000
+        self._tag = os.getpid()
         self._bridge = f"fd{self._tag}"
 
     def __enter__(self) -> Hosts:
+        clean()
         _ip("link", "add", self._bridge, "type", "bridge")
         _ip("addr", "add", f"{COORDINATOR}/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
@@ -80,6 +105,7 @@ class Hosts:
         return f"fd{self._tag}{name}"
 
 
-def _ip(*words: str) -> None:
+def _ip(*words: str) -> str:
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
+    return done.stdout

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,6 +77,27 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
                 until(lambda: all("heartbeats" in worker.err for worker in workers.values()), "they are released")
                 alive = all(worker.popen.poll() is None for worker in workers.values())
                 yield Outcome(folder, workers["slow"].err, workers["cut"].err, not alive, after_s)
+
+
+LEAVES = """
+import time, namespaces
+namespaces.Hosts({"a": 20.0}).__enter__()
+print("made", flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_a_killed_test_left_behind_is_removed(tmp_path: Path) -> None:
+    killed = Process(["-c", LEAVES], tmp_path)
+    until(lambda: "made" in killed.out, "its hosts are there")
+    pid = killed.popen.pid
+    left = subprocess.Popen(["ip", "netns", "exec", f"federa-{pid}-a", "sleep", "600"])
+    killed.popen.kill()
+    killed.popen.wait()
+    with namespaces.Hosts({"a": 20.0}):  # the bridge of the other had this one's address
+        assert left.wait(10) == -signal.SIGKILL
+        for words in (("netns", "list"), ("-o", "link", "show")):
+            assert str(pid) not in subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout
 
 
 def test_a_heartbeat_is_answered_within_a_second_while_91_mb_go_up_at_20_mbit(outcome: Outcome) -> None:
