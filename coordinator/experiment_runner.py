@@ -18,10 +18,9 @@ from coordinator.report import write_report
 from coordinator.report.result import make_result, run_result, write_results
 from coordinator.run_session import RunSession
 from coordinator.storage.experiment_record import ExperimentRecord
-from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import LedgerFailure
-from coordinator.storage.run_folder import FINAL_FILES, REPORT, RESULT, RunFolder
-from coordinator.storage.samples import Samples
+from coordinator.storage.run_folder import FINAL_FILES, REPORT, RESULT
+from coordinator.storage.run_storage import RunStorage
 from federa.config import Experiment
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError
 from federa.numbers import human_goal
@@ -34,20 +33,21 @@ ReferenceModelFactory = Callable[[Experiment], ReferenceModel]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """An experiment's results as other threads may read them: those in the folders of its runs, and the run under way
-    in place of what its folder holds."""
+    """An experiment's results as other threads may read them: those in the folders of its runs, and that of the run
+    under way, in the folder `live_folder`, in place of what its folder holds."""
 
     folders: tuple[Path, ...]
-    live: RunSession | None = None
+    live_folder: Path | None = None
+    live_result: Callable[[], dict[str, Any]] | None = None
 
     def result(self) -> dict[str, Any]:
         """All its runs so far, in the schema of result.json."""
         runs: list[dict[str, Any]] = []
         for folder in self.folders:
-            if self.live is not None and self.live.folder.path == folder:
+            if self.live_result is not None and self.live_folder == folder:
                 # Its ledger is closed when it is over, with its result beside it.
                 with contextlib.suppress(LedgerFailure, OSError):
-                    runs.append(run_result(self.live.ledger, self.live.samples))
+                    runs.append(self.live_result())
                     continue
             if (folder / RESULT).exists():
                 result = json.loads((folder / RESULT).read_text())
@@ -67,7 +67,7 @@ class ExperimentRunner:
         record: ExperimentRecord,
         path: Path,
         sessions: Sessions,
-        make_learner: ReferenceModelFactory = TorchReferenceModel,
+        make_model: ReferenceModelFactory = TorchReferenceModel,
     ) -> None:
         self.experiment_id = record.experiment_id
         self.experiment = record.experiment
@@ -78,7 +78,7 @@ class ExperimentRunner:
         self._waiting = {self._run_id(config) for config in self._runs}
         self.board = ProgressBoard(self.experiment_id, len(self._runs))
         self._sessions = sessions
-        self._make_learner = make_learner
+        self._make_model = make_model
         self._task: asyncio.Task[bool] | None = None
         self._cancelled = self._shut_down = self._started = False
         if record.exit_code is not None:
@@ -96,7 +96,10 @@ class ExperimentRunner:
 
     def view(self) -> View:
         """For threads other than the event loop's, on which this is called."""
-        return View(folders=tuple(self._folder(config.method.name) for config in self._runs), live=self.run)
+        folders = tuple(self._folder(config.method.name) for config in self._runs)
+        if self.run is None:
+            return View(folders=folders)
+        return View(folders=folders, live_folder=self.run.storage.folder.path, live_result=self.run.recorder.result)
 
     def expects(self, run_id: str) -> bool:
         """Whether that run is under way or still to come."""
@@ -133,10 +136,9 @@ class ExperimentRunner:
             goal = f"{metric.name} {human_goal(f'{self.experiment.target.value:g}', metric.better == 'lower')}"
             outcome = Outcome(exit_code=EXIT_TARGET_MISSED, message=f"{', '.join(missed)} did not reach {goal}")
         try:
-            await asyncio.to_thread(self._write)
+            await asyncio.to_thread(self._conclude, outcome)
             if self._shut_down:
-                return outcome  # watchers are not told that it is over: the next coordinator goes on with it
-            self._end(outcome)
+                return outcome  # watchers are not told that it is over
         except Exception as error:
             # Watchers must hear the end all the same, and the next experiment have its turn.
             if outcome.exit_code in (EXIT_OK, EXIT_TARGET_MISSED):
@@ -147,51 +149,73 @@ class ExperimentRunner:
         return outcome
 
     def cancel(self, shut_down: bool = False) -> None:
-        """End the run under way, and start no other. One that still waits in the queue is over at once. When it is the
-        coordinator that is shut down, the next one goes on with the experiment."""
+        """End the run under way, and start no other. When it is the coordinator that is shut down, the next one goes on
+        with the experiment."""
         self._cancelled = True
         self._shut_down = shut_down
-        if not self._started and not self.over:
-            outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended before it began")
-            if not shut_down:
-                self._end(outcome)
-                self.board.end(outcome, [])
         if self._task is not None:
             self._task.cancel()
+
+    async def end_early(self) -> None:
+        """Cancel it as its operator wishes. One that still waits in the queue is over at once."""
+        self.cancel()
+        if self._started or self.over:
+            return
+        outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended before it began")
+        await asyncio.to_thread(self._end, outcome)
+        if not self.over:
+            self.board.end(outcome, [])
+
+    def _conclude(self, outcome: Outcome) -> None:
+        """Write the results, and that it is over, unless the next coordinator goes on with it."""
+        self._write()
+        if not self._shut_down:
+            self._end(outcome)
 
     def _end(self, outcome: Outcome) -> None:
         self._record = self._record.ended(outcome)
         self._record.write(self.path)
 
     async def _execute(self, config: Experiment) -> bool:
-        method = config.method.name
-        metric = config.metric
-        self.board.next_run(method, config.federation.rounds, config.target.value, metric.name, metric.better)
-        folder = RunFolder(self._folder(method))
-        ledger = Ledger(folder.ledger)
-        if ledger.facts().get("state") == "finished":
-            result = await asyncio.to_thread(run_result, ledger, Samples(folder.path))
-            reached = bool(result["reached"])
-            ledger.close()
-            write_results(folder.path, [result])  # the earlier process may have been killed before it did
-        else:
-            self.run = RunSession(
-                run_id=self._run_id(config),
-                config=config,
-                folder=folder,
-                ledger=ledger,
-                learner=self._make_learner(config),
-                sessions=self._sessions,
-                board=self.board,
-            )
-            # A task of its own: cancelling it ends the run and lets this method write the results.
-            self._task = asyncio.ensure_future(self.run.execute())
-            try:
-                reached = await self._task
-            finally:
-                self._task = self.run = None
+        metric, rounds = config.metric, config.federation.rounds
+        self.board.next_run(config.method.name, rounds, config.target.value, metric.name, metric.better)
+        # A task of its own: cancelling it ends the run and lets `execute` write the results.
+        self._task = asyncio.ensure_future(self._run(config))
+        try:
+            reached = await self._task
+        finally:
+            self._task = self.run = None
         self._waiting.discard(self._run_id(config))
         return reached
+
+    async def _run(self, config: Experiment) -> bool:
+        session = await asyncio.to_thread(self._open, config)
+        if isinstance(session, bool):
+            return session
+        self.run = session
+        return await session.execute()
+
+    def _open(self, config: Experiment) -> RunSession | bool:
+        """Open a run to go on with; of one that is finished, whether it reached its target."""
+        storage = RunStorage(self._folder(config.method.name))
+        try:
+            if storage.ledger.facts().get("state") != "finished":
+                return RunSession(
+                    run_id=self._run_id(config),
+                    config=config,
+                    storage=storage,
+                    model=self._make_model(config),
+                    sessions=self._sessions,
+                    board=self.board,
+                )
+            # The earlier process may have been killed before it wrote this.
+            result = run_result(storage.reader, storage.samples)
+            write_results(storage.folder.path, [result])
+        except BaseException:
+            storage.close()
+            raise
+        storage.close()
+        return bool(result["reached"])
 
     def _run_id(self, config: Experiment) -> str:
         return f"{self.experiment_id}-{config.method.name}"

@@ -50,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
-def main(arguments: list[str] | None = None, make_learner: ReferenceModelFactory = TorchReferenceModel) -> int:
-    """Run the command; returns the exit code. `make_learner` lets a test serve a run without a model."""
+def main(arguments: list[str] | None = None, make_model: ReferenceModelFactory = TorchReferenceModel) -> int:
+    """Run the command; returns the exit code. `make_model` lets a test serve a run without a model."""
     options = parser().parse_args(arguments)
     limit_arenas()
     raise_file_limit()
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None, make_learner: ReferenceModelFactory
         token = _token(options)
         claim = Claim(options.out)
         try:
-            return asyncio.run(_serve(options, credentials, token, experiment, make_learner))
+            return asyncio.run(_serve(options, credentials, token, experiment, make_model))
         finally:
             claim.release()
     except FederaError as error:
@@ -104,10 +104,10 @@ async def _serve(
     credentials: Credentials | None,
     token: str | None,
     experiment: Experiment | None,
-    make_learner: ReferenceModelFactory,
+    make_model: ReferenceModelFactory,
 ) -> int:
     path = options.out.resolve()
-    coordinator = Coordinator(path, make_learner)
+    coordinator = Coordinator(path, make_model)
     # Before anybody can ask: a worker that is told that its run is over drops the update that it brings.
     if experiment is None:
         coordinator.recover()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from protos.federation_pb2 import Outcome, Progress, RunProgress, WorkerProgress
 
@@ -33,12 +33,35 @@ class ProgressBoard:
         self.touch()
 
     def stage(self, stage: str, note: str = "") -> None:
-        """The run under way does this now."""
+        """Show what the run under way does now."""
         self.run.stage, self.run.note = stage, note
         self.touch()
 
+    def begin_round(self, round_: int, expected: int, updates: int = 0) -> None:
+        """Show a round that has so many of the updates that it waits for."""
+        self.run.round, self.run.expected, self.run.updates = round_, expected, updates
+        self.touch()
+
+    def count_update(self) -> None:
+        """Show one update more."""
+        self.run.updates += 1
+        self.touch()
+
+    def wait_for(self, devices: Sequence[str]) -> bool:
+        """Show which devices are away that a round waits for; False, and nothing, while it does not train."""
+        if self.run.stage != "training":
+            return False
+        self.run.note = f"waiting for {', '.join(devices)}" if devices else ""
+        self.touch()
+        return True
+
+    def count_bytes(self, bytes_down: int, bytes_up: int) -> None:
+        """Show the bytes of states that have moved."""
+        self.run.bytes_down, self.run.bytes_up = bytes_down, bytes_up
+        self.touch()
+
     def reached(self, value: float, elapsed_s: float, wire_bytes: int) -> None:
-        """A round is over: its metric, and the clock and the bytes of all rounds until then."""
+        """Show a round's metric, with the clock and the bytes of all rounds until then."""
         self.run.values.append(value)
         self.run.elapsed_after_s.append(elapsed_s)
         self.run.bytes_after.append(wire_bytes)
@@ -50,7 +73,7 @@ class ProgressBoard:
         return self._workers.setdefault(name, WorkerProgress(name=name))
 
     def end(self, outcome: Outcome, files: list[str]) -> None:
-        """Nothing more happens."""
+        """Show that nothing more happens."""
         self._progress.over = True
         self._progress.outcome.CopyFrom(outcome)
         self._progress.files.extend(files)

@@ -11,84 +11,81 @@ import shutil
 import time
 from typing import Any
 
-from coordinator.clients.registry import ClientRegistry
+from coordinator.clients.run_clients import RunClients
 from coordinator.clients.sessions import Sessions
-from coordinator.clients.telemetry import TelemetryReceiver
-from coordinator.clients.update_receiver import UpdateReceiver
-from coordinator.clients.update_spool import UpdateSpool
-from coordinator.evaluation.evaluator import CentralEvaluator, EvaluationResult, Evaluator, TimedEvaluation
-from coordinator.evaluation.federated import FederatedEvaluator
 from coordinator.evaluation.reference_model import ReferenceModel
 from coordinator.progress import ProgressBoard
-from coordinator.report.result import environment, run_result, write_results
-from coordinator.rounds.events import Event, Finish, Plan
+from coordinator.report.result import environment
+from coordinator.rounds.collaborators import Score
+from coordinator.rounds.events import Evaluated, Event, Finish
 from coordinator.rounds.executor import RoundExecutor
-from coordinator.rounds.state_machine import RoundStateMachine
-from coordinator.storage.ledger import Ledger
+from coordinator.run_preparation import RunPreparation
+from coordinator.run_recorder import RunRecorder
 from coordinator.storage.ledger_types import LedgerFailure
-from coordinator.storage.model_store import ModelStore
-from coordinator.storage.recovery import recover
-from coordinator.storage.run_folder import RunFolder
-from coordinator.storage.samples import Samples
+from coordinator.storage.round_states import RunStates
+from coordinator.storage.run_storage import RunStorage
 from federa.bundle import BundleFacts
-from federa.config import DEVICES, Experiment
+from federa.config import Experiment
 from federa.errors import FederaError
-from protos import federation_pb2 as pb
-
-TICK_S = 2.0
-"""How often the ledger hears that a run lives: a restart counts the time since then as downtime."""
 
 
 class RunSession:
-    """Create it, then `execute`. Worker streams talk to its `crew`, transfers to its `desk`."""
+    """Create it, then `execute`. Worker streams and transfers talk to its `clients`."""
 
     def __init__(
         self,
         *,
         run_id: str,
         config: Experiment,
-        folder: RunFolder,
-        ledger: Ledger,
-        learner: ReferenceModel,
+        storage: RunStorage,
+        model: ReferenceModel,
         sessions: Sessions,
         board: ProgressBoard,
     ) -> None:
+        """Read what an earlier process recorded. Takes a moment; not on an event loop."""
         self.run_id = run_id
         self.config = config
-        self.folder = folder
-        self.ledger = ledger
-        self.over = False
-        self.state_bytes = 0
-        self.conductor: RoundExecutor | None = None
+        self.storage = storage
+        self.executor: RoundExecutor | None = None
         """Once everything is prepared."""
-        self._learner = learner
+        self._states: RunStates | None = None
+        self._model = model
         self._board = board
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
-        self._writing: asyncio.Future[None] | None = None
-        facts = ledger.facts()
-        self._control_bytes_before = facts.get("control_bytes", 0)
-        self._model_bytes_before = facts.get("model_bytes", 0)
-        self._under_way_before_s = max(0.0, time.time() - facts["began_at"]) if "began_at" in facts else 0.0
-        self._created = time.monotonic()
-        self.intake = UpdateSpool(folder, ledger)
-        self.shelf = ModelStore()
-        self.samples = Samples(folder.path)
-        self.telemetry = TelemetryReceiver(ledger, self.samples, config.federation.rounds, self._under_way_s)
-        self.crew = ClientRegistry(
-            run_id=run_id, sessions=sessions, ledger=ledger, telemetry=self.telemetry, board=board, post=self.post
+        facts = storage.ledger.facts()
+        before_s = max(0.0, time.time() - facts["began_at"]) if "began_at" in facts else 0.0
+        created_s = time.monotonic() - before_s
+        self.clients = RunClients(
+            run_id=run_id,
+            config=config,
+            storage=storage,
+            sessions=sessions,
+            board=board,
+            # Since the run began, downtime included: the devices' clocks went on.
+            elapsed_s=lambda: time.monotonic() - created_s,
+            post=self._post,
+            cannot_write=self._cannot_write,
         )
-        self.desk = UpdateReceiver(self, sessions)
-        evaluator: Evaluator = CentralEvaluator(learner, folder, config.metric)
-        if config.evaluation == "devices":
-            evaluator = FederatedEvaluator(
-                self.crew,
-                ledger,
-                board,
-                task=config.make_task(),
-                metric=config.metric,
-                deadline_s=config.federation.deadline_s,
-            )
-        self._evaluation = TimedEvaluation(evaluator, ledger)
+        self._preparation = RunPreparation(
+            run_id=run_id,
+            config=config,
+            storage=storage,
+            clients=self.clients,
+            model=model,
+            board=board,
+            post=self._post,
+        )
+        self.recorder = RunRecorder(
+            storage,
+            position=self._position,
+            control_bytes=lambda: self.clients.cohort.control_bytes,
+            fail=self._cannot_write,
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that workers bring counts any more."""
+        return self.clients.access.is_over
 
     async def execute(self) -> bool:
         """Run to the end and leave the results in the folder. True when the target was reached.
@@ -96,97 +93,51 @@ class RunSession:
         Raises FederaError when the run cannot go on, and CancelledError when it is ended early: then, too, the folder
         holds a readable result, and the run can be taken up again.
         """
-        ticking = asyncio.ensure_future(self._tick())
+        self.clients.bind()
+        self.recorder.start()
         try:
             return await self._execute()
         except asyncio.CancelledError:
-            self._stop("stopped", "ended early by the user")
+            await self._stop("stopped", "ended early by the user")
             raise
         except (OSError, LedgerFailure) as error:
-            failure = self.cannot_write(error)
-            self._stop("failed", str(failure))
+            failure = self._cannot_write(error)
+            await self._stop("failed", str(failure))
             raise failure from error
         except FederaError as error:
-            self._stop("failed", str(error))
+            await self._stop("failed", str(error))
             raise
         except Exception as error:
-            self._stop("failed", f"{type(error).__name__}: {error}")
+            await self._stop("failed", f"{type(error).__name__}: {error}")
             raise
         finally:
-            ticking.cancel()
-            self._learner.stop()
-            if self.conductor is not None:
-                self.conductor.stop()
-            await asyncio.shield(self.crew.release(self._board.run.stage))
-            self.over = True
-            if self._writing is not None:
-                await asyncio.wait([self._writing])
-            # A ledger or a disk that fails has had its say already.
-            with contextlib.suppress(OSError):
-                self.samples.write()
-            with contextlib.suppress(FederaError, OSError):
-                self._note_bytes()
-                self.ledger.flush()
-                self._write_result()
-            with contextlib.suppress(FederaError):
-                self.ledger.close()
-
-    def post(self, event: Event | Exception) -> None:
-        """Something happened, or ends the run."""
-        self._events.put_nowait(event)
-
-    def cannot_write(self, error: Exception) -> FederaError:
-        """What must be durable could not be written: the run stops, with these words."""
-        if isinstance(error, OSError):
-            what = error.filename or self.folder.path
-            error = FederaError(f"cannot write to {what}: {error.strerror or error}")
-        failure = FederaError(
-            f"{error}; the run stops, with nothing lost that was acknowledged: "
-            "mend it and start again with the same --out"
-        )
-        self.post(failure)
-        return failure
-
-    def count_bytes(self) -> None:
-        """Show the bytes that have moved."""
-        self._board.run.bytes_down, self._board.run.bytes_up = self.ledger.bytes_down, self.ledger.bytes_up
-        self._board.touch()
-
-    def _under_way_s(self) -> float:
-        """Since the run began, downtime included: the devices' clocks went on."""
-        return self._under_way_before_s + time.monotonic() - self._created
+            # In a task of its own: whoever ends the run a second time does not wait, and it goes on all the same.
+            await asyncio.shield(asyncio.ensure_future(self._close()))
 
     # ---- its course
 
     async def _execute(self) -> bool:
-        began = time.monotonic()
-        facts = self._note_start()
-        finish = await self._prepare(facts)
-        self.ledger.note(setup_s=(facts.get("setup_s") or 0.0) + time.monotonic() - began)
-        conductor = self.conductor
-        assert conductor is not None
-        rounds_done = 0
+        began_s = time.monotonic()
+        facts = await asyncio.to_thread(self._record_start)
+        executor, finish = await self._prepare()
+        setup_s = (facts.get("setup_s") or 0.0) + time.monotonic() - began_s
+        await asyncio.to_thread(self.storage.ledger.note, setup_s=setup_s)
         while finish is None:
-            finish = await conductor.apply(await self._next_event())
-            if len(self._board.run.values) != rounds_done:
-                rounds_done = len(self._board.run.values)
-                self._write_soon()
-        await self._finish(conductor, finish)
+            event = await self._next_event()
+            finish = await executor.apply(event)
+            if isinstance(event, Evaluated):
+                self.recorder.write_soon()
+        await self._finish(executor, finish)
         return finish.reached
 
-    async def _next_event(self) -> Event:
-        event = await self._events.get()
-        if isinstance(event, Exception):
-            raise event
-        return event
-
-    def _note_start(self) -> dict[str, Any]:
+    def _record_start(self) -> dict[str, Any]:
         """Record that the run is under way, for the first time or again; the facts from before."""
-        facts = self.ledger.facts()
+        ledger = self.storage.ledger
+        facts = ledger.facts()
         now = time.time()
         # Wall clock: between two processes there is no other.
         away_s = max(0.0, now - facts["alive_at"]) if "alive_at" in facts else 0.0
-        self.ledger.note(
+        ledger.note(
             run_id=self.run_id,
             config=self.config.model_dump(mode="json"),
             better=self.config.metric.better,
@@ -200,167 +151,112 @@ class RunSession:
         )
         return facts
 
-    async def _prepare(self, facts: dict[str, Any]) -> Finish | None:
-        """Until everybody is ready and the first round is announced, or an earlier process's round is taken up."""
-        self._board.stage("preparing", f"loading {self.config.model} and starting {self.config.method.name}")
-        past = recover(self.ledger, self.folder)
-        if past is None:
-            blob = await asyncio.to_thread(self._learner.prepare)
-            start = await asyncio.to_thread(self.folder.keep_state, blob)
-            start_s: float | None = self._learner.start_s
-        else:
-            # Another version of torch would decompose otherwise, and the workers formed W_res from the one recorded.
-            start, start_s = past.start, facts.get("start_s")
-            blob = await asyncio.to_thread(self._learner.prepare, self.folder.state(start).read_bytes())
-            for key, what in (("base_digest", "base model"), ("data_digest", "data set")):
-                if facts.get(key) != getattr(self._learner, key):
-                    raise FederaError(f"the {what} here is not the one that this run began with; name another --out")
-        self.state_bytes = len(blob)
-        del blob
-        await asyncio.to_thread(lambda: self.shelf.fill(self._learner.model_files(self.folder.model)))
-        own_data = self.config.data.source == DEVICES
-        self.ledger.note(
-            trainable_parameters=self._learner.trainable_parameters,
-            state_bytes=self.state_bytes,
-            start_sha256=start,
-            start_s=start_s,
-            base_digest=self._learner.base_digest,
-            data_digest=self._learner.data_digest,
-            shard_sizes=None if own_data else [len(shard) for shard in self._learner.shards],
-        )
-        rounds = RoundStateMachine(await self._plan())
-        conductor = RoundExecutor(
-            config=self.config,
-            rounds=rounds,
-            folder=self.folder,
-            ledger=self.ledger,
-            crew=self.crew,
-            intake=self.intake,
-            evaluation=self._evaluation,
-            board=self._board,
-            start=start,
-            post=self.post,
-        )
-        decisions = await conductor.resume(past) if past else []
-        self.count_bytes()
-        self.conductor = conductor
-        if not rounds.round:
+    async def _prepare(self) -> tuple[RoundExecutor, Finish | None]:
+        """Prepare everything, until everybody is ready and the first round is announced, or an earlier process's round
+        is taken up."""
+        prepared = await self._preparation.prepare()
+        self.executor = executor = prepared.executor
+        self._states = prepared.rounds.states
+        machine, handler = executor.machine, self.clients.handler
+        self.clients.open(prepared.rounds)
+        handler.rounds_began = machine.round > 0
+        if not machine.round:
             self._board.stage("preparing", "the devices load the base model")
-        brief = pb.Prepare(
-            run_id=self.run_id,
-            experiment_json=self._learner.experiment.model_dump_json(),
-            base_digest=self._learner.base_digest,
-            data_digest=self._learner.data_digest,
-            start_sha256=bytes.fromhex(start),
-            model=self.shelf.listing(),
-        )
-        split_there = self.config.evaluation == "devices"
-        self.crew.brief(brief, self._learner.shards, split_there=split_there, own_data_only=own_data)
-        finish = await conductor.carry_out(decisions)
-        conductor.show()
-        while finish is None and not rounds.round:
-            finish = await conductor.apply(await self._next_event())
-        return finish
+        await handler.set_up(prepared.setup)
+        finish = await executor.carry_out(prepared.decisions)
+        executor.show()
+        while finish is None and not machine.round:
+            finish = await executor.apply(await self._next_event())
+        handler.rounds_began = True
+        return executor, finish
 
-    async def _plan(self) -> Plan:
-        federation = self.config.federation
-        enough = await self.crew.gather(
-            clients=federation.clients, devices=federation.devices, enough=federation.devices_to_start
-        )
-        return Plan(
-            devices_to_start=enough,
-            clients_per_round=federation.clients_per_round,
-            over_select=federation.over_select,
-            quorum=federation.updates_to_close,
-            attempts=federation.attempts,
-            timed=federation.deadline_s is not None,
-            rounds=federation.rounds,
-            target=self.config.target.value,
-            better=self.config.metric.better,
-            seed=self.config.seed,
-        )
-
-    async def _finish(self, conductor: RoundExecutor, finish: Finish) -> None:
-        await asyncio.to_thread(self._publish, conductor)
+    async def _finish(self, executor: RoundExecutor, finish: Finish) -> None:
+        await asyncio.to_thread(self._publish)
         self._board.stage("testing")
-        test = await self._tested(conductor)
-        await asyncio.to_thread(self._publish, conductor, test.value)
-        self.ledger.note(test=test.value, test_examples=test.examples, state="finished")
-        shutil.rmtree(self.folder.model, ignore_errors=True)  # a second copy of what is elsewhere
+        test = await self._score_test(executor)
+        await asyncio.to_thread(self._publish, test.value)
+        await asyncio.to_thread(
+            self.storage.ledger.note, test=test.value, test_examples=test.examples, state="finished"
+        )
+        # A second copy of what is elsewhere.
+        await asyncio.to_thread(shutil.rmtree, self.storage.folder.model, ignore_errors=True)
         self._board.stage("finished", "target reached" if finish.reached else "the last round is over")
 
-    async def _tested(self, conductor: RoundExecutor) -> EvaluationResult:
-        """The verdict on the test part. Devices may be away for long: what ends the run is heard meanwhile."""
-        testing = asyncio.ensure_future(conductor.score("test"))
-        hearing = asyncio.ensure_future(self._failure())
+    async def _score_test(self, executor: RoundExecutor) -> Score:
+        """Score the test part. Devices may be away for long: what ends the run is taken in meanwhile."""
+        testing = asyncio.ensure_future(executor.score("test"))
+        failing = asyncio.ensure_future(self._fail_when_told())
         try:
-            await asyncio.wait({testing, hearing}, return_when=asyncio.FIRST_COMPLETED)
-            if hearing.done():
-                hearing.result()
+            await asyncio.wait({testing, failing}, return_when=asyncio.FIRST_COMPLETED)
+            if failing.done():
+                failing.result()
             return await testing
         finally:
             testing.cancel()
-            hearing.cancel()
+            failing.cancel()
 
-    async def _failure(self) -> None:
-        """Never returns; raises what ends the run."""
-        while True:
-            await self._next_event()
-
-    def _publish(self, conductor: RoundExecutor, test: float | None = None) -> None:
+    def _publish(self, test: float | None = None) -> None:
         """Make final/ the bundle of the newest state."""
-        last = self.ledger.rounds()[-1]
+        assert self._states is not None, "a run that ends has states"
+        last = self.storage.ledger.rounds()[-1]
         facts = BundleFacts(
-            experiment=self._learner.experiment,
-            base_digest=self._learner.base_digest,
+            experiment=self._model.experiment,
+            base_digest=self._model.base_digest,
             round=last["round"],
             value=last["value"],
             test=test,
         )
-        self.folder.publish_final(state=conductor.state, start=conductor.start, facts=facts)
+        self.storage.folder.publish_final(state=self._states.state, start=self._states.start, facts=facts)
 
-    def _stop(self, state: str, message: str) -> None:
-        with contextlib.suppress(FederaError, OSError):
-            self.ledger.note(state=state, failure=message)
-            if self._board.run.values and self.conductor is not None:
-                self._publish(self.conductor)
+    async def _stop(self, state: str, message: str) -> None:
+        def record() -> None:
+            with contextlib.suppress(FederaError, OSError):
+                self.storage.ledger.note(state=state, failure=message)
+                if self._states is not None and self._board.run.values:
+                    self._publish()
+
+        await asyncio.to_thread(record)
         self._board.stage(state, message)
 
-    # ---- what is written by the way
+    async def _close(self) -> None:
+        self._model.stop()
+        if self.executor is not None:
+            self.executor.stop()
+        missing = await self.clients.end(self._board.run.stage)
+        if missing:
+            self._board.run.note = f"no last report from {', '.join(missing)}"
+        await self.recorder.finish()
 
-    async def _tick(self) -> None:
-        model_bytes = 0
+    # ---- events, and what is noted
+
+    def _post(self, event: Event | Exception) -> None:
+        """Take in what happened, or what ends the run."""
+        self._events.put_nowait(event)
+
+    async def _next_event(self) -> Event:
+        event = await self._events.get()
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    async def _fail_when_told(self) -> None:
+        """Never return; raise what ends the run."""
         while True:
-            await asyncio.sleep(TICK_S)
-            round_ = self.conductor.rounds.round if self.conductor is not None else 0
-            elapsed_s = self.conductor.elapsed_s() if self.conductor is not None else 0.0
-            try:
-                await asyncio.to_thread(self.ledger.alive, round_, elapsed_s, time.time())
-                if self.shelf.wire_bytes != model_bytes:  # a long time may go by before the first round ends
-                    model_bytes = self.shelf.wire_bytes
-                    await asyncio.to_thread(self.ledger.note, model_bytes=self._model_bytes_before + model_bytes)
-                await asyncio.to_thread(self.samples.write)
-            except (FederaError, OSError) as error:
-                self.cannot_write(error)
-                return
+            await self._next_event()
 
-    def _note_bytes(self) -> None:
-        self.ledger.note(
-            control_bytes=self._control_bytes_before + self.crew.control_bytes,
-            model_bytes=self._model_bytes_before + self.shelf.wire_bytes,
+    def _cannot_write(self, error: Exception) -> FederaError:
+        """End the run because what must be durable could not be written; in these words."""
+        if isinstance(error, OSError):
+            what = error.filename or self.storage.folder.path
+            error = FederaError(f"cannot write to {what}: {error.strerror or error}")
+        failure = FederaError(
+            f"{error}; the run stops, with nothing lost that was acknowledged: "
+            "mend it and start again with the same --out"
         )
+        self._post(failure)
+        return failure
 
-    def _write_soon(self) -> None:
-        """Write the result so far, while the run goes on; where the last one is still being written, let that be."""
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.ensure_future(self._write_aside())
-
-    async def _write_aside(self) -> None:
-        try:
-            self._note_bytes()
-            await asyncio.to_thread(self._write_result)
-        except (FederaError, OSError) as error:
-            self.cannot_write(error)
-
-    def _write_result(self) -> None:
-        write_results(self.folder.path, [run_result(self.ledger, self.samples)])
+    def _position(self) -> tuple[int, float]:
+        """Which round is open, and for how many seconds."""
+        executor = self.executor
+        return (0, 0.0) if executor is None else (executor.machine.round, executor.clock.elapsed_s())

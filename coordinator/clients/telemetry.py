@@ -90,7 +90,7 @@ class TelemetryReceiver:
         for name, sensors in ledger.sensors().items():
             self._devices[name].sensors = set(sensors)
 
-    def powered(self, name: str, said: pb.Power) -> None:
+    def receive_power(self, name: str, said: pb.Power) -> None:
         """What a device measures with. Its first idle power stays: a later life may begin on a warm board. So do source
         and scope where a later life measures nothing: they are those of the joules that there are."""
         known = self._devices[name].power
@@ -113,7 +113,7 @@ class TelemetryReceiver:
             self._devices[name].power = power
             self._ledger.powered(name, power)
 
-    def take(self, name: str, clients: Collection[int], said: pb.Telemetry) -> None:
+    def receive(self, name: str, clients: Collection[int], said: pb.Telemetry) -> None:
         """A batch of a device that hosts these clients."""
         device, epoch = self._devices[name], f"{said.epoch:016x}"
         if said.sequence <= device.sequences.get(epoch, 0):

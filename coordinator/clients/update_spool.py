@@ -1,20 +1,21 @@
-"""From an upload's first byte to its acknowledgement: spooled, checked, on the disk, recorded."""
+"""Receiving an update, from its first byte to its acknowledgement: spooled, checked, on the disk, recorded."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import BinaryIO, TypeVar
 
+from coordinator.clients.errors import UpdateLate, UpdateRefused, UploadBroken
 from coordinator.storage.broadcast import Broadcast
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.run_folder import RunFolder
-from federa.durable import move, sync
-from federa.errors import BadInput, FederaError
+from federa.durable import sync
+from federa.errors import BadInput
 from federa.tensors.codec import Encoded, check, distance
 from protos.federation_pb2 import Chunk, UpdateHeader, UploadReply
 from protos.streams import CHUNK_BYTES, Assembler, StreamError
@@ -29,22 +30,10 @@ T = TypeVar("T")
 Admit = Callable[[int], Awaitable[None]]
 
 
-class Refused(FederaError):
-    """An update that cannot be used for what it holds; the message says why."""
-
-
-class Late(FederaError):
-    """An update that the run does not wait for: of another round, or of a client that has no part in this one."""
-
-
-class Broken(FederaError):
-    """An upload that did not arrive whole: the worker may try again."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
     """What the updates of a round must be. `distance_limit` bounds the 2-norm of update minus broadcast; `state_bytes`
-    is the size of the state in fp32; `moment` says how long the round has been open, in seconds, and `wanted` whether
+    is the size of the state in fp32; `elapsed_s` says how long the round has been open, and `wanted` whether
     it still is, and takes this client's update. `accepted` is called when the update is recorded, and `failed` where it
     cannot be: also when nobody waits for the answer any more."""
 
@@ -52,21 +41,26 @@ class Expected:
     broadcast: Broadcast
     state_bytes: int
     distance_limit: float | None
-    moment: Callable[[], float]
+    elapsed_s: Callable[[], float]
     wanted: Callable[[], bool]
     accepted: Callable[[], None]
     failed: Callable[[Exception], object]
 
 
-def distance_limit(distances: list[float], factor: float | None) -> float | None:
-    """How far from its broadcast an update may be: so many times the median of earlier rounds. None where there is no
-    earlier one, or none that moved."""
-    usual = median(distances) if distances else 0.0
-    return usual * factor if factor is not None and usual > 0 else None
+@dataclass(slots=True)
+class _Upload:
+    """One update on its way in. `recorded` says that its bytes are in the ledger, with the update or, where another one
+    was first, without it."""
+
+    update: UpdateHeader
+    partial: Path
+    assembler: Assembler
+    expected: Expected
+    recorded: bool = False
 
 
 class UpdateSpool:
-    """Takes the updates of one run."""
+    """Takes in the updates of one run, and keeps them until their round is aggregated."""
 
     def __init__(self, folder: RunFolder, ledger: Ledger) -> None:
         self._folder = folder
@@ -76,11 +70,16 @@ class UpdateSpool:
         self._keeping: set[asyncio.Future[bool]] = set()
         self._taken_over: set[asyncio.Task[object]] = set()
 
-    async def take(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Admit, expected: Expected) -> UploadReply:
+    async def has_accepted(self, round_: int, client: int) -> bool:
+        """Whether an update of that round and client is recorded."""
+        return await asyncio.to_thread(self._ledger.has_accepted, round_, client)
+
+    async def receive(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Admit, expected: Expected) -> UploadReply:
         """Receive one update that belongs to this round; `admit` has it sent, from the byte that is missing. A second
         stream for the same update takes over from the first, which may be a dead connection.
 
-        Raises Refused, of which nothing stays, Late, Broken, and OSError or LedgerFailure where it cannot be kept.
+        Raises UpdateRefused, of which nothing stays, UpdateLate, UploadBroken, and OSError or LedgerFailure where it
+        cannot be kept.
         """
         update = first.header.update
         slot = (update.round, update.client)
@@ -89,65 +88,69 @@ class UpdateSpool:
             self._taken_over.add(earlier)
             earlier.cancel()
         async with self._locks.setdefault(slot, asyncio.Lock()):
-            if self._ledger.has_accepted(*slot):
-                return UploadReply(already_accepted=True)
-            partial = self._folder.partial(update.round, update.client, first.header.sha256.hex())
-            counted = False
-            with partial.open("ab") as file:
-                assembler = Assembler(file.write, size_limit=expected.state_bytes + HEADER_SLACK_BYTES)
-                try:
-                    self._receiving[slot] = asyncio.current_task()
-                    await self._receive(partial, file, assembler, first, rest, admit)
-                    self._receiving[slot] = None  # from here on it is finished, not taken over
-                    file.flush()
-                    fresh = await self._accept(partial, assembler, update, expected)
-                    counted = True
-                    return UploadReply(already_accepted=not fresh)
-                except asyncio.CancelledError:
-                    counted = self._ledger.has_accepted(*slot)
-                    task = asyncio.current_task()
-                    if task in self._taken_over:
-                        self._taken_over.discard(task)
-                        raise Broken(f"update of client {update.client}: another stream goes on with it") from None
-                    raise
-                except FileNotFoundError:
-                    # Its beginning is gone where the round was closed and folded meanwhile: `forget`.
-                    if expected.wanted():
-                        raise
-                    raise _late(update) from None
-                except (StreamError, BadInput) as error:
-                    partial.unlink(missing_ok=True)
-                    raise Refused(f"update of client {update.client} for round {update.round}: {error}") from None
-                finally:
-                    self._receiving[slot] = None
-                    if not counted:
-                        self._ledger.uploaded_in_vain(
-                            round_=update.round,
-                            device=update.worker,
-                            client=update.client,
-                            wire_bytes=assembler.wire_bytes,
-                        )
+            # From here on it can be taken over, until it is whole.
+            self._receiving[slot] = asyncio.current_task()
+            try:
+                if await self.has_accepted(*slot):
+                    return UploadReply(already_accepted=True)
+                return await self._receive(first, rest, admit, expected)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task in self._taken_over:
+                    self._taken_over.discard(task)
+                    raise UploadBroken(f"update of client {update.client}: another stream goes on with it") from None
+                raise
+            finally:
+                self._receiving[slot] = None
 
     async def settled(self) -> None:
         """Wait until nothing is being recorded. Once a round takes no more updates, those are all it has."""
         while self._keeping:
             await asyncio.wait(self._keeping)
 
-    def forget(self, round_: int) -> None:
-        """The round is folded: what broke off of its uploads is of no more use."""
+    async def forget(self, round_: int) -> None:
+        """Drop what broke off of the uploads of a round that is aggregated: it is of no more use."""
         self._locks = {slot: lock for slot, lock in self._locks.items() if slot[0] != round_ or lock.locked()}
-        for partial in self._folder.partials(round_):
-            partial.unlink(missing_ok=True)
 
-    async def _receive(
-        self,
-        partial: Path,
-        file: BinaryIO,
-        assembler: Assembler,
-        first: Chunk,
-        rest: AsyncIterator[Chunk],
-        admit: Admit,
+        def unlink() -> None:
+            for partial in self._folder.partials(round_):
+                partial.unlink(missing_ok=True)
+
+        await asyncio.to_thread(unlink)
+
+    async def _receive(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Admit, expected: Expected) -> UploadReply:
+        update = first.header.update
+        partial = self._folder.partial(update.round, update.client, first.header.sha256.hex())
+        with partial.open("ab") as file:
+            assembler = Assembler(file.write, size_limit=expected.state_bytes + HEADER_SLACK_BYTES)
+            upload = _Upload(update, partial, assembler, expected)
+            try:
+                await self._collect(upload, file, first, rest, admit)
+                self._receiving[update.round, update.client] = None
+                file.flush()
+                return UploadReply(already_accepted=not await self._accept(upload))
+            except FileNotFoundError:
+                # Its beginning is gone where the round was closed and aggregated meanwhile: `forget`.
+                if expected.wanted():
+                    raise
+                raise _late(update) from None
+            except (StreamError, BadInput) as error:
+                partial.unlink(missing_ok=True)
+                raise UpdateRefused(f"update of client {update.client} for round {update.round}: {error}") from None
+            finally:
+                if not upload.recorded:
+                    self._ledger.uploaded_in_vain(
+                        round_=update.round,
+                        device=update.worker,
+                        client=update.client,
+                        wire_bytes=assembler.wire_bytes,
+                    )
+
+    async def _collect(
+        self, upload: _Upload, file: BinaryIO, first: Chunk, rest: AsyncIterator[Chunk], admit: Admit
     ) -> None:
+        """Have the missing bytes sent and spool them, to the end of the update."""
+        assembler, partial = upload.assembler, upload.partial
         assembler.feed(first)
         for stale in self._folder.partials(first.header.update.round, first.header.update.client):
             if stale != partial:
@@ -167,14 +170,16 @@ class UpdateSpool:
         except StreamError as error:
             name = f"the upload of client {first.header.update.client} for round {first.header.update.round}"
             if assembler.received < first.header.size:
-                raise Broken(f"{name} broke off: {error}") from None
+                raise UploadBroken(f"{name} broke off: {error}") from None
             if offset:
                 # The beginning came earlier, perhaps before a power cut: it may be that which is wrong.
                 partial.unlink(missing_ok=True)
-                raise Broken(f"{name} must be sent anew: {error}") from None
+                raise UploadBroken(f"{name} must be sent anew: {error}") from None
             raise
 
-    async def _accept(self, partial: Path, assembler: Assembler, update: UpdateHeader, expected: Expected) -> bool:
+    async def _accept(self, upload: _Upload) -> bool:
+        """Check an update that is whole and keep it, durably; False when another of its client's was there before."""
+        update, partial, assembler, expected = upload.update, upload.partial, upload.assembler, upload.expected
         header = assembler.header
         assert header is not None
         _, moved = await asyncio.gather(
@@ -189,8 +194,9 @@ class UpdateSpool:
         def keep() -> bool:
             # The file and its folder are on the disk before the ledger says so, and that before the worker hears it.
             kept = self._folder.update(update.round, update.client, header.sha256.hex())
-            move(partial, kept)
-            return self._ledger.accepted(
+            os.replace(partial, kept)
+            sync(kept.parent)
+            fresh = self._ledger.accepted(
                 round_=update.round,
                 client=update.client,
                 device=update.worker,
@@ -200,10 +206,12 @@ class UpdateSpool:
                 step_ms=update.step_ms,
                 micro_batch=update.micro_batch,
                 distance=moved,
-                after_s=expected.moment(),
+                after_s=expected.elapsed_s(),
                 wire_bytes=assembler.wire_bytes,
                 state_bytes=header.size,
             )
+            upload.recorded = True
+            return fresh
 
         if not expected.wanted():
             partial.unlink(missing_ok=True)
@@ -223,8 +231,8 @@ class UpdateSpool:
         return await _to_its_end(keeping)
 
 
-def _late(update: UpdateHeader) -> Late:
-    return Late(f"update of client {update.client}: round {update.round} was closed while it came")
+def _late(update: UpdateHeader) -> UpdateLate:
+    return UpdateLate(f"update of client {update.client}: round {update.round} was closed while it came")
 
 
 def _restore(assembler: Assembler, partial: Path) -> None:
@@ -246,7 +254,7 @@ async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
     except StopAsyncIteration:
         return None
     except asyncio.TimeoutError:
-        raise Broken(f"the upload brought nothing for {IDLE_LIMIT_S:g} s") from None
+        raise UploadBroken(f"the upload brought nothing for {IDLE_LIMIT_S:g} s") from None
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

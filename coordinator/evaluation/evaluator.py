@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from coordinator.evaluation.reference_model import Part, ReferenceModel
-from coordinator.storage.ledger import Ledger
-from coordinator.storage.run_folder import RunFolder
+from coordinator.evaluation.reference_model import ReferenceModel
+from coordinator.rounds.collaborators import Part
 from federa.tasks.metric import Counters, Metric
 
 
@@ -22,43 +23,45 @@ class EvaluationResult:
 
 
 def result_of(metric: Metric, counters: Counters) -> EvaluationResult:
-    """What was counted, as the metric."""
+    """Make the metric of what was counted."""
     return EvaluationResult(metric.value(counters), int(counters.get("examples", 0)))
 
 
 class Evaluator(Protocol):
     """Whoever scores the states of a run."""
 
-    async def judge(self, round_: int, state: str, part: Part) -> EvaluationResult:
-        """Of the state with that digest, which a round made."""
+    async def evaluate(self, round_: int, state_sha256: str, part: Part) -> EvaluationResult:
+        """Score the state with that digest, which a round made."""
         ...
 
 
 class CentralEvaluator:
-    """An evaluator with a validation and a test part of the coordinator's."""
+    """An Evaluator with a validation and a test part of the coordinator's. `path_of` says where a state lies."""
 
-    def __init__(self, learner: ReferenceModel, folder: RunFolder, metric: Metric) -> None:
-        self._learner = learner
-        self._folder = folder
+    def __init__(self, model: ReferenceModel, path_of: Callable[[str], Path], metric: Metric) -> None:
+        self._model = model
+        self._path_of = path_of
         self._metric = metric
 
-    async def judge(self, round_: int, state: str, part: Part) -> EvaluationResult:
-        counters = await asyncio.to_thread(self._learner.evaluate, self._folder.state(state), part)
+    async def evaluate(self, round_: int, state_sha256: str, part: Part) -> EvaluationResult:
+        """Score a state on the coordinator, on a thread."""
+        counters = await asyncio.to_thread(self._model.evaluate, self._path_of(state_sha256), part)
         return result_of(self._metric, counters)
 
 
-class TimedEvaluation:
-    """Of one run's states. Its seconds are listed apart from the rounds', and go on over restarts."""
+class TimedEvaluator:
+    """Times an Evaluator. The seconds are listed apart from the rounds', and go on from the `seconds` that an earlier
+    process recorded; `record` makes them durable."""
 
-    def __init__(self, judge: Evaluator, ledger: Ledger) -> None:
-        self._judge = judge
-        self._ledger = ledger
-        self._seconds: float = ledger.facts().get("evaluation_s", 0.0)
+    def __init__(self, evaluator: Evaluator, record: Callable[[float], Awaitable[None]], seconds: float = 0.0) -> None:
+        self._evaluator = evaluator
+        self._record = record
+        self._seconds = seconds
 
-    async def of(self, round_: int, state: str, part: Part) -> EvaluationResult:
-        """The verdict on the state with that digest, which a round made."""
+    async def evaluate(self, round_: int, state_sha256: str, part: Part) -> EvaluationResult:
+        """Score a state, and record how long that took."""
         began = time.monotonic()
-        verdict = await self._judge.judge(round_, state, part)
+        result = await self._evaluator.evaluate(round_, state_sha256, part)
         self._seconds += time.monotonic() - began
-        self._ledger.note(evaluation_s=self._seconds)
-        return verdict
+        await self._record(self._seconds)
+        return result

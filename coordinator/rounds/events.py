@@ -1,4 +1,4 @@
-"""What the state machine of the rounds speaks of: the plan, what happens, and what it decides."""
+"""The plan of a run's rounds, what an earlier process left of them, what happens, and what is decided."""
 
 from __future__ import annotations
 
@@ -36,6 +36,28 @@ class RoundSnapshot:
     accepted: Collection[int]
     failed: Collection[int]
     refusals: Mapping[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoint:
+    """A round's metric, with the seconds and the wire bytes of all rounds until then."""
+
+    value: float
+    elapsed_s: float
+    wire_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunHistory:
+    """What an earlier process left of the rounds. `snapshot` is about the newest, which had been open for `spent_s`
+    seconds, or was aggregated, with its metric where it was evaluated, too. `total_s` are all aggregated rounds'."""
+
+    snapshot: RoundSnapshot
+    is_aggregated: bool = False
+    value: float | None = None
+    spent_s: float = 0.0
+    curve: tuple[CurvePoint, ...] = ()
+    total_s: float = 0.0
 
 
 # ---- events
@@ -131,7 +153,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The round has its updates: fold them, in this order, and evaluate. `missing` are waited for no more."""
+    """The round has its updates: aggregate them, in this order, and evaluate. `missing` are waited for no more."""
 
     round: int
     clients: tuple[int, ...]

@@ -54,7 +54,11 @@ class _Attempts:
 
 
 class RoundStateMachine:
-    """One run. Call `apply` with what happened; do what it returns, in order."""
+    """Decides about the rounds of one run. Call `apply` with what happened; do what it returns, in order.
+
+    Who hosts which client, and who is unable, is the client registry's to know (coordinator.clients.registry). The
+    machine asks nobody: it has what the events so far have told it, no newer than the last one that it took in. So the
+    same events lead to the same decisions, whatever has happened in the meantime."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -86,7 +90,7 @@ class RoundStateMachine:
         return sorted({self.hosts[client] for client in self._open.awaited} - self._here)
 
     @property
-    def aside(self) -> list[int]:
+    def quarantined(self) -> list[int]:
         """Clients that are drawn no more."""
         return sorted(client for client, count in self._refusals.items() if count >= REFUSALS_UNTIL_QUARANTINE)
 
@@ -167,7 +171,7 @@ class RoundStateMachine:
         """Up to so many clients, without replacement, from the run's seed alone where rounds have no deadline. With
         one, those whose workers are here go first: the others would only use up its time."""
         open_ = self._open
-        out = {*self.aside, *(client for client, host in self.hosts.items() if host in self._unable)}
+        out = {*self.quarantined, *(client for client, host in self.hosts.items() if host in self._unable)}
         hosted = [client for client in sorted(self.hosts) if client not in out]
         scope = ("select", self.round) if attempt == 1 else ("select", self.round, attempt)
         draw = random.Random(derive_seed(self.plan.seed, *scope))

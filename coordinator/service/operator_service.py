@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
 
 import grpc
 
 from coordinator.experiment_runner import ExperimentRunner
 from coordinator.service.file_stream import file_chunks
-from federa.config import parse_json
+from federa.config import Experiment, parse_json
 from federa.errors import BadInput
 from federa.models.files import file_sha256
 from federa.versions import versions
@@ -19,16 +19,22 @@ from protos import federation_pb2 as pb
 from protos.channel import MAX_WORDS_BYTES, PROTOCOL
 from protos.federation_pb2_grpc import OperatorServiceServicer
 
-if TYPE_CHECKING:
-    from coordinator.service.server import Coordinator
-
 Context = Any  # grpc.aio.ServicerContext, which has no type parameters at run time
 
 
-class OperatorService(OperatorServiceServicer):
-    """What an operator calls."""
+class Experiments(Protocol):
+    """The experiments that are submitted, by their ids."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    @property
+    def experiments(self) -> Mapping[str, ExperimentRunner]: ...
+
+    async def submit(self, experiment: Experiment, experiment_id: str = "") -> ExperimentRunner: ...
+
+
+class OperatorService(OperatorServiceServicer):
+    """Answers what an operator calls."""
+
+    def __init__(self, coordinator: Experiments) -> None:
         self._coordinator = coordinator
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitReply:
@@ -43,33 +49,33 @@ class OperatorService(OperatorServiceServicer):
                 raise BadInput(f"experiment_json: must have at most {MAX_WORDS_BYTES} bytes")
             if request.experiment_id and not re.fullmatch("[0-9a-f]{1,32}", request.experiment_id):
                 raise BadInput("experiment_id: must be up to 32 hex digits, or empty")
-            campaign = self._coordinator.submit(parse_json(request.experiment_json), request.experiment_id)
+            runner = await self._coordinator.submit(parse_json(request.experiment_json), request.experiment_id)
         except BadInput as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
-        return pb.SubmitReply(experiment_id=campaign.experiment_id)
+        return pb.SubmitReply(experiment_id=runner.experiment_id)
 
     async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.Progress]:
-        campaign = await self._campaign(request.experiment_id, context)
-        async for snapshot in campaign.board.watch():
+        runner = await self._runner(request.experiment_id, context)
+        async for snapshot in runner.board.watch():
             yield snapshot
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelReply:
-        (await self._campaign(request.experiment_id, context)).cancel()
+        await (await self._runner(request.experiment_id, context)).end_early()
         return pb.CancelReply()
 
     async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.Chunk]:
-        campaign = await self._campaign(request.experiment_id, context)
-        if request.path not in campaign.board.snapshot().files:
+        runner = await self._runner(request.experiment_id, context)
+        if request.path not in runner.board.snapshot().files:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"the experiment has no file {request.path!r}")
-        path = campaign.path / request.path
+        path = runner.path / request.path
         digest = await asyncio.to_thread(file_sha256, path)
         async for chunk in file_chunks(path, digest):
             yield chunk
 
-    async def _campaign(self, experiment_id: str, context: Context) -> ExperimentRunner:
-        campaign = self._coordinator.campaigns.get(experiment_id)
-        if campaign is None:
+    async def _runner(self, experiment_id: str, context: Context) -> ExperimentRunner:
+        runner = self._coordinator.experiments.get(experiment_id)
+        if runner is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no experiment {experiment_id!r} here")
-        assert campaign is not None
-        return campaign
+        assert runner is not None
+        return runner

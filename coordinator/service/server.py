@@ -49,18 +49,19 @@ class Status:
 class Coordinator:
     """Everything that one process serves: workers, and experiments one after the other."""
 
-    def __init__(self, path: Path, make_learner: ReferenceModelFactory = TorchReferenceModel) -> None:
+    def __init__(self, path: Path, make_model: ReferenceModelFactory = TorchReferenceModel) -> None:
         self.path = path
         self.sessions = Sessions()
-        self.campaigns: dict[str, ExperimentRunner] = {}
+        self.experiments: dict[str, ExperimentRunner] = {}
         self.current: ExperimentRunner | None = None
         self.last: ExperimentRunner | None = None
         """The one under way, or the one before."""
         self.stopping = False
-        self.gate: AuthInterceptor | None = None
+        self.auth: AuthInterceptor | None = None
         """Where calls are held against their certificates: with TLS."""
-        self._make_learner = make_learner
+        self._make_model = make_model
         self._queue: asyncio.Queue[ExperimentRunner] = asyncio.Queue()
+        self._submitting = asyncio.Lock()
 
     def recover(self) -> None:
         """Take up what an earlier process served from this folder: what it left unfinished is queued again, in the
@@ -73,30 +74,30 @@ class Coordinator:
 
     def queue(self, record: ExperimentRecord, path: Path) -> ExperimentRunner:
         """Take an experiment in, with `path` as its folder. One that is over is not run again."""
-        campaign = ExperimentRunner(record, path, self.sessions, self._make_learner)
-        self.campaigns[record.experiment_id] = campaign
-        if not campaign.over:
-            self._queue.put_nowait(campaign)
-        return campaign
+        runner = ExperimentRunner(record, path, self.sessions, self._make_model)
+        self.experiments[record.experiment_id] = runner
+        if not runner.over:
+            self._queue.put_nowait(runner)
+        return runner
 
-    def submit(self, experiment: Experiment, experiment_id: str = "") -> ExperimentRunner:
+    async def submit(self, experiment: Experiment, experiment_id: str = "") -> ExperimentRunner:
         """Take a new experiment in, or the one of that id again: it goes on where it is, also where it had failed or
         been ended early. Raises BadInput for an id that belongs to another experiment."""
-        known = self.campaigns.get(experiment_id)
-        if known is not None:
-            if known.experiment != experiment:
-                raise BadInput(
-                    f"experiment {experiment_id} is another one here; submit this one under an id of its own"
-                )
-            if known.finished or not known.over:
-                return known
-        if self._queue.qsize() >= MAX_QUEUED:
-            raise BadInput(f"{MAX_QUEUED} experiments are waiting already; wait for one to end")
-        record = new_record(experiment, experiment_id)
-        folder = self.path / record.experiment_id
-        folder.mkdir(parents=True, exist_ok=True)
-        record.write(folder)
-        return self.queue(record, folder)
+        async with self._submitting:
+            known = self.experiments.get(experiment_id)
+            if known is not None:
+                if known.experiment != experiment:
+                    raise BadInput(
+                        f"experiment {experiment_id} is another one here; submit this one under an id of its own"
+                    )
+                if known.finished or not known.over:
+                    return known
+            if self._queue.qsize() >= MAX_QUEUED:
+                raise BadInput(f"{MAX_QUEUED} experiments are waiting already; wait for one to end")
+            record = new_record(experiment, experiment_id)
+            folder = self.path / record.experiment_id
+            await asyncio.to_thread(record.write, folder)
+            return self.queue(record, folder)
 
     async def work(self) -> None:
         """Run what is queued, one after the other, until `stop`."""
@@ -122,14 +123,14 @@ class Coordinator:
     def run(self, run_id: str | None = None) -> RunSession | None:
         """The run under way, when it has that id or any is meant."""
         run = self.current.run if self.current else None
-        return run if run is not None and not run.over and run_id in (None, run.run_id) else None
+        return run if run is not None and not run.is_over and run_id in (None, run.run_id) else None
 
     def expects(self, run_id: str) -> bool:
         """Whether a run of that id will be under way again, or for the first time."""
-        return any(campaign.expects(run_id) for campaign in self.campaigns.values())
+        return any(runner.expects(run_id) for runner in self.experiments.values())
 
     def status(self) -> Status:
-        """What the web is shown of this moment."""
+        """What HTTP shows of this moment."""
         run, last = self.run(), self.last
         progress = last.board.snapshot() if last is not None else None
         return Status(
@@ -139,15 +140,15 @@ class Coordinator:
             round=progress.run.round if progress is not None else 0,
             rounds=progress.run.rounds if progress is not None else 0,
             connected=len(self.sessions.names),
-            latest=dict(run.telemetry.latest) if run is not None else {},
+            latest=dict(run.clients.telemetry.latest) if run is not None else {},
         )
 
     async def serve(self, address: str, credentials: Credentials | None = None) -> tuple[grpc.aio.Server, str]:
         """Start listening; returns the server and the address with the port that was taken. With credentials it takes
         mutual TLS only, without them plaintext. Raises BadInput."""
         if credentials is not None:
-            self.gate = AuthInterceptor(credentials, _revocation(credentials))
-        server = grpc.aio.server(options=server_options(), interceptors=[self.gate] if self.gate else None)
+            self.auth = AuthInterceptor(credentials, _revocation(credentials))
+        server = grpc.aio.server(options=server_options(), interceptors=[self.auth] if self.auth else None)
         add_WorkerServiceServicer_to_server(WorkerService(self), server)
         add_OperatorServiceServicer_to_server(OperatorService(self), server)
         # A coordinator that listens serves: what ends its run ends its process.

@@ -7,14 +7,14 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import grpc
 
-from coordinator.clients.sessions import NameTaken, Session
-from coordinator.clients.update_receiver import AuthError, NotYet
-from coordinator.clients.update_spool import Broken, Late, Refused
+from coordinator.clients.errors import AuthError, RunNotReady, UpdateLate, UpdateRefused, UploadBroken
+from coordinator.clients.sessions import NameTaken, Session, Sessions
 from coordinator.run_session import RunSession
+from coordinator.service.auth import AuthInterceptor
 from coordinator.service.file_stream import file_chunks
 from federa.errors import FederaError
 from federa.versions import versions
@@ -22,9 +22,6 @@ from protos import federation_pb2 as pb
 from protos.channel import ADMITTED, HEARTBEAT_S, MAX_WORDS_BYTES, PROTOCOL, valid_key, valid_name
 from protos.federation_pb2_grpc import WorkerServiceServicer
 from protos.streams import wire_size
-
-if TYPE_CHECKING:
-    from coordinator.service.server import Coordinator
 
 log = logging.getLogger("federa.coordinator")
 
@@ -35,22 +32,36 @@ SILENCE_S = 8 * HEARTBEAT_S
 """A worker that sends nothing for so long is taken for gone."""
 _REFUSALS = {
     AuthError: grpc.StatusCode.PERMISSION_DENIED,
-    NotYet: grpc.StatusCode.UNAVAILABLE,
-    Broken: grpc.StatusCode.ABORTED,
+    RunNotReady: grpc.StatusCode.UNAVAILABLE,
+    UploadBroken: grpc.StatusCode.ABORTED,
     # After the first of these the worker goes on without that update, and so does the round; the second counts.
-    Late: grpc.StatusCode.FAILED_PRECONDITION,
-    Refused: grpc.StatusCode.INVALID_ARGUMENT,
+    UpdateLate: grpc.StatusCode.FAILED_PRECONDITION,
+    UpdateRefused: grpc.StatusCode.INVALID_ARGUMENT,
 }
 """What an upload or a download is told. Of any other error of ours it is told UNAVAILABLE: the run has stopped, and
 goes on when it is started again."""
 Context = Any  # grpc.aio.ServicerContext, which has no type parameters at run time
 
 
-class WorkerService(WorkerServiceServicer):
-    """What workers call."""
+class Runs(Protocol):
+    """The connected workers, and the runs that they can be for."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
-        self._coordinator = coordinator
+    @property
+    def sessions(self) -> Sessions: ...
+
+    @property
+    def auth(self) -> AuthInterceptor | None: ...
+
+    def run(self, run_id: str | None = None) -> RunSession | None: ...
+
+    def expects(self, run_id: str) -> bool: ...
+
+
+class WorkerService(WorkerServiceServicer):
+    """Answers what workers call."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
         self._silent: OrderedDict[int, asyncio.Future[Any]] = OrderedDict()
 
     async def Control(self, requests: AsyncIterator[pb.WorkerMessage], context: Context) -> AsyncIterator[Any]:
@@ -61,20 +72,20 @@ class WorkerService(WorkerServiceServicer):
         try:
             session.send(pb.CoordinatorMessage(welcome=pb.Welcome(versions=versions())))
             log.info("worker %s joined", session.name)
-            run = self._coordinator.run()
+            run = self._runs.run()
             if run is not None:
-                run.crew.joined(session)
+                await run.clients.handler.joined(session)
             reader = asyncio.ensure_future(self._read(session, requests))
             async for message in session.outgoing():
                 yield message
         finally:
             if reader is not None:
                 reader.cancel()
-            if self._coordinator.sessions.leave(session):
+            if self._runs.sessions.leave(session):
                 log.info("worker %s left", session.name)
-                run = self._coordinator.run()
+                run = self._runs.run()
                 if run is not None:
-                    run.crew.left(session.name)
+                    run.clients.handler.left(session.name)
 
     async def _admit(self, requests: AsyncIterator[pb.WorkerMessage], context: Context) -> Session:
         first = await self._first(requests, context, "a control stream must begin with a hello")
@@ -97,9 +108,9 @@ class WorkerService(WorkerServiceServicer):
                 f"the coordinator {PROTOCOL} (federa {ours}): install the same federa on both",
             )
         try:
-            if self._coordinator.gate is not None:
-                await self._coordinator.gate.vouch(context, hello.name, hello.key)
-            return self._coordinator.sessions.join(hello)
+            if self._runs.auth is not None:
+                await self._runs.auth.vouch(context, hello.name, hello.key)
+            return self._runs.sessions.join(hello)
         except NameTaken as error:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
             raise  # abort raises already
@@ -113,9 +124,9 @@ class WorkerService(WorkerServiceServicer):
                 if kind == "heartbeat":
                     session.send(pb.CoordinatorMessage(heartbeat=pb.Heartbeat(sequence=message.heartbeat.sequence)))
                 elif kind is not None and kind != "hello":
-                    run = self._coordinator.run(getattr(message, kind).run_id)
+                    run = self._runs.run(getattr(message, kind).run_id)
                     if run is not None:
-                        run.crew.heard(session, message)
+                        run.clients.handler.received(session, message)
         except (StopAsyncIteration, grpc.aio.AbortError):  # the second from the gate
             pass
         except asyncio.TimeoutError:
@@ -126,11 +137,11 @@ class WorkerService(WorkerServiceServicer):
             session.close()
 
     async def Download(self, request: pb.DownloadRequest, context: Context) -> AsyncIterator[pb.Chunk]:
-        if self._coordinator.gate is not None:
-            await self._coordinator.gate.vouch(context, request.worker, request.key)
+        if self._runs.auth is not None:
+            await self._runs.auth.vouch(context, request.worker, request.key)
         run = await self._run(request.run_id, context)
         try:
-            path = run.desk.state(request)
+            path = run.clients.downloads.find(request)
         except FederaError as error:
             await self._refuse(error, context)
             raise
@@ -149,7 +160,7 @@ class WorkerService(WorkerServiceServicer):
                 yield chunk
             whole = True
         finally:
-            run.desk.sent(request, wire_bytes, size if whole else 0)
+            run.clients.downloads.count(request, wire_bytes, size if whole else 0)
 
     async def Upload(self, chunks: AsyncIterator[pb.Chunk], context: Context) -> pb.UploadReply:
         wants = "an upload must begin with a header for an update"
@@ -157,15 +168,15 @@ class WorkerService(WorkerServiceServicer):
         if first.WhichOneof("part") != "header" or not first.header.HasField("update"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, wants)
         update = first.header.update
-        if self._coordinator.gate is not None:
-            await self._coordinator.gate.vouch(context, update.worker, update.key)
+        if self._runs.auth is not None:
+            await self._runs.auth.vouch(context, update.worker, update.key)
         run = await self._run(update.run_id, context)
 
         async def admit(offset: int) -> None:
             await context.send_initial_metadata(((ADMITTED, str(offset)),))
 
         try:
-            return await run.desk.upload(first, chunks, admit)
+            return await run.clients.receiver.receive(first, chunks, admit)
         except FederaError as error:
             await self._refuse(error, context)
             raise
@@ -175,9 +186,9 @@ class WorkerService(WorkerServiceServicer):
         return pb.GreetReply(protocol=PROTOCOL, versions=versions(), unix_s=time.time())
 
     async def _run(self, run_id: str, context: Context) -> RunSession:
-        run = self._coordinator.run(run_id)
+        run = self._runs.run(run_id)
         if run is None:
-            if self._coordinator.expects(run_id):
+            if self._runs.expects(run_id):
                 await context.abort(grpc.StatusCode.UNAVAILABLE, f"run {run_id} is not under way yet")
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"run {run_id} is not under way")
         assert run is not None

@@ -46,7 +46,8 @@ class ExperimentRecord:
         return replace(self, exit_code=outcome.exit_code, message=outcome.message)
 
     def write(self, folder: Path) -> None:
-        """Keep it in a folder, durably."""
+        """Keep it in a folder, which is made where there is none, durably."""
+        folder.mkdir(parents=True, exist_ok=True)
         tree = {
             "experiment_id": self.experiment_id,
             "submitted_at": self.submitted_at,

@@ -250,7 +250,7 @@ def main(arguments: list[str]) -> int:
     if side == "coordinator":
         from coordinator.main import main as coordinate
 
-        return coordinate(rest, make_learner=reference_model_from_environment)
+        return coordinate(rest, make_model=reference_model_from_environment)
     if side == "worker":
         from edge.main import main as work
 

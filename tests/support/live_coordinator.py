@@ -73,7 +73,7 @@ def serving(
     scenario,
     *,
     experiment=None,
-    make_learner=NoopReferenceModel,
+    make_model=NoopReferenceModel,
     patience_s=PATIENCE_S,
     credentials=None,
     shown=None,
@@ -82,14 +82,14 @@ def serving(
     `credentials` it demands certificates, and is called with those that are `shown`."""
 
     async def run():
-        coordinator = Coordinator(path, make_learner)
+        coordinator = Coordinator(path, make_model)
         coordinator.recover()
         server, address = await coordinator.serve("127.0.0.1:0", credentials)
         working = asyncio.ensure_future(coordinator.work())
         async with dial(address, shown) as channel:
             house = LiveCoordinator(address, channel, coordinator)
             if experiment is not None:
-                house.experiment_id = coordinator.submit(experiment).experiment_id
+                house.experiment_id = (await coordinator.submit(experiment)).experiment_id
             try:
                 playing = asyncio.ensure_future(asyncio.wait_for(scenario(house), patience_s))
                 done, _ = await asyncio.wait({playing, working}, return_when=asyncio.FIRST_COMPLETED)

@@ -8,7 +8,8 @@ import struct
 
 import numpy as np
 
-from coordinator.clients.update_spool import Expected, UpdateSpool, distance_limit
+from coordinator.clients.update_checks import distance_limit
+from coordinator.clients.update_spool import Expected, UpdateSpool
 from coordinator.storage.broadcast import Broadcast
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.run_folder import RunFolder
@@ -48,7 +49,7 @@ class UpdateFixture:
     def __init__(self, path, wire="fp32", norm_limit=None):
         self.folder = RunFolder(path)
         self.ledger = Ledger(self.folder.ledger)
-        self.intake = UpdateSpool(self.folder, self.ledger)
+        self.spool = UpdateSpool(self.folder, self.ledger)
         self.start = self.folder.keep_state(START)
         self.wanted = True
         self.recorded: list[int] = []
@@ -81,12 +82,12 @@ class UpdateFixture:
             broadcast=self._broadcast,
             state_bytes=len(START),
             distance_limit=distance_limit(self.ledger.distances(before=round_), self._norm_limit),
-            moment=lambda: 0.25,
+            elapsed_s=lambda: 0.25,
             wanted=lambda: self.wanted,
             accepted=lambda: self.recorded.append(round_),
             failed=self.failures.append,
         )
-        return await self.intake.take(first, rest(), admit, expected)
+        return await self.spool.receive(first, rest(), admit, expected)
 
     def sending(self, blob=GOOD, *, round_=1, client=2, most=None):
         """What a worker sends: the header, then the rest from the byte that it is asked for, up to byte `most`."""
@@ -110,5 +111,5 @@ class UpdateFixture:
         return asyncio.run(self.taking(stream()))
 
     @property
-    def spool(self):
+    def files(self):
         return sorted((self.folder.path / "spool").iterdir())

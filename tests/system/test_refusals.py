@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 from update_fixtures import GOOD, START, UpdateFixture, int8, state, with_header
 
-from coordinator.clients.update_spool import HEADER_SLACK_BYTES, Broken, Refused
+from coordinator.clients.errors import UpdateRefused, UploadBroken
+from coordinator.clients.update_spool import HEADER_SLACK_BYTES
 from federa.tensors.codec import encode
 from federa.tensors.state import digest_of, pack
 from protos.federation_pb2 import Chunk
@@ -60,10 +61,10 @@ NO_STATE = "not a safetensors state"
     ],
 )
 def test_what_is_not_this_state_is_refused_by_name_and_leaves_nothing(office, blob, words):
-    with pytest.raises(Refused, match=rf"update of client 2 for round 1: .*{words}") as caught:
+    with pytest.raises(UpdateRefused, match=rf"update of client 2 for round 1: .*{words}") as caught:
         office.take(blob)
     assert "\n" not in str(caught.value)
-    assert office.spool == []
+    assert office.files == []
     assert office.ledger.contributions(1) == []
     assert office.take().already_accepted is False
 
@@ -83,9 +84,9 @@ NAN_DIFFERENCE = encode(state(b=NAN), "bf16", reference=state(), reference_sha25
 )
 def test_an_update_in_another_wire_or_from_another_reference_is_refused(tmp_path, wire, blob, words):
     office = UpdateFixture(tmp_path, wire=wire)
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UpdateRefused, match=words):
         office.take(blob)
-    assert office.spool == []
+    assert office.files == []
     right = encode(state(1.0), wire, reference=state(), reference_sha256=digest_of(START))
     assert office.take(right).already_accepted is False
     office.ledger.close()
@@ -94,9 +95,9 @@ def test_an_update_in_another_wire_or_from_another_reference_is_refused(tmp_path
 @pytest.mark.parametrize("size", [len(START) + HEADER_SLACK_BYTES + 1, 10 * 10**9, 2**64 - 1])
 def test_an_oversized_update_is_refused_at_its_header(office, size):
     limit = len(START) + HEADER_SLACK_BYTES
-    with pytest.raises(Refused, match=f"announces {size} bytes, the limit is {limit}"):
+    with pytest.raises(UpdateRefused, match=f"announces {size} bytes, the limit is {limit}"):
         office.take(chunks=lambda update: [header_chunk(size, bytes(32), update), Chunk(data=b"x")])
-    assert office.spool == []
+    assert office.files == []
     assert office.offsets == []  # not a byte of it was asked for
 
 
@@ -112,9 +113,9 @@ def test_an_oversized_update_is_refused_at_its_header(office, size):
     ],
 )
 def test_a_stream_that_breaks_its_word_is_refused_and_leaves_nothing(office, chunks, words):
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UpdateRefused, match=words):
         office.take(chunks=chunks)
-    assert office.spool == []
+    assert office.files == []
     assert office.ledger.contributions(1) == []
 
 
@@ -145,28 +146,28 @@ def test_damage_before_hashing_is_refused_or_is_a_state(open_all_day, clients, p
     damaged = bytearray(GOOD)
     damaged[position] = value
     blob = bytes(damaged[:length] if length % 3 == 0 else damaged)
-    client, before = next(clients), open_all_day.spool
+    client, before = next(clients), open_all_day.files
     try:
         open_all_day.take(blob, client=client)
-    except Refused:
-        assert open_all_day.spool == before
+    except UpdateRefused:
+        assert open_all_day.files == before
     else:
         kept = open_all_day.folder.update(1, client, digest_of(blob))
-        assert set(open_all_day.spool) - set(before) == {kept}
+        assert set(open_all_day.files) - set(before) == {kept}
         assert hashlib.sha256(kept.read_bytes()).hexdigest() == digest_of(blob)
 
 
 @settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, len(GOOD) - 1), max_size=4))
 def test_wherever_it_breaks_off_it_arrives_whole_and_once(open_all_day, clients, cuts):
-    client, before = next(clients), open_all_day.spool
+    client, before = next(clients), open_all_day.files
     there = 0
     for cut in cuts:
-        with pytest.raises(Broken):
+        with pytest.raises(UploadBroken):
             open_all_day.take(most=cut, client=client)
         assert open_all_day.offsets[-1] == there
         there = max(there, cut)
     assert open_all_day.take(client=client).already_accepted is False
     assert open_all_day.offsets[-1] == there
-    (kept,) = set(open_all_day.spool) - set(before)
+    (kept,) = set(open_all_day.files) - set(before)
     assert kept.read_bytes() == GOOD

@@ -35,7 +35,7 @@ class Intake:
         said = pb.Telemetry(
             epoch=epoch, sequence=sequence, slices=slices, samples=samples, rails=rails, sensors=sensors
         )
-        self.telemetry.take(name, [0, 4], said)
+        self.telemetry.receive(name, [0, 4], said)
 
     def phases(self):
         self.ledger.flush()
@@ -236,9 +236,9 @@ def test_the_clock_of_a_device_that_lives_in_1970_is_moved_to_now(intake):
 
 def test_the_first_idle_power_stays_and_every_scope_is_remembered(intake):
     first = pb.Power(source="sysfs", scope="module", detail="3 rails\n of INA3221", interval_s=0.1, idle_w=4.0)
-    intake.telemetry.powered("ada", pb.Power(source="", detail="nothing found"))
-    intake.telemetry.powered("ada", first)
-    intake.telemetry.powered("ada", pb.Power(source="replay of x.log", scope="board", interval_s=0.5, idle_w=9.0))
+    intake.telemetry.receive_power("ada", pb.Power(source="", detail="nothing found"))
+    intake.telemetry.receive_power("ada", first)
+    intake.telemetry.receive_power("ada", pb.Power(source="replay of x.log", scope="board", interval_s=0.5, idle_w=9.0))
     intake.ledger.flush()
     known = intake.ledger.powers()["ada"]
     assert known == {
@@ -246,7 +246,7 @@ def test_the_first_idle_power_stays_and_every_scope_is_remembered(intake):
         "scopes": ["board", "module"], "replayed": True, "measured": True,
     }  # fmt: skip
     again = intake.restart()
-    again.telemetry.powered("ada", first)
+    again.telemetry.receive_power("ada", first)
     again.ledger.flush()
     assert again.ledger.powers()["ada"]["idle_w"] == 4.0
     assert again.ledger.powers()["ada"]["detail"] == "3 rails of INA3221"
@@ -254,8 +254,8 @@ def test_the_first_idle_power_stays_and_every_scope_is_remembered(intake):
 
 
 def test_what_was_measured_keeps_its_source_and_scope_when_a_later_life_measures_nothing(intake):
-    intake.telemetry.powered("ada", pb.Power(source="sysfs", scope="module", interval_s=0.1, idle_w=4.0))
-    intake.telemetry.powered("ada", pb.Power(source="", detail="not measured: sysfs: gone"))
+    intake.telemetry.receive_power("ada", pb.Power(source="sysfs", scope="module", interval_s=0.1, idle_w=4.0))
+    intake.telemetry.receive_power("ada", pb.Power(source="", detail="not measured: sysfs: gone"))
     intake.ledger.flush()
     known = intake.ledger.powers()["ada"]
     assert (known["source"], known["scope"], known["interval_s"]) == ("sysfs", "module", 0.1)
@@ -264,7 +264,7 @@ def test_what_was_measured_keeps_its_source_and_scope_when_a_later_life_measures
 
 @pytest.mark.parametrize("value", NO_NUMBERS)
 def test_power_facts_that_no_meter_says_are_not_known(intake, value):
-    intake.telemetry.powered("ada", pb.Power(source="x" * 5000, scope="planet", interval_s=value, idle_w=value))
+    intake.telemetry.receive_power("ada", pb.Power(source="x" * 5000, scope="planet", interval_s=value, idle_w=value))
     intake.ledger.flush()
     known = intake.ledger.powers()["ada"]
     assert (known["scope"], known["interval_s"], known["idle_w"], len(known["source"])) == (None, None, None, 200)

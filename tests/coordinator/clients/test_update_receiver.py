@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from live_coordinator import Status, averaged, experiment, key_of, refused, serving
 
-from coordinator.clients import registry as crew
+from coordinator.clients import cohort
 from federa.tensors.state import digest_of, pack, unpack
 from protos import federation_pb2 as pb
 from protos.streams import data_chunks
@@ -22,13 +22,13 @@ from tests.doubles.noop import NoopReferenceModel
 @pytest.fixture(autouse=True)
 def short_farewell(monkeypatch):
     # A worker that is driven by hand does not always say that it released the run.
-    monkeypatch.setattr(crew, "RELEASE_WAIT_S", 0.2)
+    monkeypatch.setattr(cohort, "RELEASE_WAIT_S", 0.2)
 
 
 def unchanged(house):
-    assert list((house.run.folder.path / "spool").iterdir()) == []
-    assert house.run.ledger.contributions(1) == []
-    assert house.run.ledger.bytes_up == 0
+    assert list((house.run.storage.folder.path / "spool").iterdir()) == []
+    assert house.run.storage.ledger.contributions(1) == []
+    assert house.run.storage.ledger.bytes_up == 0
 
 
 # ---------------------------------------------------------------- who may bring what
@@ -96,7 +96,7 @@ def test_a_client_that_was_not_selected_has_no_part(tmp_path):
         (chosen,) = worker.train.clients
         async with refused(Status.FAILED_PRECONDITION, "was not asked for", "waits for 1 other updates"):
             await worker.upload((chosen + 1) % 3)
-        (row,) = house.run.ledger.setbacks()
+        (row,) = house.run.storage.ledger.setbacks()
         assert (row["kind"], row["client"], row["device"]) == ("late", (chosen + 1) % 3, "ada")
 
     serving(tmp_path, scenario, experiment=experiment(clients_per_round=1))
@@ -156,7 +156,7 @@ def test_while_the_run_is_being_prepared_calls_are_to_come_later(tmp_path):
     async def again(house):
         worker = await house.worker()
         worker.train, worker.state = orders[0]
-        (house.experiment_id,) = house.coordinator.campaigns
+        (house.experiment_id,) = house.coordinator.experiments
         await house.until(lambda snapshot: snapshot.run.stage == "preparing")
         # A worker that is refused for good drops what it has trained.
         async with refused(Status.UNAVAILABLE, "is being prepared"):
@@ -172,7 +172,7 @@ def test_while_the_run_is_being_prepared_calls_are_to_come_later(tmp_path):
     prepared.set()
     serving(tmp_path, first, experiment=experiment())
     prepared.clear()
-    serving(tmp_path, again, make_learner=Slow)
+    serving(tmp_path, again, make_model=Slow)
 
 
 # ---------------------------------------------------------------- once and for all
@@ -185,10 +185,10 @@ def test_an_update_that_comes_twice_is_acknowledged_twice(tmp_path):
         assert (await worker.upload(0)).already_accepted is True
         other = pack({name: value + 5 for name, value in unpack(worker.state).items()})
         assert (await worker.upload(0, other)).already_accepted is True
-        (row,) = house.run.ledger.contributions(1)
+        (row,) = house.run.storage.ledger.contributions(1)
         assert row["sha256"] == digest_of(worker.trained(0))
         assert (await house.until(lambda snapshot: snapshot.run.updates)).run.updates == 1
-        assert house.run.ledger.setbacks() == []
+        assert house.run.storage.ledger.setbacks() == []
 
     serving(tmp_path, scenario, experiment=experiment())
 
@@ -204,9 +204,9 @@ def test_an_update_of_a_round_that_is_over_is_acknowledged_where_it_was_accepted
         (other,) = set(range(3)) - set(first.clients)
         async with refused(Status.FAILED_PRECONDITION, "for round 1 comes too late", "in round 2"):
             await worker.upload(other)
-        assert house.run.ledger.contributions(2) == []
+        assert house.run.storage.ledger.contributions(2) == []
 
-    serving(tmp_path, scenario, experiment=experiment(target=1.0, clients_per_round=2, rounds=2), make_learner=never)
+    serving(tmp_path, scenario, experiment=experiment(target=1.0, clients_per_round=2, rounds=2), make_model=never)
 
 
 def never(config):
@@ -225,7 +225,7 @@ def test_an_upload_that_broke_off_goes_on_with_the_rest_alone(tmp_path):
         assert offset == 0
         chunks = list(data_chunks(blob))
         await call.write(chunks[0])
-        partial = house.run.folder.partial(1, 0, digest_of(blob))
+        partial = house.run.storage.folder.partial(1, 0, digest_of(blob))
         while not partial.exists() or partial.stat().st_size < len(chunks[0].data):
             await asyncio.sleep(0.01)
         call.cancel()
@@ -236,11 +236,11 @@ def test_an_upload_that_broke_off_goes_on_with_the_rest_alone(tmp_path):
             await call.write(chunk)
         await call.done_writing()
         assert (await call).already_accepted is False
-        (row,) = house.run.ledger.contributions(1)
+        (row,) = house.run.storage.ledger.contributions(1)
         assert row["sha256"] == digest_of(blob)
-        assert len(blob) < house.run.ledger.bytes_up < len(blob) + 1000
+        assert len(blob) < house.run.storage.ledger.bytes_up < len(blob) + 1000
 
-    serving(tmp_path, scenario, experiment=experiment(), make_learner=lambda config: NoopReferenceModel(config, shapes))
+    serving(tmp_path, scenario, experiment=experiment(), make_model=lambda config: NoopReferenceModel(config, shapes))
 
 
 def test_a_second_stream_takes_over_from_one_that_hangs(tmp_path):
@@ -260,7 +260,7 @@ def test_an_update_that_was_recorded_for_a_connection_that_died_is_one_of_the_ro
 
     async def scenario(house):
         worker = await house.training()
-        ledger = house.run.ledger
+        ledger = house.run.storage.ledger
         original = ledger.accepted
 
         def slow(**update):
@@ -277,7 +277,7 @@ def test_an_update_that_was_recorded_for_a_connection_that_died_is_one_of_the_ro
         await asyncio.sleep(0.1)
         held.set()
         monkeypatch.undo()
-        while not house.run.ledger.contributions(1):
+        while not house.run.storage.ledger.contributions(1):
             await asyncio.sleep(0.01)
         assert (await worker.upload(0)).already_accepted is True
         await worker.upload(1)
@@ -293,7 +293,7 @@ def test_an_update_that_is_being_recorded_as_its_round_closes_is_folded(tmp_path
 
     async def scenario(house):
         worker = await house.training()
-        ledger = house.run.ledger
+        ledger = house.run.storage.ledger
         original = ledger.accepted
 
         def slow(**update):
@@ -315,7 +315,7 @@ def test_an_update_that_is_being_recorded_as_its_round_closes_is_folded(tmp_path
         assert await worker.download(train.state_sha256) == averaged(1, range(3))
 
     serving(
-        tmp_path, scenario, make_learner=never,
+        tmp_path, scenario, make_model=never,
         experiment=experiment(target=1.0, clients_per_round=2, over_select=1, rounds=2),
     )  # fmt: skip
 
@@ -378,7 +378,7 @@ def test_three_refusals_put_a_client_aside_and_the_run_goes_on_with_others(tmp_p
         setbacks = setbacks_in(await house.fetch("result.json"))
         assert [(row["kind"], row["client"]) for row in setbacks] == [("refused", 1)] * 3
 
-    serving(tmp_path, scenario, experiment=experiment(target=1.0, rounds=5, quorum=2), make_learner=never)
+    serving(tmp_path, scenario, experiment=experiment(target=1.0, rounds=5, quorum=2), make_model=never)
 
 
 def test_an_update_whose_beginning_was_removed_with_its_round_is_late_and_ends_no_run(tmp_path):
@@ -388,16 +388,16 @@ def test_an_update_whose_beginning_was_removed_with_its_round_is_late_and_ends_n
         for client in worker.train.clients[1:]:
             await worker.upload(client)
         await worker.hear("abandon")
-        while list(house.run.folder.partials(1)):  # until the round is folded
+        while list(house.run.storage.folder.partials(1)):  # until the round is folded
             await asyncio.sleep(0.01)
         await slow.write(pb.Chunk(data=worker.trained(worker.train.clients[0])))
         await slow.done_writing()
         async with refused(Status.FAILED_PRECONDITION, "round 1 was closed while it came"):
             await slow
-        assert not house.run.over
+        assert not house.run.is_over
 
     serving(
-        tmp_path, scenario, make_learner=never,
+        tmp_path, scenario, make_model=never,
         experiment=experiment(target=1.0, clients_per_round=2, over_select=1, rounds=2),
     )  # fmt: skip
 
@@ -415,11 +415,11 @@ def test_an_update_that_comes_after_its_round_closed_is_late_and_is_counted(tmp_
         await slow.done_writing()
         async with refused(Status.FAILED_PRECONDITION, "round 1 was closed while it came"):
             await slow
-        kinds = [row["kind"] for row in house.run.ledger.setbacks()]
+        kinds = [row["kind"] for row in house.run.storage.ledger.setbacks()]
         assert kinds == ["missing", "late"]
-        assert house.run.ledger.contributions(2) == []
+        assert house.run.storage.ledger.contributions(2) == []
 
     serving(
-        tmp_path, scenario, make_learner=never,
+        tmp_path, scenario, make_model=never,
         experiment=experiment(target=1.0, clients_per_round=2, over_select=1, rounds=2),
     )  # fmt: skip

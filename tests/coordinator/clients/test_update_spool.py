@@ -11,7 +11,8 @@ import pytest
 from update_fixtures import GOOD, OTHER, START, UpdateFixture, int8, state
 
 from coordinator.clients import update_spool as intake
-from coordinator.clients.update_spool import Broken, Late, Refused, distance_limit
+from coordinator.clients.errors import UpdateLate, UpdateRefused, UploadBroken
+from coordinator.clients.update_checks import distance_limit
 from coordinator.storage.ledger_types import LedgerFailure
 from federa.tensors.state import digest_of, pack
 from protos.federation_pb2 import Chunk
@@ -28,7 +29,7 @@ def office(tmp_path):
 def test_an_update_is_kept_and_recorded(office):
     assert office.take().already_accepted is False
     path = office.folder.update(1, 2, digest_of(GOOD))
-    assert office.spool == [path]
+    assert office.files == [path]
     assert path.read_bytes() == GOOD
     (row,) = office.ledger.contributions(1)
     assert (row["client"], row["device"], row["examples"], row["sha256"]) == (2, "ada", 5, digest_of(GOOD))
@@ -40,7 +41,7 @@ def test_an_update_is_kept_and_recorded(office):
 def test_the_same_update_again_is_acknowledged_again(office):
     assert office.take().already_accepted is False
     assert office.take().already_accepted is True
-    assert len(office.spool) == 1
+    assert len(office.files) == 1
     assert len(office.ledger.contributions(1)) == 1
 
 
@@ -61,26 +62,26 @@ def test_a_second_update_that_comes_after_its_round_was_folded_leaves_nothing(of
     office.take(GOOD)
     office.folder.tidy(states={office.start}, updates=set(), round_=1)
     assert office.take(late).already_accepted is True
-    assert office.spool == []
+    assert office.files == []
 
 
 def test_other_clients_and_rounds_stand_beside_it(office):
     for which in ({"client": 2}, {"client": 3}, {"round_": 2}):
         assert office.take(**which).already_accepted is False
-    assert len(office.spool) == 3
+    assert len(office.files) == 3
 
 
 # ---------------------------------------------------------------- broken off
 
 
 def test_an_upload_that_broke_off_goes_on_where_it_was(office):
-    with pytest.raises(Broken, match="the upload of client 2 for round 1 broke off: ends after 100 of"):
+    with pytest.raises(UploadBroken, match="the upload of client 2 for round 1 broke off: ends after 100 of"):
         office.take(most=100)
-    assert [path.stat().st_size for path in office.spool] == [100]
+    assert [path.stat().st_size for path in office.files] == [100]
     assert office.take().already_accepted is False
     assert office.offsets == [0, 100]
     assert office.folder.update(1, 2, digest_of(GOOD)).read_bytes() == GOOD
-    assert len(office.spool) == 1
+    assert len(office.files) == 1
     # The bytes of both streams are counted: two headers, and the update's once.
     assert len(GOOD) + 100 < office.ledger.bytes_up < len(GOOD) + 300
 
@@ -93,13 +94,13 @@ def test_a_connection_that_dies_leaves_its_beginning(office):
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(office.taking(dying()))
-    assert [path.read_bytes() for path in office.spool] == [GOOD[:40]]
+    assert [path.read_bytes() for path in office.files] == [GOOD[:40]]
     assert office.take().already_accepted is False
     assert office.offsets == [0, 40]
 
 
 def test_another_process_goes_on_with_what_an_earlier_one_left(office):
-    with pytest.raises(Broken):
+    with pytest.raises(UploadBroken):
         office.take(most=100)
     again = UpdateFixture(office.folder.path)
     assert again.take().already_accepted is False
@@ -119,9 +120,9 @@ def test_a_whole_file_that_was_not_recorded_is_not_sent_again(office):
 def test_a_beginning_that_is_another_one_s_is_thrown_away_and_the_upload_starts_anew(office, beginning):
     # After a power cut a file may have its length and not its bytes.
     office.folder.partial(1, 2, digest_of(GOOD)).write_bytes(beginning)
-    with pytest.raises(Broken, match="must be sent anew: the bytes do not have the SHA-256"):
+    with pytest.raises(UploadBroken, match="must be sent anew: the bytes do not have the SHA-256"):
         office.take()
-    assert office.spool == []
+    assert office.files == []
     assert office.take().already_accepted is False
     assert office.offsets == [len(beginning), 0]
 
@@ -134,11 +135,11 @@ def test_a_beginning_that_is_longer_than_the_update_is_thrown_away(office):
 
 def test_the_beginning_of_another_update_of_that_client_is_thrown_away(office):
     # A worker that was restarted trained again, and on a GPU came to other bytes.
-    with pytest.raises(Broken):
+    with pytest.raises(UploadBroken):
         office.take(OTHER, most=100)
     assert office.take(GOOD).already_accepted is False
     assert office.offsets == [0, 0]
-    assert office.spool == [office.folder.update(1, 2, digest_of(GOOD))]
+    assert office.files == [office.folder.update(1, 2, digest_of(GOOD))]
 
 
 def test_a_second_stream_takes_over_from_a_dead_one(office):
@@ -154,7 +155,7 @@ def test_a_second_stream_takes_over_from_a_dead_one(office):
         first = asyncio.ensure_future(office.taking(dead()))
         await silent.wait()
         reply = await asyncio.wait_for(office.sending(), 5)
-        with pytest.raises(Broken, match="another stream"):
+        with pytest.raises(UploadBroken, match="another stream"):
             await first
         return reply
 
@@ -171,9 +172,9 @@ def test_an_upload_that_brings_nothing_is_ended_and_its_beginning_stays(office, 
         yield Chunk(data=GOOD[:60])
         await asyncio.Event().wait()
 
-    with pytest.raises(Broken, match=r"brought nothing for 0\.05 s"):
+    with pytest.raises(UploadBroken, match=r"brought nothing for 0\.05 s"):
         asyncio.run(office.taking(idle()))
-    assert [path.stat().st_size for path in office.spool] == [60]
+    assert [path.stat().st_size for path in office.files] == [60]
 
 
 def test_two_streams_of_one_update_count_once(office):
@@ -182,8 +183,8 @@ def test_two_streams_of_one_update_count_once(office):
 
     replies = asyncio.run(both())
     # The second took over from the first, or found it done.
-    assert [reply.already_accepted for reply in replies if not isinstance(reply, Broken)][:1] == [False]
-    assert len(office.ledger.contributions(1)) == len(office.spool) == 1
+    assert [reply.already_accepted for reply in replies if not isinstance(reply, UploadBroken)][:1] == [False]
+    assert len(office.ledger.contributions(1)) == len(office.files) == 1
 
 
 # ---------------------------------------------------------------- a round that is closed meanwhile
@@ -191,18 +192,18 @@ def test_two_streams_of_one_update_count_once(office):
 
 def test_an_update_whose_round_was_closed_while_it_came_is_late_and_leaves_nothing(office):
     office.wanted = False
-    with pytest.raises(Late, match="update of client 2: round 1 was closed while it came"):
+    with pytest.raises(UpdateLate, match="update of client 2: round 1 was closed while it came"):
         office.take()
-    assert office.spool == []
+    assert office.files == []
     assert office.ledger.contributions(1) == []
 
 
 def test_what_broke_off_goes_with_its_round(office):
     for which in ({"client": 1}, {"client": 2}, {"round_": 2}):
-        with pytest.raises(Broken):
+        with pytest.raises(UploadBroken):
             office.take(most=50, **which)
-    office.intake.forget(1)
-    assert office.spool == [office.folder.partial(2, 2, digest_of(GOOD))]
+    asyncio.run(office.spool.forget(1))
+    assert office.files == [office.folder.partial(2, 2, digest_of(GOOD))]
 
 
 class Gate:
@@ -234,7 +235,7 @@ def test_a_round_that_closes_waits_for_what_is_being_recorded(office, monkeypatc
         taking = asyncio.ensure_future(office.sending())
         await gate.until_reached()
         office.wanted = False  # the round is closed at this very moment
-        settled = asyncio.ensure_future(office.intake.settled())
+        settled = asyncio.ensure_future(office.spool.settled())
         _, waiting = await asyncio.wait({settled}, timeout=0.05)
         assert waiting and office.ledger.contributions(1) == []
         gate.open()
@@ -265,7 +266,7 @@ def test_an_update_whose_connection_dies_while_it_is_recorded_is_recorded_once(o
         return await second
 
     assert asyncio.run(scenario()).already_accepted is True
-    assert office.spool == [office.folder.update(1, 2, digest_of(GOOD))]
+    assert office.files == [office.folder.update(1, 2, digest_of(GOOD))]
     assert len(office.ledger.contributions(1)) == 1
     # Its bytes are counted once. The second stream had to bring its header at most.
     assert office.ledger.bytes_up < 2 * len(GOOD)
@@ -316,9 +317,9 @@ def test_an_update_beyond_the_norm_limit_is_refused(tmp_path, factor, farthest):
         assert office.take(pack(state(value)), client=client).already_accepted is False
     if factor is not None:
         words = rf"it is [\d.e+]+ from the broadcast \(2-norm\), at most {factor * 10**0.5:.3g} is taken \("
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(UpdateRefused, match=words):
             office.take(pack(state(factor + 0.1)), round_=2)
-        assert len(office.spool) == 3
+        assert len(office.files) == 3
     assert office.take(pack(state(farthest)), round_=2).already_accepted is False
     office.ledger.close()
 
@@ -330,7 +331,7 @@ def test_an_update_in_differences_is_measured_by_its_differences(tmp_path):
         if taken:
             assert office.take(blob, round_=round_).already_accepted is False
         else:
-            with pytest.raises(Refused, match="norm_limit"):
+            with pytest.raises(UpdateRefused, match="norm_limit"):
                 office.take(blob, round_=round_)
     assert office.ledger.distances(before=2) == [pytest.approx(10**0.5)]
     office.ledger.close()

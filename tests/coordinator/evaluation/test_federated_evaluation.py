@@ -15,7 +15,7 @@ from fault_injection import RestartedProcesses
 from live_coordinator import averaged, experiment, key_of, serving
 from processes import result_of
 
-import coordinator.clients.registry
+import coordinator.clients.cohort
 import coordinator.evaluation.federated
 from edge.worker.worker import Worker
 from federa.errors import FederaError
@@ -36,7 +36,7 @@ def on_devices(**federation):
 @pytest.fixture(autouse=True)
 def no_last_reports(monkeypatch):
     """Workers that are driven by hand let nothing go."""
-    monkeypatch.setattr(coordinator.clients.registry, "RELEASE_WAIT_S", 0.1)
+    monkeypatch.setattr(coordinator.clients.cohort, "RELEASE_WAIT_S", 0.1)
 
 
 def summed(state, part, clients=CLIENTS):
@@ -207,8 +207,8 @@ async def first_value(house):
 
 
 def ledger_counts(house, part="validation"):
-    house.run.ledger.flush()
-    counted = [(row["client"], row["counters"]) for row in house.run.ledger.counters(1, part)]
+    house.run.storage.ledger.flush()
+    counted = [(row["client"], row["counters"]) for row in house.run.storage.ledger.counters(1, part)]
     return [(client, counters["correct"], counters["examples"]) for client, counters in counted]
 
 

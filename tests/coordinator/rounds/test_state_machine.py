@@ -168,7 +168,7 @@ def test_a_worker_that_joins_while_a_round_is_evaluated_waits_for_the_next():
 def test_what_is_of_another_round_attempt_or_client_changes_nothing(event):
     machine, _ = started(clients_per_round=4)
     assert machine.apply(event) == []
-    assert (machine.round, machine.attempt, machine.awaited, machine.aside) == (1, 1, (0, 1, 2, 3), [])
+    assert (machine.round, machine.attempt, machine.awaited, machine.quarantined) == (1, 1, (0, 1, 2, 3), [])
 
 
 def test_an_update_counts_once():
@@ -366,12 +366,12 @@ def test_with_a_deadline_those_who_are_here_are_drawn_first():
 def test_three_refusals_put_a_client_aside_for_the_run():
     machine, _ = started({"ada": (0, 1), "bob": (2,)}, clients_per_round=3, quorum=2, rounds=9)
     for round_ in range(1, REFUSALS_UNTIL_QUARANTINE + 1):
-        assert machine.aside == []
+        assert machine.quarantined == []
         assert 1 in machine.selected
         accept(machine, 0, 2)
         assert machine.apply(Refused(round_, 1)) == [Close(round_, (0, 2))]
         machine.apply(Evaluated(round_, 0.1))
-    assert machine.aside == [1]
+    assert machine.quarantined == [1]
     assert machine.round == 4, "three are enough"
     assert machine.selected == (0, 2)
 
@@ -381,7 +381,7 @@ def test_refusals_in_one_round_count_too():
     (bad,) = machine.selected
     for _ in range(REFUSALS_UNTIL_QUARANTINE):
         machine.apply(Refused(1, bad))
-    assert machine.aside == [bad]
+    assert machine.quarantined == [bad]
     assert bad not in machine.awaited
 
 
@@ -544,7 +544,7 @@ def test_refusals_are_remembered():
                 refusals={1: REFUSALS_UNTIL_QUARANTINE, 2: REFUSALS_UNTIL_QUARANTINE - 1})  # fmt: skip
     machine = RoundStateMachine(plan(devices_to_start=1))
     assert machine.recover(past) == []
-    assert machine.aside == [1]
+    assert machine.quarantined == [1]
     assert draws(machine.apply(Joined("ada", (0, 1, 2)))) == [Select(1, 1, (0, 2))]
 
 

@@ -272,7 +272,7 @@ def test_a_revocation_ends_downloads_and_fetches_in_the_middle(office, secured, 
             await ada.call.write(_ada(office))
             await ada.hear("welcome")
             await ada.get_ready()
-            state = house.run.folder.state(ada.train.state_sha256.hex())
+            state = house.run.storage.folder.state(ada.train.state_sha256.hex())
             with state.open("r+b") as file:
                 file.truncate(size)
             campaign = house.coordinator.current
@@ -289,7 +289,7 @@ def test_a_revocation_ends_downloads_and_fetches_in_the_middle(office, secured, 
             office.revoke("ada")
             office.revoke("operator")
             reading = [asyncio.ensure_future(drained(call)) for call in calls] if reads else []
-            while house.coordinator.gate._open:
+            while house.coordinator.auth._open:
                 await asyncio.sleep(0.01)
             # What one of them that did not read has of it is what lay in its window.
             for call, got in zip(calls, reading or map(drained, calls), strict=True):

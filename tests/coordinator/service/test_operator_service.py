@@ -9,7 +9,7 @@ import pytest
 from live_coordinator import Status, experiment, refused, serving
 
 from coordinator import main as coordinator_main
-from coordinator.clients import registry as crew
+from coordinator.clients import cohort
 from coordinator.service import server
 from coordinator.storage.experiment_record import read_record
 from federa.errors import BadInput
@@ -20,7 +20,7 @@ from tests.doubles.noop import NoopReferenceModel
 
 @pytest.fixture(autouse=True)
 def short_farewell(monkeypatch):
-    monkeypatch.setattr(crew, "RELEASE_WAIT_S", 0.2)
+    monkeypatch.setattr(cohort, "RELEASE_WAIT_S", 0.2)
 
 
 def waiting(snapshot):
@@ -51,7 +51,7 @@ def test_a_bad_experiment_is_refused_in_one_line_that_names_the_field(tmp_path, 
         assert "\n" not in details
         for word in words:
             assert word in details.lower()
-        assert house.coordinator.campaigns == {}
+        assert house.coordinator.experiments == {}
 
     serving(tmp_path, scenario)
 
@@ -61,7 +61,7 @@ def test_an_operator_of_another_protocol_is_refused(tmp_path):
         request = pb.SubmitRequest(experiment_json=experiment().model_dump_json(), protocol=PROTOCOL + 1)
         async with refused(Status.FAILED_PRECONDITION, f"speaks protocol {PROTOCOL + 1}", "install the same federa"):
             await house.operation.Submit(request)
-        assert house.coordinator.campaigns == {}
+        assert house.coordinator.experiments == {}
 
     serving(tmp_path, scenario)
 
@@ -82,7 +82,7 @@ def test_the_operator_s_id_is_the_experiment_s(tmp_path):
         assert read_record(tmp_path / "abc").experiment == experiment()
         # Submitted again it is the same one, and not another.
         assert await house.submit(experiment(), "abc") == "abc"
-        assert list(house.coordinator.campaigns) == ["abc"]
+        assert list(house.coordinator.experiments) == ["abc"]
         async with refused(Status.INVALID_ARGUMENT, "experiment abc is another one here", "id of its own"):
             await house.submit(experiment(seed=1), "abc")
         assert read_record(tmp_path / "abc").experiment == experiment()
@@ -227,7 +227,7 @@ def test_a_learner_that_cannot_prepare_ends_the_experiment_and_not_the_coordinat
         assert (last.outcome.exit_code, last.outcome.message) == (2, "model: no such model folder: ./x")
         await house.worker()
 
-    serving(tmp_path, scenario, experiment=experiment(), make_learner=Unprepared)
+    serving(tmp_path, scenario, experiment=experiment(), make_model=Unprepared)
 
 
 def test_results_that_cannot_be_written_end_the_experiment_and_not_the_coordinator(tmp_path, monkeypatch):
@@ -264,7 +264,7 @@ def test_a_restarted_coordinator_goes_on_with_what_was_under_way_and_what_waited
 
     async def again(house):
         one, two, ended, train = begun
-        assert list(house.coordinator.campaigns) == [one, two, ended]
+        assert list(house.coordinator.experiments) == [one, two, ended]
         assert (await house.end(ended)).outcome.exit_code == 130
         for experiment_id in (one, two):
             worker = await house.worker()

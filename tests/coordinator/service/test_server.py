@@ -12,7 +12,7 @@ import pytest
 from live_coordinator import Status, experiment, hello, iter_async, key_of, refused, serving
 
 from coordinator import main as coordinator_main
-from coordinator.clients import registry as crew
+from coordinator.clients import cohort
 from coordinator.service.server import Coordinator
 from edge.worker.transfer import Download, Link
 from federa.config import parse_json
@@ -27,7 +27,7 @@ from tests.doubles.noop import NoopReferenceModel
 @pytest.fixture(autouse=True)
 def short_farewell(monkeypatch):
     # A worker that is driven by hand does not always say that it released the run.
-    monkeypatch.setattr(crew, "RELEASE_WAIT_S", 0.2)
+    monkeypatch.setattr(cohort, "RELEASE_WAIT_S", 0.2)
 
 
 # ---------------------------------------------------------------- hello
@@ -279,7 +279,7 @@ def test_a_download_goes_on_from_any_byte_and_none_behind_the_last(tmp_path):
 def test_a_download_is_counted_as_it_went_over_the_wire(tmp_path):
     async def scenario(house):
         worker = await house.training()
-        ledger = house.run.ledger
+        ledger = house.run.storage.ledger
         assert len(worker.state) < ledger.bytes_down < len(worker.state) + 100
         assert ledger.bytes_up == 0
         assert house.coordinator.current.board.snapshot().run.bytes_down == ledger.bytes_down
@@ -290,7 +290,7 @@ def test_a_download_is_counted_as_it_went_over_the_wire(tmp_path):
 def test_a_state_on_disk_is_the_state_on_the_wire(tmp_path):
     async def scenario(house):
         worker = await house.training()
-        path = Path(house.run.folder.state(digest_of(worker.state)))
+        path = Path(house.run.storage.folder.state(digest_of(worker.state)))
         assert path.read_bytes() == worker.state
         assert shapes_of_file(path) == {f"layer.{index:03}": (16,) for index in range(4)}
 
@@ -311,7 +311,7 @@ def test_reports_of_another_run_are_not_this_runs(tmp_path):
         await worker.say(telemetry=pb.Telemetry(run_id=worker.train.run_id, epoch=1, sequence=1, slices=spent[1:]))
         await worker.say(heartbeat=pb.Heartbeat(sequence=1))
         await worker.hear("heartbeat")  # all before it was read
-        run = house.run
+        run = house.run.storage
         run.ledger.flush()
         assert [(row["device"], row["phase"], row["seconds"]) for row in run.ledger.phases()] == [("ada", "train", 0.5)]
         assert run.ledger.setbacks() == []
@@ -337,7 +337,7 @@ def test_a_client_that_fails_is_recorded_in_its_worker_s_words_and_drawn_again(t
             await worker.upload(client)
         again = await worker.hear("train")
         assert (again.round, list(again.clients)) == (1, [2])
-        (setback,) = house.run.ledger.setbacks()
+        (setback,) = house.run.storage.ledger.setbacks()
         assert {key: setback[key] for key in ("round", "attempt", "client", "device", "kind", "reason")} == {
             "round": 1, "attempt": 1, "client": 2, "device": "ada", "kind": "failed", "reason": "no such file: x.csv",
         }  # fmt: skip

@@ -75,8 +75,9 @@ def test_a_run_that_noted_no_start_begins_anew(ledger, folder):
 def test_before_the_first_round(ledger, folder):
     start = begun(ledger, folder)
     found = recover(ledger, folder)
-    assert (found.start, found.state, found.last, found.folded, found.spent_s) == (start, start, None, False, 0.0)
-    assert found.past == RoundSnapshot(
+    assert (found.start, found.state, found.broadcast, found.server_state) == (start, start, None, None)
+    assert (found.history.is_aggregated, found.history.value, found.history.spent_s) == (False, None, 0.0)
+    assert found.history.snapshot == RoundSnapshot(
         hosts=HOSTS, round=0, attempt=0, selected=set(), accepted=set(), failed=set(), refusals={}
     )
 
@@ -87,9 +88,9 @@ def test_in_an_open_round(ledger, folder):
     ledger.alive(1, 2.5, 1000.0)
     accept(ledger, folder, 1, 2)
     found = recover(ledger, folder)
-    assert (found.state, found.folded, found.spent_s) == (start, False, 2.5)
-    assert found.last["broadcast_sha256"] == start
-    assert found.past == RoundSnapshot(
+    assert (found.state, found.history.is_aggregated, found.history.spent_s) == (start, False, 2.5)
+    assert found.broadcast == start
+    assert found.history.snapshot == RoundSnapshot(
         hosts=HOSTS, round=1, attempt=1, selected={0, 2}, accepted={2}, failed=set(), refusals={}
     )
 
@@ -97,7 +98,7 @@ def test_in_an_open_round(ledger, folder):
 def test_in_a_round_of_which_nothing_came_yet(ledger, folder):
     start = begun(ledger, folder)
     ledger.selected(1, 1, [0, 2], start)
-    past = recover(ledger, folder).past
+    past = recover(ledger, folder).history.snapshot
     assert (past.round, past.attempt, past.selected, past.accepted) == (1, 1, {0, 2}, set())
 
 
@@ -108,14 +109,14 @@ def test_who_failed_is_not_waited_for_and_who_was_drawn_again_is(ledger, folder)
     set_back(ledger, "refused", 1, 1, 1)
     set_back(ledger, "late", 1, 1, 2)
     set_back(ledger, "missing", 1, 1, 3)
-    assert recover(ledger, folder).past.failed == {0, 1}
+    assert recover(ledger, folder).history.snapshot.failed == {0, 1}
     ledger.selected(1, 2, [0], start)
-    found = recover(ledger, folder).past
+    found = recover(ledger, folder).history.snapshot
     assert (found.attempt, found.selected, found.failed) == (2, {0, 1, 2, 3}, {1})
     # Again, and a straggler of the first attempt fails in the second.
     set_back(ledger, "failed", 1, 2, 0)
     set_back(ledger, "failed", 1, 2, 2)
-    assert recover(ledger, folder).past.failed == {0, 1, 2}
+    assert recover(ledger, folder).history.snapshot.failed == {0, 1, 2}
 
 
 def test_setbacks_of_other_rounds_and_clients_are_none_of_this_round(ledger, folder):
@@ -125,7 +126,7 @@ def test_setbacks_of_other_rounds_and_clients_are_none_of_this_round(ledger, fol
         set_back(ledger, "failed", round_, 1, 3)
     set_back(ledger, "failed", 1, 1, 0)
     ledger.folded(1, 1.0, start)
-    assert recover(ledger, folder).past.failed == set()
+    assert recover(ledger, folder).history.snapshot.failed == set()
 
 
 def test_refusals_of_the_whole_run_count(ledger, folder):
@@ -138,7 +139,7 @@ def test_refusals_of_the_whole_run_count(ledger, folder):
         (2, "refused", 2),
     ):
         set_back(ledger, kind, round_, 1, client)
-    assert recover(ledger, folder).past.refusals == {1: 2, 2: 1}
+    assert recover(ledger, folder).history.snapshot.refusals == {1: 2, 2: 1}
 
 
 @pytest.mark.parametrize("value", [None, 0.5])
@@ -151,8 +152,8 @@ def test_between_two_rounds(ledger, folder, value):
     if value is not None:
         ledger.evaluated(1, value)
     found = recover(ledger, folder)
-    assert (found.start, found.state, found.folded, found.last["value"]) == (start, state, True, value)
-    assert found.past.accepted == set()
+    assert (found.start, found.state, found.history.is_aggregated, found.history.value) == (start, state, True, value)
+    assert found.history.snapshot.accepted == set()
     assert not any(path.exists() for path in updates), "they are in the state already"
 
 
@@ -166,7 +167,12 @@ def test_in_a_later_round_the_state_is_the_last_folded_one(ledger, folder):
             states.append(folder.keep_state(f"state {round_}".encode()))
             ledger.folded(round_, 1.0, states[-1])
     found = recover(ledger, folder)
-    assert (found.start, found.state, found.past.round, found.past.accepted) == (start, states[-1], 3, {0})
+    assert (found.start, found.state, found.history.snapshot.round, found.history.snapshot.accepted) == (
+        start,
+        states[-1],
+        3,
+        {0},
+    )
     assert not folder.state(states[1]).exists()
 
 
@@ -286,14 +292,14 @@ class RecordedRun(WholeRun):
         found = recover(self.ledger, self.folder)
         machine = RoundStateMachine(self.plan)
         self.machine = machine
-        decisions = machine.recover(found.past)
-        if not found.folded:
+        decisions = machine.recover(found.history.snapshot)
+        if not found.history.is_aggregated:
             self.restart(machine, decisions)
             return
         machine.closed()
         self.restart(machine, [])
-        self._closed = found.last["round"]
-        value = found.last["value"]
+        self._closed = found.history.snapshot.round
+        value = found.history.value
         if value is None:
             value = self._values[self._closed - 1] if self._closed <= len(self._values) else 0.0
             self.ledger.evaluated(self._closed, value)
@@ -356,9 +362,9 @@ def test_a_recovered_round_is_announced_to_those_who_have_not_delivered(ledger, 
     ledger.selected(1, 1, [0, 3], start)
     accept(ledger, folder, 1, 0)
     machine = RoundStateMachine(PLAN)
-    assert machine.recover(recover(ledger, folder).past) == []
+    assert machine.recover(recover(ledger, folder).history.snapshot) == []
     assert machine.apply(Joined("ada", (0, 1))) == []
     assert machine.apply(Joined("bob", (2, 3))) == [Announce(1, "bob", (3,))]
     accept(ledger, folder, 1, 3)
     again = RoundStateMachine(PLAN)
-    assert again.recover(recover(ledger, folder).past) == [Close(1, (0, 3))]
+    assert again.recover(recover(ledger, folder).history.snapshot) == [Close(1, (0, 3))]

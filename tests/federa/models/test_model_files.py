@@ -275,7 +275,7 @@ def _with_files(folder: Path, **files: bytes) -> Callable[[Experiment], NoopRefe
 
 def test_model_files_are_listed_given_to_the_runs_workers_alone_and_counted_apart(tmp_path: Path) -> None:
     blob = bytes(range(256)) * 5000
-    make_learner = _with_files(tmp_path / "model", weights=blob, config=b"{}")
+    make_model = _with_files(tmp_path / "model", weights=blob, config=b"{}")
     sha256 = hashlib.sha256(blob).digest()
     (tmp_path / "out").mkdir()
     after: list[int] = []
@@ -285,7 +285,7 @@ def test_model_files_are_listed_given_to_the_runs_workers_alone_and_counted_apar
         assert [(entry.name, entry.size) for entry in worker.prepare.model] == [
             ("config.json", 2), ("weights.json", len(blob)),
         ]  # fmt: skip
-        ledger = house.run.ledger
+        ledger = house.run.storage.ledger
         down = ledger.bytes_down
         assert await worker.download(sha256) == blob
         for changes in ({"key": "0" * 32}, {"worker": "bob"}):
@@ -301,24 +301,24 @@ def test_model_files_are_listed_given_to_the_runs_workers_alone_and_counted_apar
         chunks = [chunk async for chunk in call]
         assert chunks[1].data == blob[-10:]
         assert ledger.bytes_down == down
-        after.append(house.run.shelf.wire_bytes)
+        after.append(house.run.storage.models.wire_bytes)
         assert len(blob) + 10 < after[-1] < 1.01 * len(blob)
         (tmp_path / "model" / "weights.json").unlink()
         async with refused(Status.NOT_FOUND, "has no state"):
             await worker.download(sha256)
         worker.call.cancel()  # nobody is to be waited for at the end
 
-    serving(tmp_path / "out", scenario, experiment=experiment(), make_learner=make_learner)
+    serving(tmp_path / "out", scenario, experiment=experiment(), make_model=make_model)
     result = max((tmp_path / "out").rglob("result.json"), key=lambda path: len(path.parts))  # the run's own
     assert json.loads(result.read_text())["runs"][0]["model_bytes"] == after[0]
-    make_learner = _with_files(tmp_path / "model", weights=blob, config=b"{}")
+    make_model = _with_files(tmp_path / "model", weights=blob, config=b"{}")
 
     async def again(house: Any) -> None:
         worker = await house.training()
         await worker.download(sha256)
         worker.call.cancel()
 
-    serving(tmp_path / "out", again, make_learner=make_learner)
+    serving(tmp_path / "out", again, make_model=make_model)
     (run,) = json.loads(result.read_text())["runs"]
     assert 2 * len(blob) < run["model_bytes"] < 2.01 * len(blob) and run["restarts"] == 1
 
