@@ -55,6 +55,20 @@ def test_every_extra_that_a_message_names_is_one(setup_cfg):
     assert how_to_add("demo") == "pip install -e '.[demo]' in a clone of federa"
 
 
+def test_every_requirement_has_its_pins(setup_cfg):
+    """Of the whole environment of today in one file; in the other of what `make test-floor` installs, the oldest."""
+
+    def names(text: str) -> set[str]:
+        found = re.findall(r"^([A-Za-z][\w-]*)(?!.*\[)", text, re.MULTILINE)
+        return {name.lower() for name in found} - {"federa-edge"}
+
+    pinned, floor = (names((ROOT / file).read_text()) for file in ("constraints.txt", "constraints-floor.txt"))
+    extras = setup_cfg["options.extras_require"]
+    required = names(setup_cfg["options"]["install_requires"])
+    assert required | set().union(*(names(extras[extra]) for extra in extras)) <= pinned
+    assert required | set().union(*(names(extras[extra]) for extra in ("cpu", "demo", "test"))) <= floor
+
+
 def test_ci_takes_its_packages_from_where_the_machine_does():
     # `docker.io` is a package of Debian's.
     text = (ROOT / ".ci/run").read_text().replace("install -y -qq docker.io", "")

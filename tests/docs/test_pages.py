@@ -1,0 +1,40 @@
+"""Pages that describe a format name all of it, and nothing that it does not have."""
+
+from __future__ import annotations
+
+import re
+
+import result_schema
+from documents import ROOT
+
+from protos import federation_pb2 as pb
+
+
+def first_columns(page: str, heading: str) -> set[str]:
+    """What stands as code in the first column of the table under a heading."""
+    text = (ROOT / "docs" / page).read_text()
+    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section, heading
+    rows = re.findall(r"^\| ([^|]*) \|", section[1], re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_the_result_schema_has_every_key():
+    assert first_columns("result-schema.md", "A run") == result_schema.RUN_KEYS
+    assert first_columns("result-schema.md", "Added keys of a run") == result_schema.ADDED_RUN_KEYS
+    assert first_columns("result-schema.md", "A device") == result_schema.DEVICE_KEYS
+    assert first_columns("result-schema.md", "Added keys of a device") == result_schema.ADDED_DEVICE_KEYS
+    assert first_columns("result-schema.md", "A point of the curve") | {"examples"} == result_schema.POINT_KEYS
+
+
+def test_the_wire_protocol_has_every_message_of_the_control_stream():
+    text = (ROOT / "docs/wire-protocol.md").read_text()
+    for message in (pb.WorkerMessage, pb.CoordinatorMessage):
+        for field in message.DESCRIPTOR.fields:
+            assert f"`{field.message_type.name}`" in text, field.name
+
+
+def test_the_glossary_has_the_words_of_the_field():
+    text = (ROOT / "docs/concepts.md").read_text()
+    words = re.findall(r"^\*\*([\w ]+)\*\*: ", text, re.MULTILINE)
+    assert words == sorted(words) and len(words) > 20
