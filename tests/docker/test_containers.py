@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -213,6 +214,26 @@ def test_a_run_that_is_killed_taken_down_and_brought_up_ends_with_the_state_of_a
 
 
 # ---- compose.jetson.yaml
+
+
+def test_the_guides_copy_of_a_certificate_is_readable_by_the_images_user_alone(cluster, tmp_path):
+    guide = (ROOT / "docs/jetson-cluster.md").read_text()
+    (command,) = re.findall(r"^docker compose run --rm -T --entrypoint tar certs .*$", guide, re.MULTILINE)
+    assert command in (ROOT / "README.md").read_text()
+    cluster.compose("run", "--rm", "certs", "issue", "orin-1")
+    # This machine is the board too.
+    for written, here in (
+        ("ssh orin-1 ", ""), ("/etc/federa/certs:", f"{tmp_path}/certs:"),
+        (" federa-worker ", f" federa-worker:{TAG} "),
+        ("docker compose", " ".join(compose())),
+    ):  # fmt: skip
+        assert written in command
+        command = command.replace(written, here)
+    run("bash", "-euo", "pipefail", "-c", command, env=cluster.env, cwd=DOCKER)
+    certs = tmp_path / "certs"
+    assert {"ca.crt", "tls.crt", "tls.key"} <= {path.name for path in certs.iterdir()}
+    assert {path.stat().st_uid for path in (certs, *certs.iterdir())} == {10001}
+    assert (certs / "tls.key").stat().st_mode & 0o077 == 0
 
 
 def test_a_container_reads_board_and_power_of_a_fake_orin_mounted_as_the_jetson_file_does(built, cluster, tmp_path):
