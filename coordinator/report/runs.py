@@ -33,6 +33,8 @@ def in_words(value: object) -> str:
     """Any value of JSON as text; empty for null."""
     if value is None:
         return ""
+    if type(value) is int:  # as JSON writes it, but thirty times as fast: a power trace has one in every row
+        return str(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
