@@ -39,10 +39,13 @@ class Source(Protocol):
 
     name: str
     """sysfs, tegrastats, jtop, nvml, rapl, or 'replay of NAME'."""
-    scope: str | None
-    """What the total covers: module, board, package or gpu; None where there is no total."""
     detail: str
     """In one line, what is read."""
+
+    @property
+    def scope(self) -> str | None:
+        """What the total covers: module, board, package or gpu; None where there is no total."""
+        ...
 
     def readings(self) -> list[Reading]:
         """Everything since the last call, oldest first: one reading of a sensor that is read now, whatever came from a

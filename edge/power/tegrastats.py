@@ -65,24 +65,30 @@ class Tegrastats:
     def __init__(self, path: str, *, board: str | None, interval_s: float, first_pause_s: float = 1.0) -> None:
         """`board` is the model's text; None judges by the rails alone."""
         self.interval_s = max(interval_s, MIN_INTERVAL_S)
-        self.scope: str | None = None
         self.detail = f"{path} every {self.interval_s:g} s"
-        self.skipped = 0
-        """Lines that were not understood."""
-        self.dropped = 0
-        """Lines too long to be one, and readings that nobody fetched in time."""
         self.restarts = 0
+        self._output = _Output(board, self.interval_s)
         self._command = (path, "--interval", str(round(self.interval_s * 1000)))
-        self._board, self._first_pause_s = board, first_pause_s
-        self._lock = threading.Lock()
-        self._readings: deque[Reading] = deque(maxlen=_QUEUE)
+        self._first_pause_s = first_pause_s
         self._trouble: str | None = None
-        self._warning: str | None = None
         self._closing = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
-        self._last_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="tegrastats", daemon=True)
         self._thread.start()
+
+    @property
+    def scope(self) -> str | None:
+        return self._output.scope
+
+    @property
+    def skipped(self) -> int:
+        """Lines that were not understood."""
+        return self._output.skipped
+
+    @property
+    def dropped(self) -> int:
+        """Lines too long to be one, and readings that nobody fetched in time."""
+        return self._output.dropped
 
     @property
     def pid(self) -> int | None:
@@ -91,13 +97,10 @@ class Tegrastats:
         return None if child is None else child.pid
 
     def readings(self) -> list[Reading]:
-        with self._lock:
-            found = list(self._readings)
-            self._readings.clear()
-        return found
+        return self._output.drain()
 
     def trouble(self) -> str | None:
-        return self._trouble or self._warning
+        return self._trouble or self._output.warning
 
     def close(self) -> None:
         self._closing.set()
@@ -123,9 +126,8 @@ class Tegrastats:
 
     def _watch(self) -> str:
         """Runs one child until it is of no use any more; says why."""
-        command = bound(self._command)
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            bound(self._command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as child:
             self._child = child
             try:
@@ -148,24 +150,44 @@ class Tegrastats:
             if poll.poll(_LOOK_S * 1000):
                 chunk = os.read(fd, _LINE_BYTES)
                 if not chunk:
-                    return f"ended ({_how(child.wait())}{self._last_message(lines)})"
+                    return f"ended ({_how(child.wait())}{_last_message(lines)})"
                 now_s = time.monotonic()
                 if now_s - second_s >= 1:
                     second_s, in_second = now_s, 0
                 in_second += len(chunk)
                 if in_second > _FLOOD_BYTES_PER_S:
                     return "floods"
-                whole = lines.split(chunk)
-                self.dropped, lines.dropped = self.dropped + lines.dropped, 0
-                if self._receive(whole, now_s):
+                if self._output.add(lines.split(chunk), lines.take_dropped(), now_s):
                     understood_s = max(understood_s, now_s)
                     self._trouble = None
             if time.monotonic() - understood_s > longest_s:
-                return f"said nothing that is understood for {longest_s:g} s{self._last_message(lines)}"
+                return f"said nothing that is understood for {longest_s:g} s{_last_message(lines)}"
         return "is closed"
 
-    def _receive(self, texts: Sequence[str], now_s: float) -> bool:
-        """Whether there was a reading among them."""
+
+class _Output:
+    """What children of this process have written so far, as readings. Thread-safe."""
+
+    def __init__(self, board: str | None, interval_s: float) -> None:
+        self.scope: str | None = None
+        self.skipped = 0
+        self.dropped = 0
+        self.warning: str | None = None
+        self._board, self._interval_s = board, interval_s
+        self._lock = threading.Lock()
+        self._readings: deque[Reading] = deque(maxlen=_QUEUE)
+        self._last_s = time.monotonic()
+
+    def drain(self) -> list[Reading]:
+        """The readings that were not handed out before, oldest first."""
+        with self._lock:
+            drained = list(self._readings)
+            self._readings.clear()
+        return drained
+
+    def add(self, texts: Sequence[str], dropped: int, now_s: float) -> bool:
+        """Lines that came now; `dropped` others were too long. Whether there was a reading among them."""
+        self.dropped += dropped
         lines: list[Line] = []
         for text in texts:
             line = parse_line(text)
@@ -176,11 +198,11 @@ class Tegrastats:
         if not lines:
             return False
         # Several at once waited in the pipe: the last is of now, those before it an interval earlier each.
-        step_s = min(self.interval_s, (now_s - self._last_s) / len(lines))
+        step_s = min(self._interval_s, (now_s - self._last_s) / len(lines))
         for i, line in enumerate(lines, 1):
             at_s = now_s - (len(lines) - i) * step_s
             # A line that was cut may lack the rail of the wider scope.
-            reading, scope, self._warning = reading_of(line, at_s, self._board, self.scope)
+            reading, scope, self.warning = reading_of(line, at_s, self._board, self.scope)
             self.scope = self.scope or scope
             with self._lock:
                 self.dropped += len(self._readings) == _QUEUE
@@ -188,18 +210,20 @@ class Tegrastats:
         self._last_s = now_s
         return True
 
-    def _last_message(self, lines: _Lines) -> str:
-        return f": {lines.last}" if lines.last.startswith(("ERROR", "WARNING")) else ""
-
 
 class _Lines:
     """Bytes to lines. The last one is held back until its newline comes; one that is too long is dropped."""
 
     def __init__(self) -> None:
-        self.dropped = 0
         self.last = ""
+        self._dropped = 0
         self._rest = b""
         self._too_long = False
+
+    def take_dropped(self) -> int:
+        """How many were dropped since the last call."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped
 
     def split(self, chunk: bytes) -> list[str]:
         *whole, rest = (self._rest + chunk).split(b"\n")
@@ -207,14 +231,18 @@ class _Lines:
             del whole[0]
             self._too_long = False
         if self._too_long or len(rest) > _LINE_BYTES:
-            self.dropped += not self._too_long
+            self._dropped += not self._too_long
             self._too_long, rest = True, b""
         self._rest = rest
         texts = [line.decode("utf-8", "replace") for line in whole if len(line) <= _LINE_BYTES]
-        self.dropped += len(whole) - len(texts)
+        self._dropped += len(whole) - len(texts)
         if texts:
             self.last = texts[-1][:200]
         return texts
+
+
+def _last_message(lines: _Lines) -> str:
+    return f": {lines.last}" if lines.last.startswith(("ERROR", "WARNING")) else ""
 
 
 def _how(status: int) -> str:
