@@ -106,9 +106,7 @@ def rooms_that_only_tests_have(root: Path) -> list[str]:
 
 
 # To be taken apart. What is mended leaves this list, and nothing is added to it.
-KNOWN = (
-    "federa/result.py: RunResult has ",
-)
+KNOWN = ("federa/result.py: RunResult has ",)
 
 CHECKS = [long_files, large_classes, private_names_of_others, rooms_that_only_tests_have]
 
