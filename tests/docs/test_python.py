@@ -9,26 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS, ROOT, blocks
+from documents import DOCUMENTS, ROOT, Block, blocks
 
 pytestmark = pytest.mark.slow
 
-# What two documents have in common is run once. Files of examples/ that a page shows have tests of their own.
-PYTHON = list(
-    {
-        block.text: block
-        for path in reversed(DOCUMENTS)
-        for block in blocks(path)
-        if block.language == "python" and not block.text.startswith("--8<--")
-    }.values()
-)[::-1]
+PYTHON: list[Block] = []
+for path in DOCUMENTS:
+    for block in blocks(path):
+        # What two documents have in common is run once. Files of examples/ that a page shows have tests of their own.
+        known = block.text in {other.text for other in PYTHON} or block.text.startswith("--8<--")
+        if block.language == "python" and not known:
+            PYTHON.append(block)
 TARGET = '"target": {"value": 0.9}'
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all: later pieces read what earlier ones made."""
-    return tmp_path_factory.mktemp("python")
 
 
 def quick(text: str, folder: Path, model: str) -> str:
@@ -49,17 +41,18 @@ def test_the_documents_hold_python():
     assert any(TARGET in block.text for block in PYTHON)
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
-def test_the_python_of_a_document_runs(block, folder: Path, tiny_folder: Callable[[str], str]):
-    done = subprocess.run(
-        [sys.executable, "-c", quick(block.text, folder, tiny_folder("bert"))],
-        cwd=folder, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{block.place}:\n{block.text}\n{done.stderr}"
-    # What the text says is printed is.
-    assert done.stdout.strip() or "print" not in block.text
-    if TARGET in block.text:
-        assert done.stdout.startswith("federa True 1 "), done.stdout
+def test_the_python_of_the_documents_runs_in_order(tmp_path: Path, tiny_folder: Callable[[str], str]):
+    # In one folder: later pieces read what earlier ones made.
+    for block in PYTHON:
+        done = subprocess.run(
+            [sys.executable, "-c", quick(block.text, tmp_path, tiny_folder("bert"))],
+            cwd=tmp_path, capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{block.place}:\n{block.text}\n{done.stderr}"
+        # What the text says is printed is.
+        assert done.stdout.strip() or "print" not in block.text
+        if TARGET in block.text:
+            assert done.stdout.startswith("federa True 1 "), done.stdout
 
 
 def test_ten_lines_are_ten():
