@@ -59,7 +59,10 @@ class DeviceResult(_Part):
 
 
 class RunResult(_Part):
-    """One method's run. What was not reached or not measured is None."""
+    """One method's run. What was not reached or not measured is None.
+
+    More than 15 attributes: they are the keys of a run in result.json, whose names are fixed.
+    """
 
     method: str
     seed: int

@@ -148,7 +148,8 @@ class NoopReferenceModel:
 
 class NoopRuntime:
     """A ClientRuntime (edge.training). `calls` names its methods in the order they were called, `trained` has round and
-    client of every training. `trouble`, `trouble_rounds`, `moved` and `stamps` are as in the environment."""
+    client of every training, `steps` counts the steps begun. `trouble`, `trouble_rounds`, `moved` and `stamps`
+    are as in the environment."""
 
     def __init__(
         self,
@@ -163,6 +164,7 @@ class NoopRuntime:
         self._evaluate_s = evaluate_s
         self.trained: list[tuple[int, int]] = []
         self.calls: list[str] = []
+        self.steps = 0
         self._train_s = train_s
         client, colon, words = trouble.partition(":")
         only = bool(colon) and client.isdecimal()
@@ -196,6 +198,7 @@ class NoopRuntime:
                 file.write(f"{round_} {client} {time.monotonic():.6f}\n")
         on_step(0.0)
         for step in range(1, STEPS + 1):
+            self.steps += 1
             time.sleep(self._train_s / STEPS)
             on_step(step / STEPS)
         if self._fails(round_, client):

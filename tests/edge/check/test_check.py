@@ -295,12 +295,11 @@ def test_a_real_coordinator_answers_and_what_is_piped_is_plain(tmp_path):
 
 def test_nobody_at_the_address_is_a_failure(tmp_path):
     address = f"127.0.0.1:{free_port()}"
-    began_s = time.monotonic()
     coordinator = network(tmp_path, "--coordinator", address)["coordinator"]
     assert coordinator.level == "failed"
     assert f"nobody answers at {address}" in coordinator.found
     assert "is it running" in coordinator.todo
-    assert time.monotonic() - began_s < 10
+    assert "Deadline" not in coordinator.found, "it was not waited for"
 
 
 def test_what_answers_and_is_no_coordinator_is_told_so(tmp_path):

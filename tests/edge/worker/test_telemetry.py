@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from edge.power.meter import Meter
 from edge.power.source import Reading
 from edge.power.timeline import Timeline
-from edge.worker import run_setup as preparation_module
+from edge.worker import run_setup
 from edge.worker import telemetry as telemetry_module
 from edge.worker import worker as worker_module
 from edge.worker.telemetry import Batches, TelemetrySender
@@ -191,19 +191,20 @@ def test_slices_add_up_to_phases_rounds_and_the_run(readings, moves, tells):
 
 @pytest.fixture
 def measured(monkeypatch):
-    monkeypatch.setattr(preparation_module, "REST_S", 0.3)
+    monkeypatch.setattr(run_setup, "REST_S", 0.3)
     monkeypatch.setattr(worker_module, "INTERVAL_S", 0.1)
     with Meter(FakeSource(), hz=50.0, detail="no sensor at all") as meter:
         yield meter
 
 
 def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release(measured):
-    slices, samples, prepared, took = [], [], [], []
+    slices, samples, prepared, moments_s = [], [], [], []
 
     async def script(hear, say, number, fake):
-        began_s = time.monotonic()
+        moments_s.append(time.monotonic())
         say(prepare=prepare_order(clients=(0,)))
         prepared.append(await hear("prepared"))
+        moments_s.append(time.monotonic())
         for round_ in (1, 2):
             say(train=train_order(round_=round_, clients=(0,)))
             while (now := await hear("activity")).phase != "idle" or now.round < round_:
@@ -211,10 +212,11 @@ def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release
             say(wait=pb.Wait(run_id="r1", round=round_, phase="evaluate"))
             while (await hear("telemetry")).slices[-1].phase != "evaluate":
                 pass
+        moments_s.append(time.monotonic())
         say(release=pb.Release(run_id="r1"))
         while (await hear("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
             pass
-        took.append(time.monotonic() - began_s)
+        moments_s.append(time.monotonic())
 
     def prepare(fake):
         fake.tap = lambda message: (slices.extend(message.telemetry.slices), samples.extend(message.telemetry.samples))
@@ -230,7 +232,9 @@ def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release
             ["load", "download", "train", "upload", "evaluate"],
         )
     seconds = sum(piece.seconds for piece in slices)
-    assert seconds == pytest.approx(took[0], abs=0.25)
+    # From the preparation, which began before it was heard of, to the release, which came after it was said.
+    asked_s, prepared_s, released_s, over_s = moments_s
+    assert released_s - prepared_s < seconds < over_s - asked_s
     joules = sum(piece.joules for piece in slices)
     assert joules == pytest.approx(5.0 * sum(piece.covered_s for piece in slices), rel=1e-6)
     power = prepared[0].power
@@ -240,7 +244,7 @@ def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release
     assert len(samples) > 10
 
 
-def test_a_worker_that_is_asked_again_does_not_rest_again(measured):
+def test_a_worker_that_is_asked_again_does_not_rest_again(measured, monkeypatch):
     class Hesitant(NoopRuntime):
         def prepare(self, order, model=None):
             setup = super().prepare(order)
@@ -253,11 +257,10 @@ def test_a_worker_that_is_asked_again_does_not_rest_again(measured):
     async def script(hear, say, number, fake):
         say(prepare=prepare_order())
         await hear("client_error")
-        began_s = time.monotonic()
+        monkeypatch.setattr(run_setup, "REST_S", 600.0)  # a second rest would not end while this test waits
         for _ in range(2):
             say(prepare=prepare_order())
             heard.append((await hear("prepared")).power.idle_w)
-        assert time.monotonic() - began_s < 0.25
 
     work(script, engine=Hesitant(), meter=measured)
     assert heard == [pytest.approx(5.0)] * 2
