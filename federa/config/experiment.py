@@ -76,7 +76,7 @@ class ExperimentFields(Section):
     """Everything that decides a result."""
 
     name: str = "bbc-news"
-    """For people."""
+    """A name for people. It decides nothing."""
     model: str = EMBEDDED
     """`embedded`, a Hugging Face model folder, or a hub name."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

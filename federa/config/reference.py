@@ -36,6 +36,8 @@ with `--experiment`, sets single fields with `--set FIELD=VALUE`, and prints all
 Unknown fields and bad values are refused with the field's name. In the tables a dot leads into a section: `lora.r` is
 `r` in the section `lora`.
 """
+_NAMED = {"task": TASKS, "aggregator": AGGREGATORS, "methods[].name": METHODS}
+"""Fields whose values are the names of a registry; the schema says text."""
 _DEFAULTS = "## All defaults\n\nThe experiment that `make bench` runs:\n\n```yaml\n{yaml}```\n"
 
 
@@ -82,7 +84,9 @@ def _rows(section: type[Section], prefix: str, skip: Collection[str], defaults: 
             continue
         default = defaults or (_value(field["default"]) if "default" in field else "(must be given)")
         meaning = " ".join(field.get("description", "").split())
-        yield f"| `{prefix}{name}` | {default} | {_may_be(field, schema)} | {meaning} |"
+        names = _NAMED.get(f"{prefix}{name}")
+        may_be = ", ".join(f"`{known}`" for known in names) if names else _may_be(field, schema)
+        yield f"| `{prefix}{name}` | {default} | {may_be} | {meaning} |"
 
 
 def _sentences(section: type[Section]) -> str:
@@ -93,7 +97,7 @@ def _sentences(section: type[Section]) -> str:
 
 def _value(value: object) -> str:
     if value is None:
-        return "none"
+        return "null"
     if isinstance(value, list | dict):
         return "" if value in ([], {}) else f"`{json.dumps(value)}`"
     return f"`{value}`"

@@ -35,6 +35,7 @@ def test_every_field_has_a_row_with_a_meaning():
 def test_bounds_and_choices_are_said():
     text = page()
     assert "| `lora.dropout` | `0.0` | number, from 0, below 1 |" in text
-    assert "| `federation.deadline_s` | none | `auto` or number, above 0 or null |" in text
+    assert "| `federation.deadline_s` | null | `auto` or number, above 0 or null |" in text
     assert "| `wire` | `fp32` | `fp32`, `bf16`, `fp16`, `int8` |" in text
+    assert "| `methods[].name` | (must be given) | `ft`, `lora`, `federa` |" in text
     assert "Read by `lora`, `federa`." in text
