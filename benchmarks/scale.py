@@ -74,10 +74,10 @@ class Row:
 
 def federation(workers: int, clients: int, rounds: int, processes: int, folder: Path) -> Row:
     """So many rounds after the first. Raises FederaError when anything fails or other bytes move."""
-    crew = {"devices": workers, "clients": workers, "clients_per_round": clients, "rounds": rounds + 1}
+    settings = {"devices": workers, "clients": workers, "clients_per_round": clients, "rounds": rounds + 1}
     env = {"NOOP_TENSORS": str(TENSORS), "NOOP_TENSOR_VALUES": str(VALUES)}
     with (
-        NoopCoordinator(folder, {"federation": crew}, env) as coordinator,
+        NoopCoordinator(folder, {"federation": settings}, env) as coordinator,
         _simulated(coordinator.address, workers, processes, folder) as simulated,
     ):
         _all(simulated, "ready")

@@ -121,12 +121,12 @@ def row(state: State, workers: int, turns: Sequence[Turn], echo_s: Mapping[Kind,
 
 def federation(state: State, workers: int, rounds: int, folder: Path) -> Turn:
     """A federation of so many rounds after its first. Raises FederaError when it fails or moves other bytes."""
-    crew = {"devices": workers, "clients": workers, "clients_per_round": workers, "rounds": rounds + 1}
+    settings = {"devices": workers, "clients": workers, "clients_per_round": workers, "rounds": rounds + 1}
     env = {"NOOP_TENSORS": str(state.tensors), "NOOP_TENSOR_VALUES": str(state.values)}
     # One tensor moves, or every round would have the state of the one before, which is stored and sent already.
     stamps = folder / "stamps"
     worker_env = {"NOOP_MOVED": "1", "NOOP_STAMPS": str(stamps)}
-    with NoopCoordinator(folder, {"federation": crew}, env) as coordinator:
+    with NoopCoordinator(folder, {"federation": settings}, env) as coordinator:
         with _workers(coordinator.address, workers, folder, worker_env) as beside:
             run = coordinator.finish(ROUND_WAIT_S * (rounds + 1), beside)
         footprint = coordinator.footprint

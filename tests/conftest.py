@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--containers", action="store_true", help="build the images and run the containers, for minutes")
 
 
-FEDERATIONS = {"cluster", "town", "outcome"}
+FEDERATIONS = {"cluster", "outcome"}
 """Fixtures of a module that start several processes: tests that share one stay together, in one process of pytest."""
 
 

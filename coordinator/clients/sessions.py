@@ -28,17 +28,17 @@ class Session:
         self.hello = hello
         self.name = hello.name
         self.control_bytes = 0
-        self._outbox: deque[CoordinatorMessage] = deque()
+        self._queue: deque[CoordinatorMessage] = deque()
         self._closed = False
         self._wake = asyncio.Event()
 
     def send(self, message: CoordinatorMessage) -> None:
-        if len(self._outbox) >= MAX_WAITING and not self._closed:
+        if len(self._queue) >= MAX_WAITING and not self._closed:
             log.warning("worker %s reads nothing, its stream is ended", self.name)
             self.close()
         if not self._closed:
             self.control_bytes += message.ByteSize()
-            self._outbox.append(message)
+            self._queue.append(message)
             self._wake.set()
 
     def received(self, message: WorkerMessage) -> None:
@@ -56,8 +56,8 @@ class Session:
 
     async def outgoing(self) -> AsyncIterator[CoordinatorMessage]:
         while True:
-            while self._outbox:
-                yield self._outbox.popleft()
+            while self._queue:
+                yield self._queue.popleft()
             if self._closed:
                 return
             self._wake.clear()

@@ -241,11 +241,11 @@ def test_a_noop_training_moves_all_tensors_or_the_first_ones():
     assert trained_state(start, 1, 6, moved=0) == start
 
 
-def test_a_noop_learner_takes_the_start_that_was_recorded():
-    learner = NoopReferenceModel(Experiment())
-    made = learner.prepare()
+def test_a_noop_reference_model_takes_the_start_that_was_recorded():
+    reference_model = NoopReferenceModel(Experiment())
+    made = reference_model.prepare()
     assert made == pack(start_state(equal_shapes()))
-    assert learner.prepare(b"recorded") == b"recorded"
+    assert reference_model.prepare(b"recorded") == b"recorded"
 
 
 # ---------------------------------------------------------------- all of it

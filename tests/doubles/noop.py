@@ -1,7 +1,7 @@
 """A federation without a model: tensors of any size that nobody learns anything with. For benchmarks and tests of all
 that lies between the coordinator and its workers, in one process or in several:
 
-    python -m tests.doubles.noop coordinator ARGS...    federa-coordinator with a NoopLearner
+    python -m tests.doubles.noop coordinator ARGS...    federa-coordinator with a NoopReferenceModel
     python -m tests.doubles.noop worker ARGS...         federa-worker with a NoopEngine
 
 Environment, read by these two commands alone:

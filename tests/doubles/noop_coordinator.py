@@ -17,8 +17,8 @@ from federa.errors import EXIT_TARGET_MISSED, FederaError
 
 
 class NoopCoordinator:
-    """A real federa-coordinator with tests.doubles.noop's learner: entered, it listens on `address`. All that it leaves
-    lies in `folder`."""
+    """A real federa-coordinator with tests.doubles.noop's reference model: entered, it listens on `address`. All that
+    it leaves lies in `folder`."""
 
     def __init__(self, folder: Path, experiment: Mapping[str, Any], env: Mapping[str, str]) -> None:
         self._folder = folder

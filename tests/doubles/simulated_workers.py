@@ -94,13 +94,13 @@ class SimulatedWorkers:
 class SimulatedWorker:
     """One worker: `run` it until its run is over. `ordered` is set when it has been welcomed and told to prepare."""
 
-    def __init__(self, crew: SimulatedWorkers, name: str, heartbeat_s: float) -> None:
+    def __init__(self, workers: SimulatedWorkers, name: str, heartbeat_s: float) -> None:
         self.ordered = asyncio.Event()
-        self._crew = crew
+        self._workers = workers
         self._name = name
         self._key = secrets.token_hex(16)
         self._heartbeat_s = heartbeat_s
-        self._outbox: asyncio.Queue[pb.WorkerMessage] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[pb.WorkerMessage] = asyncio.Queue()
         self._sent_at: dict[int, float] = {}
         self._prepare = pb.Prepare()
         self._installed = False
@@ -113,8 +113,8 @@ class SimulatedWorker:
         tasks: set[asyncio.Task[None]] = set()
         released = False
         async with (
-            grpc.aio.insecure_channel(self._crew.address, options=options) as control,
-            grpc.aio.insecure_channel(self._crew.address, options=options) as data,
+            grpc.aio.insecure_channel(self._workers.address, options=options) as control,
+            grpc.aio.insecure_channel(self._workers.address, options=options) as data,
         ):
             self._data = WorkerServiceStub(data)
             admitted = asyncio.Event()
@@ -136,7 +136,7 @@ class SimulatedWorker:
                             self.ordered.set()
                             tasks.add(asyncio.ensure_future(self._say_prepared()))
                         case "train":
-                            self._crew.rounds_began.setdefault(message.train.round, time.monotonic())
+                            self._workers.rounds_began.setdefault(message.train.round, time.monotonic())
                             tasks.add(asyncio.ensure_future(self._train(message.train)))
                         case "release":
                             released = True
@@ -152,14 +152,14 @@ class SimulatedWorker:
 
     async def _outgoing(self, admitted: asyncio.Event) -> AsyncIterator[pb.WorkerMessage]:
         await admitted.wait()
-        hello = pb.Hello(protocol=PROTOCOL, name=self._name, key=self._key, versions=self._crew.versions)
+        hello = pb.Hello(protocol=PROTOCOL, name=self._name, key=self._key, versions=self._workers.versions)
         hello.device.update(device="simulated", board="no board")
         yield pb.WorkerMessage(hello=hello)
         while True:
-            yield await self._outbox.get()
+            yield await self._outgoing.get()
 
     def _send(self, message: pb.WorkerMessage) -> None:
-        self._outbox.put_nowait(message)
+        self._outgoing.put_nowait(message)
 
     # ---- heartbeats
 
@@ -173,13 +173,13 @@ class SimulatedWorker:
 
     def _answered(self, sequence: int) -> None:
         round_trip_s = time.perf_counter() - self._sent_at.pop(sequence)
-        if self._crew.go.is_set():
-            self._crew.round_trips_s.append(round_trip_s)
+        if self._workers.go.is_set():
+            self._workers.round_trips_s.append(round_trip_s)
 
     # ---- the work
 
     async def _say_prepared(self) -> None:
-        await self._crew.go.wait()
+        await self._workers.go.wait()
         order = self._prepare
         examples = {shard.client: len(shard.indices) for shard in order.shards}
         prepared = pb.Prepared(run_id=order.run_id, precision="fp32", device="simulated", examples=examples)
@@ -196,7 +196,7 @@ class SimulatedWorker:
         for client in order.clients:
             self._activity(order, client, "train")
             self._activity(order, client, "upload")
-            await self._upload(order, client, self._crew.update_of(order.round, state))
+            await self._upload(order, client, self._workers.update_of(order.round, state))
         self._activity(order, client, "idle")
         self._tell(order)
 
@@ -258,9 +258,9 @@ def main(arguments: list[str]) -> int:
     raise_file_limit()
 
     async def work() -> dict[str, object]:
-        crew = SimulatedWorkers(address, int(first), int(count))
-        await crew.run()
-        return {"round_trips_s": crew.round_trips_s, "rounds_began": crew.rounds_began}
+        workers = SimulatedWorkers(address, int(first), int(count))
+        await workers.run()
+        return {"round_trips_s": workers.round_trips_s, "rounds_began": workers.rounds_began}
 
     try:
         print(json.dumps(asyncio.run(work())), flush=True)

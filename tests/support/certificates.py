@@ -23,7 +23,7 @@ from protos.credentials import (
 HOSTS = ("localhost", "127.0.0.1")
 
 
-class Office:
+class CertificateFixture:
     """An authority with a coordinator, an operator and a device `ada`."""
 
     def __init__(self, folder, hosts=HOSTS):

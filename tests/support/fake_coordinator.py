@@ -60,7 +60,7 @@ class FakeCoordinator(WorkerServiceServicer):
         await context.send_initial_metadata(((ADMITTED, "0"),))
         self.streams += 1
         number = self.streams
-        outbox = asyncio.Queue()
+        queue = asyncio.Queue()
 
         async def hear(*kinds):
             """The next message of one of these kinds."""
@@ -69,21 +69,21 @@ class FakeCoordinator(WorkerServiceServicer):
                 kind = message.WhichOneof("message")
                 self.tap(message)
                 if kind == "heartbeat" and self.answers_heartbeats:
-                    outbox.put_nowait(pb.CoordinatorMessage(heartbeat=message.heartbeat))
+                    queue.put_nowait(pb.CoordinatorMessage(heartbeat=message.heartbeat))
                 if kind in kinds:
                     return getattr(message, kind)
 
         async def play():
             try:
                 self.hellos.append(await hear("hello"))
-                outbox.put_nowait(pb.CoordinatorMessage(welcome=pb.Welcome()))
-                await self.script(hear, lambda **words: outbox.put_nowait(pb.CoordinatorMessage(**words)), number)
+                queue.put_nowait(pb.CoordinatorMessage(welcome=pb.Welcome()))
+                await self.script(hear, lambda **words: queue.put_nowait(pb.CoordinatorMessage(**words)), number)
             finally:
-                outbox.put_nowait(None)
+                queue.put_nowait(None)
 
         playing = asyncio.ensure_future(play())
         try:
-            while (message := await outbox.get()) is not None:
+            while (message := await queue.get()) is not None:
                 yield message
             await playing
         finally:

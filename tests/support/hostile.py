@@ -60,36 +60,36 @@ class Insider(Enum):
     A_FLOOD_OF_TELEMETRY = auto()
 
 
-# ---------------------------------------------------------------- outsiders: `house` and the coordinator's process
+# ---------------------------------------------------------------- outsiders: `live` and the coordinator's process
 
 
-async def random_bytes(house, town):
+async def random_bytes(live, cluster):
     generator = random.Random(1)
     for _ in range(20):
-        assert await _talk(house.address, generator.randbytes(1 << 16)) is not None
+        assert await _talk(live.address, generator.randbytes(1 << 16)) is not None
 
 
-async def a_valid_prefix_then_garbage(house, town):
+async def a_valid_prefix_then_garbage(live, cluster):
     settings = struct.pack(">I", 0)[1:] + b"\x04\x00" + bytes(4)
     generator = random.Random(2)
     for _ in range(20):
         # Its settings are answered: this is HTTP/2, until the garbage.
-        assert await _talk(house.address, PREFACE + settings + generator.randbytes(1 << 14))
+        assert await _talk(live.address, PREFACE + settings + generator.randbytes(1 << 14))
 
 
-async def messages_that_are_none(house, town):
+async def messages_that_are_none(live, cluster):
     for method in ("Upload", "Control"):
         for garbage in (b"\xff" * 100, os.urandom(1000), b"\x0a\xff\xff\xff\xff\x0f"):
-            call = _raw(house, f"/federa.v1.WorkerService/{method}")()
+            call = _raw(live, f"/federa.v1.WorkerService/{method}")()
             await call.write(garbage)
             assert await asyncio.wait_for(call.code(), 15) in (Status.INTERNAL, Status.INVALID_ARGUMENT, Status.UNKNOWN)
 
 
-async def connections_that_say_nothing(house, town):
+async def connections_that_say_nothing(live, cluster):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     most = min(10_000, hard - 500)
-    host, _, port = house.address.rpartition(":")
+    host, _, port = live.address.rpartition(":")
     open_ = []
     try:
         for number in range(most):
@@ -103,26 +103,24 @@ async def connections_that_say_nothing(house, town):
             if number % 100 == 99:
                 await asyncio.sleep(0.02)
         until_there = asyncio.get_running_loop().time() + 10
-        while town.connections() < most and asyncio.get_running_loop().time() < until_there:
+        while cluster.connections() < most and asyncio.get_running_loop().time() < until_there:
             await asyncio.sleep(0.2)
-        print(f"{town.connections()} of {most} connections were taken, {town.growth_bytes() / MEGABYTE:.0f} MiB more")
-        assert town.connections() > most // 2
+        print(f"{cluster.connections()} of {most} connections taken, {cluster.growth_bytes() / MEGABYTE:.0f} MiB more")
+        assert cluster.connections() > most // 2
         # Somebody who has something to say is heard.
         async with refused(Status.NOT_FOUND, "no experiment 'x' here"):
-            await house.operation.Cancel(pb.CancelRequest(experiment_id="x"), timeout=10)
+            await live.operation.Cancel(pb.CancelRequest(experiment_id="x"), timeout=10)
     finally:
         for peer in open_:
             peer.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def control_streams_without_a_hello(house, town):
+async def control_streams_without_a_hello(live, cluster):
     async with contextlib.AsyncExitStack() as stack:
         calls = []
         for _ in range(11):
-            channel = await stack.enter_async_context(
-                grpc.aio.insecure_channel(house.address, options=client_options())
-            )
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(live.address, options=client_options()))
             calls += [WorkerServiceStub(channel).Control() for _ in range(95)]
         codes = [asyncio.ensure_future(call.code()) for call in calls]
         # A thousand may wait; for each one beyond, the oldest is ended, so that an honest worker always gets in.
@@ -139,18 +137,18 @@ async def control_streams_without_a_hello(house, town):
             code.cancel()
 
 
-async def a_huge_hello(house, town):
+async def a_huge_hello(live, cluster):
     for size in (5 * MEGABYTE, 40 * MEGABYTE):
-        call = house.federation.Control()
+        call = live.federation.Control()
         await call.write(hello(name="eve", versions={"federa": "9" * size}))
         assert await asyncio.wait_for(call.code(), 15) is Status.RESOURCE_EXHAUSTED
         assert "larger than max" in await call.details()
 
 
-async def many_large_hellos(house, town):
+async def many_large_hellos(live, cluster):
     calls = []
     for number in range(40):
-        call = house.federation.Control()
+        call = live.federation.Control()
         calls.append(call)
         try:
             await call.write(hello(name=f"eve-{number}", versions={"federa": "9" * (3 * MEGABYTE)}))
@@ -161,24 +159,24 @@ async def many_large_hellos(house, town):
         call.cancel()
 
 
-async def heartbeats_without_reading(house, town):
+async def heartbeats_without_reading(live, cluster):
     # A receive window of 4 KB: what is not read soon waits at the coordinator.
     options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 4096)]
-    async with grpc.aio.insecure_channel(house.address, options=options) as channel:
-        eve = await LiveCoordinator(house.address, channel).worker("eve")
+    async with grpc.aio.insecure_channel(live.address, options=options) as channel:
+        eve = await LiveCoordinator(live.address, channel).worker("eve")
         with contextlib.suppress(asyncio.TimeoutError, asyncio.InvalidStateError, grpc.aio.AioRpcError):
             for sequence in range(20_000):
                 await asyncio.wait_for(eve.say(heartbeat=pb.Heartbeat(sequence=2**63 + sequence)), 1)
         # It is told once, not for every heartbeat more.
-        until(lambda: "worker eve reads nothing" in town.coordinator.err, "its stream is ended", 5)
-        assert town.coordinator.err.count("worker eve reads nothing") == 1
+        until(lambda: "worker eve reads nothing" in cluster.coordinator.err, "its stream is ended", 5)
+        assert cluster.coordinator.err.count("worker eve reads nothing") == 1
         # What was sent before is there for it still; then the stream is over.
         while await asyncio.wait_for(eve.call.read(), 15) is not grpc.aio.EOF:
             pass
 
 
-async def heavy_heartbeats_without_reading(house, town):
-    eve = await house.worker("eve")
+async def heavy_heartbeats_without_reading(live, cluster):
+    eve = await live.worker("eve")
     # A field that nobody knows is kept by protobuf, and sent along with a copy.
     padding = b"\x7a" + _varint(3 * MEGABYTE) + bytes(3 * MEGABYTE)
     heartbeat = pb.Heartbeat.FromString(b"\x08\x01" + padding)
@@ -189,33 +187,33 @@ async def heavy_heartbeats_without_reading(house, town):
     eve.call.cancel()
 
 
-async def a_flood_of_experiments(house, town):
+async def a_flood_of_experiments(live, cluster):
     ids = []
     try:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             for _ in range(150):
-                ids.append(await house.submit(experiment()))
+                ids.append(await live.submit(experiment()))
         assert caught.value.code() is Status.INVALID_ARGUMENT
         assert caught.value.details() == "100 experiments are waiting already; wait for one to end"
         assert len(ids) == 100
     finally:
         for experiment_id in ids:
-            await house.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
+            await live.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
 
 
-async def huge_experiments(house, town):
+async def huge_experiments(live, cluster):
     ids, text = [], experiment().model_copy(update={"name": "x" * (3 * MEGABYTE)}).model_dump_json()
     with contextlib.suppress(grpc.aio.AioRpcError):
         for _ in range(40):
             request = pb.SubmitRequest(experiment_json=text, protocol=PROTOCOL)
-            ids.append((await house.operation.Submit(request)).experiment_id)
+            ids.append((await live.operation.Submit(request)).experiment_id)
     for experiment_id in ids:
-        await house.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
+        await live.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
 
 
-async def another_workers_name(house, town):
+async def another_workers_name(live, cluster):
     async with refused(Status.ALREADY_EXISTS, "the name 'a' belongs to another worker of the run under way"):
-        await house.worker("a")
+        await live.worker("a")
 
 
 # ---------------------------------------------------------------- insiders: `mallory` has clients 4 and 5
@@ -225,55 +223,55 @@ def _forged(mallory, **changes):
     return pack({**unpack(mallory.trained(4)), **changes})
 
 
-async def ten_gigabytes_announced(mallory, town):
+async def ten_gigabytes_announced(mallory, cluster):
     async with refused(Status.INVALID_ARGUMENT, "announces 10000000000 bytes, the limit is"):
         await _stream(mallory, header_chunk(10**10, bytes(32), mallory.header(4)))
 
 
-async def wrong_shapes(mallory, town):
+async def wrong_shapes(mallory, cluster):
     for shape in ((17,), (4, 4), ()):
         async with refused(Status.INVALID_ARGUMENT, "update of client 4", "layer.001", "must have shape [16]"):
             await mallory.upload(4, _forged(mallory, **{"layer.001": np.zeros(shape, np.float32)}))
 
 
-async def nan(mallory, town):
+async def nan(mallory, cluster):
     async with refused(Status.INVALID_ARGUMENT, "tensor layer.002 holds values that are not finite"):
         await mallory.upload(4, _forged(mallory, **{"layer.002": np.full(16, np.nan, np.float32)}))
 
 
-async def infinite(mallory, town):
+async def infinite(mallory, cluster):
     async with refused(Status.INVALID_ARGUMENT, "tensor layer.003 holds values that are not finite"):
         await mallory.upload(4, _forged(mallory, **{"layer.003": np.full(16, -np.inf, np.float32)}))
 
 
-async def a_replayed_update(mallory, town):
+async def a_replayed_update(mallory, cluster):
     # What worker a sent for client 0, to the byte, with its key.
     blob = pack(trained_state(start_state(equal_shapes()), 1, 0))
-    host, key = town.host_of(0)
-    until(lambda: town.accepted(1, 0), "client 0's update is accepted", 20)
+    host, key = cluster.host_of(0)
+    until(lambda: cluster.accepted(1, 0), "client 0's update is accepted", 20)
     for _ in range(3):
         assert (await mallory.upload(0, blob, worker=host, key=key, round=1, examples=1)).already_accepted is True
 
 
-async def another_round(mallory, town):
+async def another_round(mallory, cluster):
     for round_ in (0, 99, 2**32 - 1):
         async with refused(Status.FAILED_PRECONDITION, f"client 4 for round {round_} comes too late, or was not asked"):
             await mallory.upload(4, round=round_)
 
 
-async def another_client(mallory, town):
+async def another_client(mallory, cluster):
     for client in (0, 1, 2, 3, 6):
         async with refused(Status.FAILED_PRECONDITION, "worker mallory does not host this client"):
             await mallory.upload(client)
 
 
-async def another_worker(mallory, town):
+async def another_worker(mallory, cluster):
     for client in range(4):
         async with refused(Status.PERMISSION_DENIED, "this is not the worker 'a' of run", "another key"):
             await mallory.upload(client, worker="a")
 
 
-async def more_than_announced(mallory, town):
+async def more_than_announced(mallory, cluster):
     blob = mallory.trained(4)
     header = header_of(blob, mallory.header(4))
     async with refused(Status.INVALID_ARGUMENT, f"sends more than the {len(blob)} bytes it announced"):
@@ -281,23 +279,23 @@ async def more_than_announced(mallory, town):
     await _flood(mallory, header, pb.Chunk(data=bytes(MEGABYTE)))
 
 
-async def a_stream_that_never_ends(mallory, town):
+async def a_stream_that_never_ends(mallory, cluster):
     blob = mallory.trained(4)
     call, _ = await mallory.begin(4, blob)
     for at in range(200):
         await call.write(pb.Chunk(data=blob[at : at + 1]))
     # It goes on, and nobody waits for it but its own round: the honest have theirs.
-    town.trickling = call
+    cluster.trickling = call
 
 
-async def empty_chunks(mallory, town):
+async def empty_chunks(mallory, cluster):
     header = header_of(mallory.trained(4), mallory.header(4))
     async with refused(Status.INVALID_ARGUMENT, "a chunk after the header must carry data"):
         await _stream(mallory, header, pb.Chunk(data=b""))
     await _flood(mallory, header, pb.Chunk(data=b""))
 
 
-async def telemetry_that_no_meter_says(mallory, town):
+async def telemetry_that_no_meter_says(mallory, cluster):
     run_id, numbers = mallory.train.run_id, (-1.0, float("nan"), float("inf"), 1e300)
     for sequence, number in enumerate(numbers, start=1):
         slices = [pb.Slice(round=1, client=4, phase="train", seconds=number, joules=number, covered_s=number)]
@@ -306,10 +304,10 @@ async def telemetry_that_no_meter_says(mallory, town):
         await mallory.say(telemetry=batch)
     slices = [pb.Slice(round=2**31, client=0, phase="train", seconds=1.0), pb.Slice(phase="x" * MEGABYTE, seconds=1.0)]
     await mallory.say(telemetry=pb.Telemetry(run_id=run_id, epoch=2**64 - 1, sequence=2**32 - 1, slices=slices))
-    assert town.seconds("mallory") == 0
+    assert cluster.seconds("mallory") == 0
 
 
-async def a_flood_of_telemetry(mallory, town):
+async def a_flood_of_telemetry(mallory, cluster):
     samples = [
         pb.Sample(at_s=1e9 + at, round=1, client=4, phase="train", total_mw=at, rails_mw=[at] * 32)
         for at in range(5000)
@@ -343,7 +341,7 @@ async def _talk(address, data):
 
 async def _stream(mallory, *chunks):
     """An upload of exactly these chunks, until the coordinator has answered."""
-    call = mallory.house.federation.Upload()
+    call = mallory.live.federation.Upload()
     status = asyncio.ensure_future(call.code())
     for chunk in chunks:
         await call.write(chunk)
@@ -355,7 +353,7 @@ async def _stream(mallory, *chunks):
 
 async def _flood(mallory, first, chunk):
     """The same without end, and without an ear for the answer."""
-    call = mallory.house.federation.Upload()
+    call = mallory.live.federation.Upload()
     with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
         await call.write(first)
         for _ in range(500):
@@ -363,8 +361,8 @@ async def _flood(mallory, first, chunk):
     assert await asyncio.wait_for(call.code(), 15) in (Status.INVALID_ARGUMENT, Status.INTERNAL)
 
 
-def _raw(house, method):
-    return house.channel.stream_unary(method, request_serializer=None, response_deserializer=None)
+def _raw(live, method):
+    return live.channel.stream_unary(method, request_serializer=None, response_deserializer=None)
 
 
 def _varint(value):

@@ -78,7 +78,7 @@ def serving(
     credentials=None,
     shown=None,
 ):
-    """Run `scenario(house)` against a coordinator that serves what `path` holds, and `experiment` if there is one. With
+    """Run `scenario(live)` against a coordinator that serves what `path` holds, and `experiment` if there is one. With
     `credentials` it demands certificates, and is called with those that are `shown`."""
 
     async def run():
@@ -87,11 +87,11 @@ def serving(
         server, address = await coordinator.serve("127.0.0.1:0", credentials)
         working = asyncio.ensure_future(coordinator.work())
         async with dial(address, shown) as channel:
-            house = LiveCoordinator(address, channel, coordinator)
+            live = LiveCoordinator(address, channel, coordinator)
             if experiment is not None:
-                house.experiment_id = (await coordinator.submit(experiment)).experiment_id
+                live.experiment_id = (await coordinator.submit(experiment)).experiment_id
             try:
-                playing = asyncio.ensure_future(asyncio.wait_for(scenario(house), patience_s))
+                playing = asyncio.ensure_future(asyncio.wait_for(scenario(live), patience_s))
                 done, _ = await asyncio.wait({playing, working}, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
@@ -171,11 +171,11 @@ class LiveCoordinator:
 class HandWorker:
     """One control stream, a message at a time."""
 
-    def __init__(self, house, name):
-        self.house = house
+    def __init__(self, live, name):
+        self.live = live
         self.name = name
         self.key = key_of(name)
-        self.call = house.federation.Control()
+        self.call = live.federation.Control()
 
     async def say(self, **message):
         await self.call.write(pb.WorkerMessage(**message))
@@ -208,7 +208,7 @@ class HandWorker:
         blob = bytearray()
         assembler = Assembler(blob.extend, size_limit=64 << 20)
         asked = {"run_id": self.train.run_id, "sha256": sha256, "worker": self.name, "key": self.key, **changes}
-        async for chunk in self.house.federation.Download(pb.DownloadRequest(**asked)):
+        async for chunk in self.live.federation.Download(pb.DownloadRequest(**asked)):
             assembler.feed(chunk)
         assert assembler.finish().sha256 == sha256
         return bytes(blob)
@@ -224,12 +224,12 @@ class HandWorker:
     async def upload(self, client, blob=None, **changes):
         """Send an update of this round, as the real worker does."""
         blob = self.trained(client) if blob is None else blob
-        return await Upload(self.house.federation, blob, self.header(client, **changes), Link(None)).attempt()
+        return await Upload(self.live.federation, blob, self.header(client, **changes), Link(None)).attempt()
 
     async def begin(self, client, blob=None, **changes):
         """The call of an upload of which nothing but the header was sent, and the byte that it is to go on from."""
         blob = self.trained(client) if blob is None else blob
-        call = self.house.federation.Upload()
+        call = self.live.federation.Upload()
         await call.write(header_of(blob, self.header(client, **changes)))
         metadata = dict(tuple(entry) for entry in await call.initial_metadata())
         return call, int(metadata[ADMITTED])

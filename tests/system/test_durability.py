@@ -31,15 +31,15 @@ from protos.channel import client_options
 
 
 class Journal:
-    """What `office` does for its disk, in order: (what, on which file)."""
+    """What `fixture` does for its disk, in order: (what, on which file)."""
 
-    def __init__(self, office: UpdateFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, fixture: UpdateFixture, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[str, str]] = []
         self._calls = {"fsync": os.fsync, "replace": os.replace}
         monkeypatch.setattr(os, "fsync", self._fsync)
         monkeypatch.setattr(os, "replace", self._replace)
         # The statements that SQLite itself carries out, COMMIT among them.
-        office.ledger._db.set_trace_callback(self._statement)
+        fixture.ledger._db.set_trace_callback(self._statement)
 
     def _fsync(self, descriptor: int) -> None:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
@@ -67,39 +67,39 @@ ORDER = [
 ]
 
 
-def _steps(office: UpdateFixture, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    journal = Journal(office, monkeypatch)
-    assert office.take().already_accepted is False
+def _steps(fixture: UpdateFixture, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    journal = Journal(fixture, monkeypatch)
+    assert fixture.take().already_accepted is False
     return [*journal.steps, ("reply", "")]
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[UpdateFixture]:
-    office = UpdateFixture(tmp_path)
-    yield office
-    office.ledger.close()
+def fixture(tmp_path: Path) -> Iterator[UpdateFixture]:
+    fixture = UpdateFixture(tmp_path)
+    yield fixture
+    fixture.ledger.close()
 
 
 def test_the_disk_has_it_before_the_ledger_and_the_ledger_before_the_worker_hears(
-    office: UpdateFixture, monkeypatch: pytest.MonkeyPatch
+    fixture: UpdateFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _steps(office, monkeypatch) == ORDER
+    assert _steps(fixture, monkeypatch) == ORDER
 
 
 @pytest.mark.parametrize("without", ["partial", "spool"])
 def test_an_fsync_that_is_taken_out_is_missed(
-    office: UpdateFixture, monkeypatch: pytest.MonkeyPatch, without: str
+    fixture: UpdateFixture, monkeypatch: pytest.MonkeyPatch, without: str
 ) -> None:
     # kill -9 loses nothing that the kernel has: only the order of calls shows this one.
     original = intake.sync
     for module in (intake, durable):
         monkeypatch.setattr(module, "sync", lambda path: None if path.name.startswith(without) else original(path))
-    assert _steps(office, monkeypatch) == [step for step in ORDER if step != ("fsync", without)]
+    assert _steps(fixture, monkeypatch) == [step for step in ORDER if step != ("fsync", without)]
 
 
-def test_a_transaction_of_the_ledger_is_on_the_disk_when_it_is_over(office: UpdateFixture) -> None:
+def test_a_transaction_of_the_ledger_is_on_the_disk_when_it_is_over(fixture: UpdateFixture) -> None:
     pragma = {
-        name: office.ledger._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")
+        name: fixture.ledger._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")
     }
     assert pragma == {"synchronous": 2, "journal_mode": "wal"}  # 2 is FULL: an fsync of the WAL at every commit
 
@@ -158,7 +158,7 @@ def test_the_kernel_is_asked_in_that_order_before_the_reply_goes_out(tmp_path: P
             worker = await LiveCoordinator(address, control).training()
             # A connection of its own, as the real worker has: the upload is its first call.
             async with grpc.aio.insecure_channel(address, options=client_options()) as data:
-                worker.house = LiveCoordinator(address, data)
+                worker.live = LiveCoordinator(address, data)
                 assert (await worker.upload(0)).already_accepted is False
             await worker.released()
             return digest_of(worker.trained(0))

@@ -27,7 +27,7 @@ BYTES_PER_CONNECTION = 16 << 10
 """Of gRPC's own, for one that says nothing (measured: 13 KB)."""
 
 
-class Town:
+class Cluster:
     """A coordinator that serves, and two honest workers that take their time. One for all tests of this file."""
 
     def __init__(self, folder):
@@ -89,23 +89,23 @@ class Town:
             return ledger.execute(query, (round_, client)).fetchone()
 
     def play(self, scenario):
-        """Run `scenario(house)` beside the federation."""
+        """Run `scenario(live)` beside the federation."""
 
         async def run():
             async with grpc.aio.insecure_channel(self.address, options=client_options()) as channel:
-                house = LiveCoordinator(self.address, channel)
-                house.channel = channel
-                return await asyncio.wait_for(scenario(house), 25)
+                live = LiveCoordinator(self.address, channel)
+                live.channel = channel
+                return await asyncio.wait_for(scenario(live), 25)
 
         with self.watched():
             return asyncio.run(run())
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory):
-    town = Town(tmp_path_factory.mktemp("town"))
-    with ended(town.coordinator, *town.workers):
-        yield town
+def cluster(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    with ended(cluster.coordinator, *cluster.workers):
+        yield cluster
 
 
 UNDISTURBED = averaged(ROUNDS, range(4))
@@ -113,56 +113,56 @@ UNDISTURBED = averaged(ROUNDS, range(4))
 
 
 @contextlib.asynccontextmanager
-async def submitted(house, federation):
+async def submitted(live, federation):
     """An experiment under way; one that a test leaves in the middle is ended, for the next test's sake."""
-    experiment_id = await house.submit(experiment(target=1.0, **federation))
+    experiment_id = await live.submit(experiment(target=1.0, **federation))
     try:
         yield experiment_id
     finally:
-        await house.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
+        await live.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
 
 
-async def _final(house, experiment_id):
-    last = await house.end(experiment_id)
+async def _final(live, experiment_id):
+    last = await live.end(experiment_id)
     assert last.outcome.exit_code == 3, last.outcome
     assert len(last.run.values) == ROUNDS
-    return await house.fetch("final/state.safetensors", experiment_id)
+    return await live.fetch("final/state.safetensors", experiment_id)
 
 
 @pytest.mark.parametrize("fault", Outsider, ids=lambda fault: fault.name.lower())
-def test_the_honest_finish_whatever_a_stranger_does(town, fault):
-    async def scenario(house):
-        async with submitted(house, HONEST) as experiment_id:
-            await house.until(lambda snapshot: snapshot.run.stage == "training", experiment_id)
-            await getattr(hostile, fault.name.lower())(house, town)
-            return await _final(house, experiment_id)
+def test_the_honest_finish_whatever_a_stranger_does(cluster, fault):
+    async def scenario(live):
+        async with submitted(live, HONEST) as experiment_id:
+            await live.until(lambda snapshot: snapshot.run.stage == "training", experiment_id)
+            await getattr(hostile, fault.name.lower())(live, cluster)
+            return await _final(live, experiment_id)
 
-    assert town.play(scenario) == UNDISTURBED
+    assert cluster.play(scenario) == UNDISTURBED
     silent = 10_000 if fault is Outsider.CONNECTIONS_THAT_SAY_NOTHING else 0
-    assert town.growth_bytes() < MAX_GROWTH_BYTES + silent * BYTES_PER_CONNECTION, town.growth_bytes() / MEGABYTE
-    assert all(process.popen.poll() is None for process in (town.coordinator, *town.workers))
+    assert cluster.growth_bytes() < MAX_GROWTH_BYTES + silent * BYTES_PER_CONNECTION, cluster.growth_bytes() / MEGABYTE
+    assert all(process.popen.poll() is None for process in (cluster.coordinator, *cluster.workers))
 
 
 @pytest.mark.parametrize("fault", Insider, ids=lambda fault: fault.name.lower())
-def test_the_honest_finish_whatever_a_worker_of_the_run_does(town, fault):
-    async def scenario(house):
-        mallory = await house.worker("mallory", clients=[4, 5])
-        async with submitted(house, WITH_MALLORY) as experiment_id:
+def test_the_honest_finish_whatever_a_worker_of_the_run_does(cluster, fault):
+    async def scenario(live):
+        mallory = await live.worker("mallory", clients=[4, 5])
+        async with submitted(live, WITH_MALLORY) as experiment_id:
             await mallory.get_ready()
-            await getattr(hostile, fault.name.lower())(mallory, town)
+            await getattr(hostile, fault.name.lower())(mallory, cluster)
             giving_up = asyncio.ensure_future(_give_up(mallory))
-            final = await _final(house, experiment_id)
+            final = await _final(live, experiment_id)
             await giving_up
             mallory.call.cancel()
             return final
 
-    assert town.play(scenario) == UNDISTURBED
-    assert town.growth_bytes() < MAX_GROWTH_BYTES, town.growth_bytes() / MEGABYTE
-    with contextlib.closing(town.ledger()) as ledger:
+    assert cluster.play(scenario) == UNDISTURBED
+    assert cluster.growth_bytes() < MAX_GROWTH_BYTES, cluster.growth_bytes() / MEGABYTE
+    with contextlib.closing(cluster.ledger()) as ledger:
         # Nothing of it counts, and each client of the honest counts once a round.
         rows = ledger.execute("SELECT round, client FROM contribution ORDER BY round, client").fetchall()
     assert rows == [(round_, client) for round_ in range(1, ROUNDS + 1) for client in range(4)]
-    assert all(process.popen.poll() is None for process in (town.coordinator, *town.workers))
+    assert all(process.popen.poll() is None for process in (cluster.coordinator, *cluster.workers))
 
 
 async def _give_up(mallory):

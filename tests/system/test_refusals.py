@@ -22,10 +22,10 @@ from protos.streams import data_chunks, header_chunk, header_of
 
 
 @pytest.fixture
-def office(tmp_path):
-    office = UpdateFixture(tmp_path)
-    yield office
-    office.ledger.close()
+def fixture(tmp_path):
+    fixture = UpdateFixture(tmp_path)
+    yield fixture
+    fixture.ledger.close()
 
 
 NAN, INFINITE = np.zeros(4, np.float32), np.zeros((2, 3), np.float32)
@@ -60,13 +60,13 @@ NO_STATE = "not a safetensors state"
         (with_header({"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [24, 0]}}), NO_STATE),
     ],
 )
-def test_what_is_not_this_state_is_refused_by_name_and_leaves_nothing(office, blob, words):
+def test_what_is_not_this_state_is_refused_by_name_and_leaves_nothing(fixture, blob, words):
     with pytest.raises(UpdateRefused, match=rf"update of client 2 for round 1: .*{words}") as caught:
-        office.take(blob)
+        fixture.take(blob)
     assert "\n" not in str(caught.value)
-    assert office.files == []
-    assert office.ledger.contributions(1) == []
-    assert office.take().already_accepted is False
+    assert fixture.files == []
+    assert fixture.ledger.contributions(1) == []
+    assert fixture.take().already_accepted is False
 
 
 NAN_DIFFERENCE = encode(state(b=NAN), "bf16", reference=state(), reference_sha256=digest_of(START))
@@ -83,22 +83,22 @@ NAN_DIFFERENCE = encode(state(b=NAN), "bf16", reference=state(), reference_sha25
     ],
 )
 def test_an_update_in_another_wire_or_from_another_reference_is_refused(tmp_path, wire, blob, words):
-    office = UpdateFixture(tmp_path, wire=wire)
+    fixture = UpdateFixture(tmp_path, wire=wire)
     with pytest.raises(UpdateRefused, match=words):
-        office.take(blob)
-    assert office.files == []
+        fixture.take(blob)
+    assert fixture.files == []
     right = encode(state(1.0), wire, reference=state(), reference_sha256=digest_of(START))
-    assert office.take(right).already_accepted is False
-    office.ledger.close()
+    assert fixture.take(right).already_accepted is False
+    fixture.ledger.close()
 
 
 @pytest.mark.parametrize("size", [len(START) + HEADER_SLACK_BYTES + 1, 10 * 10**9, 2**64 - 1])
-def test_an_oversized_update_is_refused_at_its_header(office, size):
+def test_an_oversized_update_is_refused_at_its_header(fixture, size):
     limit = len(START) + HEADER_SLACK_BYTES
     with pytest.raises(UpdateRefused, match=f"announces {size} bytes, the limit is {limit}"):
-        office.take(chunks=lambda update: [header_chunk(size, bytes(32), update), Chunk(data=b"x")])
-    assert office.files == []
-    assert office.offsets == []  # not a byte of it was asked for
+        fixture.take(chunks=lambda update: [header_chunk(size, bytes(32), update), Chunk(data=b"x")])
+    assert fixture.files == []
+    assert fixture.offsets == []  # not a byte of it was asked for
 
 
 @pytest.mark.parametrize(
@@ -112,31 +112,31 @@ def test_an_oversized_update_is_refused_at_its_header(office, size):
         (lambda update: [header_of(GOOD, update), Chunk(), *data_chunks(GOOD)], "must carry data"),
     ],
 )
-def test_a_stream_that_breaks_its_word_is_refused_and_leaves_nothing(office, chunks, words):
+def test_a_stream_that_breaks_its_word_is_refused_and_leaves_nothing(fixture, chunks, words):
     with pytest.raises(UpdateRefused, match=words):
-        office.take(chunks=chunks)
-    assert office.files == []
-    assert office.ledger.contributions(1) == []
+        fixture.take(chunks=chunks)
+    assert fixture.files == []
+    assert fixture.ledger.contributions(1) == []
 
 
-def test_a_file_can_be_laid_out_otherwise(office):
+def test_a_file_can_be_laid_out_otherwise(fixture):
     # Another program may order the tensors otherwise and add a description of itself.
     blob = save(state(1.0), metadata={"made": "elsewhere"})
     assert len(blob) > len(GOOD)
-    assert office.take(blob).already_accepted is False
+    assert fixture.take(blob).already_accepted is False
 
 
 @pytest.fixture(scope="module")
 def clients():
-    """A client of its own for each example: an office takes longer to open than an update to come."""
+    """A client of its own for each example: an fixture takes longer to open than an update to come."""
     return itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def open_all_day(tmp_path_factory):
-    office = UpdateFixture(tmp_path_factory.mktemp("office"))
-    yield office
-    office.ledger.close()
+    fixture = UpdateFixture(tmp_path_factory.mktemp("fixture"))
+    yield fixture
+    fixture.ledger.close()
 
 
 @settings(max_examples=80)

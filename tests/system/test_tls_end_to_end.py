@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 import yaml
-from certificates import Office
+from certificates import CertificateFixture
 from processes import NOOP, Process, bench, ended, listening, result_of, until
 
 from coordinator import main as coordinator_main
@@ -24,9 +24,9 @@ def _worker(folder, address, *words):
     return Process([*NOOP, *common, "--give-up-after", "60", *words], folder)
 
 
-def _coordinator(folder, office, *words):
+def _coordinator(folder, pki, *words):
     common = ["coordinator", "--out", str(folder / "out"), "--listen", "127.0.0.1:0", "--certs"]
-    return Process([*NOOP, *common, str(office.folder / "coordinator"), *words], folder)
+    return Process([*NOOP, *common, str(pki.folder / "coordinator"), *words], folder)
 
 
 def _ended_with_2(worker, *words):
@@ -39,16 +39,16 @@ def _ended_with_2(worker, *words):
 
 
 def test_a_run_over_mutual_tls_with_an_operator_who_submits_it(tmp_path):
-    office = Office(tmp_path / "certs")
-    coordinator = _coordinator(tmp_path, office, "--serve")
+    pki = CertificateFixture(tmp_path / "certs")
+    coordinator = _coordinator(tmp_path, pki, "--serve")
     with ended(coordinator):
         address = listening(coordinator)
-        worker = _worker(tmp_path, address, "--certs", str(office.folder / "ada"))
+        worker = _worker(tmp_path, address, "--certs", str(pki.folder / "ada"))
         (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
         common = ["--experiment", str(tmp_path / "small.yaml"), "--coordinator", address]
-        denied = bench(tmp_path / "denied" / "run", *common, "--certs", str(office.folder / "ada"))
+        denied = bench(tmp_path / "denied" / "run", *common, "--certs", str(pki.folder / "ada"))
         plain = bench(tmp_path / "plain" / "run", *common)
-        allowed = bench(tmp_path / "bench" / "run", *common, "--certs", str(office.folder / "operator"))
+        allowed = bench(tmp_path / "bench" / "run", *common, "--certs", str(pki.folder / "operator"))
         with ended(worker, denied, plain, allowed):
             assert allowed.wait() == 0, allowed.err
             (device,) = result_of(tmp_path / "bench" / "run")["runs"][0]["devices"]
@@ -61,16 +61,16 @@ def test_a_run_over_mutual_tls_with_an_operator_who_submits_it(tmp_path):
 
 
 def test_a_worker_that_may_not_come_ends_with_2_and_both_sides_say_why(tmp_path):
-    office, other = Office(tmp_path / "certs"), Office(tmp_path / "other")
-    office.device("gone")
-    office.revoke("gone")
-    coordinator = _coordinator(tmp_path, office, "--serve")
+    pki, other = CertificateFixture(tmp_path / "certs"), CertificateFixture(tmp_path / "other")
+    pki.device("gone")
+    pki.revoke("gone")
+    coordinator = _coordinator(tmp_path, pki, "--serve")
     with ended(coordinator):
         address = listening(coordinator)
-        good = _worker(tmp_path, address, "--certs", str(office.folder / "ada"))
+        good = _worker(tmp_path, address, "--certs", str(pki.folder / "ada"))
         plain = _worker(tmp_path, address, "--name", "bob")
         foreign = _worker(tmp_path / "other", address, "--certs", str(other.folder / "ada"))
-        gone = _worker(tmp_path, address, "--certs", str(office.folder / "gone"))
+        gone = _worker(tmp_path, address, "--certs", str(pki.folder / "gone"))
         with ended(good, plain, foreign, gone):
             _ended_with_2(plain, "takes TLS connections only: give --certs DIR")
             _ended_with_2(foreign, "does not fit the authority in", "take the certificates of the authority")
@@ -79,14 +79,14 @@ def test_a_worker_that_may_not_come_ends_with_2_and_both_sides_say_why(tmp_path)
             assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in coordinator.err
             assert "CERTIFICATE_VERIFY_FAILED" in coordinator.err
             until(lambda: "worker ada joined" in coordinator.err, "ada joins")
-            office.revoke("ada")
+            pki.revoke("ada")
             _ended_with_2(good, "certificate of device 'ada'", "is revoked")
             until(lambda: "worker ada left" in coordinator.err, "ada is gone")
 
 
 def test_a_worker_waits_for_a_coordinator_that_is_away_and_comes_when_it_is_there(tmp_path):
-    office = Office(tmp_path / "certs")
-    worker = _worker(tmp_path, "127.0.0.1:1", "--certs", str(office.folder / "ada"), "--give-up-after", "0.5")
+    pki = CertificateFixture(tmp_path / "certs")
+    worker = _worker(tmp_path, "127.0.0.1:1", "--certs", str(pki.folder / "ada"), "--give-up-after", "0.5")
     assert worker.wait() == 1
     assert "gave up" in worker.err.splitlines()[-1]
 
@@ -107,7 +107,7 @@ def test_a_worker_waits_for_a_coordinator_that_is_away_and_comes_when_it_is_ther
     ],
 )
 def test_a_worker_refuses_what_is_not_safe(tmp_path, monkeypatch, capsys, words, expected):
-    Office(tmp_path / "certs").device("late", valid=timedelta(seconds=-1))
+    CertificateFixture(tmp_path / "certs").device("late", valid=timedelta(seconds=-1))
     monkeypatch.chdir(tmp_path / "certs")
     code = edge_main.main([*words, "--state", str(tmp_path)], lambda options: pytest.fail("an engine was made"))
     (line,) = capsys.readouterr().err.splitlines()
@@ -130,10 +130,10 @@ def test_a_worker_refuses_what_is_not_safe(tmp_path, monkeypatch, capsys, words,
     ],
 )
 def test_a_coordinator_refuses_what_is_not_safe(tmp_path, monkeypatch, capsys, words, expected):
-    office = Office(tmp_path / "certs")
+    pki = CertificateFixture(tmp_path / "certs")
     unlisted = tmp_path / "certs" / "unlisted"
     unlisted.mkdir()
-    for path in (office.folder / "coordinator").glob("[ct][al]*"):
+    for path in (pki.folder / "coordinator").glob("[ct][al]*"):
         (unlisted / path.name).write_bytes(path.read_bytes())
     assert (unlisted / CERTIFICATE_FILE).exists()
     (tmp_path / "short").write_text("x" * 15 + "\n")

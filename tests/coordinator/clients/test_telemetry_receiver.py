@@ -277,8 +277,8 @@ def test_power_facts_that_no_meter_says_are_not_known(intake, value):
 
 
 def test_telemetry_of_a_worker_ends_in_the_result_and_a_folded_round_is_announced(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         run_id = worker.train.run_id
         power = pb.Power(source="replay of orin.log", scope="module", detail="a log", interval_s=0.1, idle_w=3.0)
         examples = {shard.client: len(shard.indices) for shard in worker.prepare.shards}
@@ -295,12 +295,12 @@ def test_telemetry_of_a_worker_ends_in_the_result_and_a_folded_round_is_announce
             assert (wait.run_id, wait.round) == (run_id, 1)
         assert (wait.run_id, wait.round) == (run_id, 1)
         await worker.released()
-        await house.end()
-        (run,) = (await asyncio.to_thread(house.coordinator.last.view().result))["runs"]
+        await live.end()
+        (run,) = (await asyncio.to_thread(live.coordinator.last.view().result))["runs"]
         assert (run["joules_to_target"], run["energy_scope"], run["energy_is_replay"]) == (8.0, "module", True)
         (device,) = run["devices"]
         assert (device["power_source"], device["idle_w"], device["energy_j"]) == ("replay of orin.log", 3.0, 8.0)
         assert device["trace"]["power_w"][0] == 5.0
-        assert (tmp_path / house.experiment_id / "samples" / "ada.csv.gz").exists()
+        assert (tmp_path / live.experiment_id / "samples" / "ada.csv.gz").exists()
 
     serving(tmp_path, scenario, experiment=experiment())

@@ -25,10 +25,10 @@ def short_farewell(monkeypatch):
     monkeypatch.setattr(cohort, "RELEASE_WAIT_S", 0.2)
 
 
-def unchanged(house):
-    assert list((house.run.storage.folder.path / "spool").iterdir()) == []
-    assert house.run.storage.ledger.contributions(1) == []
-    assert house.run.storage.ledger.bytes_up == 0
+def unchanged(live):
+    assert list((live.run.storage.folder.path / "spool").iterdir()) == []
+    assert live.run.storage.ledger.contributions(1) == []
+    assert live.run.storage.ledger.bytes_up == 0
 
 
 # ---------------------------------------------------------------- who may bring what
@@ -63,11 +63,11 @@ STRANGE, LATE, REFUSED = Status.PERMISSION_DENIED, Status.FAILED_PRECONDITION, S
     ],
 )
 def test_an_update_that_does_not_belong_here_is_refused_and_not_kept(tmp_path, changes, status, words):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         async with refused(status, *words):
             await worker.upload(**{"client": 0, **changes})
-        unchanged(house)
+        unchanged(live)
         # The right one is welcome still, also after a refusal.
         assert (await worker.upload(0)).already_accepted is False
 
@@ -75,14 +75,14 @@ def test_an_update_that_does_not_belong_here_is_refused_and_not_kept(tmp_path, c
 
 
 def test_a_state_is_for_the_run_s_own_workers(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         start = worker.train.state_sha256
         for changes in ({"key": key_of("bob")}, {"key": ""}, {"worker": "bob", "key": key_of("bob")}, {"worker": ""}):
             async with refused(Status.PERMISSION_DENIED, "this is not the worker", "another key"):
                 await worker.download(start, **changes)
         # A worker that is here, but has no part in this run.
-        await house.worker("eve")
+        await live.worker("eve")
         async with refused(Status.PERMISSION_DENIED, "this is not the worker 'eve'"):
             await worker.download(start, worker="eve", key=key_of("eve"))
         assert await worker.download(start) == worker.state
@@ -91,37 +91,37 @@ def test_a_state_is_for_the_run_s_own_workers(tmp_path):
 
 
 def test_a_client_that_was_not_selected_has_no_part(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         (chosen,) = worker.train.clients
         async with refused(Status.FAILED_PRECONDITION, "was not asked for", "waits for 1 other updates"):
             await worker.upload((chosen + 1) % 3)
-        (row,) = house.run.storage.ledger.setbacks()
+        (row,) = live.run.storage.ledger.setbacks()
         assert (row["kind"], row["client"], row["device"]) == ("late", (chosen + 1) % 3, "ada")
 
     serving(tmp_path, scenario, experiment=experiment(clients_per_round=1))
 
 
 def test_another_worker_s_client_is_not_one_s_own(tmp_path):
-    async def scenario(house):
-        ada, bob = await house.worker("ada", clients=[0, 1]), await house.worker("bob", clients=[2])
+    async def scenario(live):
+        ada, bob = await live.worker("ada", clients=[0, 1]), await live.worker("bob", clients=[2])
         await asyncio.gather(ada.get_ready(), bob.get_ready())
         for client, worker in ((2, ada), (0, bob)):
             async with refused(Status.FAILED_PRECONDITION, f"worker {worker.name} does not host this client"):
                 await worker.upload(client)
-        unchanged(house)
+        unchanged(live)
 
     serving(tmp_path, scenario, experiment=experiment(devices=2))
 
 
 def test_before_the_examples_are_announced_an_update_is_to_come_later(tmp_path):
-    async def first(house):
-        worker = await house.training()
+    async def first(live):
+        worker = await live.training()
         await worker.upload(0)
         orders.append((worker.train, worker.state))
 
-    async def again(house):
-        worker = await house.worker()
+    async def again(live):
+        worker = await live.worker()
         worker.train, worker.state = orders[0]
         prepare = await worker.hear("prepare")
         async with refused(Status.UNAVAILABLE, "worker ada has not said how many examples it has"):
@@ -148,16 +148,16 @@ def test_while_the_run_is_being_prepared_calls_are_to_come_later(tmp_path):
             prepared.wait(5)
             return super().prepare(recorded)
 
-    async def first(house):
-        worker = await house.training()
+    async def first(live):
+        worker = await live.training()
         await worker.upload(0)
         orders.append((worker.train, worker.state))
 
-    async def again(house):
-        worker = await house.worker()
+    async def again(live):
+        worker = await live.worker()
         worker.train, worker.state = orders[0]
-        (house.experiment_id,) = house.coordinator.experiments
-        await house.until(lambda snapshot: snapshot.run.stage == "preparing")
+        (live.experiment_id,) = live.coordinator.experiments
+        await live.until(lambda snapshot: snapshot.run.stage == "preparing")
         # A worker that is refused for good drops what it has trained.
         async with refused(Status.UNAVAILABLE, "is being prepared"):
             await worker.upload(1)
@@ -179,23 +179,23 @@ def test_while_the_run_is_being_prepared_calls_are_to_come_later(tmp_path):
 
 
 def test_an_update_that_comes_twice_is_acknowledged_twice(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         assert (await worker.upload(0)).already_accepted is False
         assert (await worker.upload(0)).already_accepted is True
         other = pack({name: value + 5 for name, value in unpack(worker.state).items()})
         assert (await worker.upload(0, other)).already_accepted is True
-        (row,) = house.run.storage.ledger.contributions(1)
+        (row,) = live.run.storage.ledger.contributions(1)
         assert row["sha256"] == digest_of(worker.trained(0))
-        assert (await house.until(lambda snapshot: snapshot.run.updates)).run.updates == 1
-        assert house.run.storage.ledger.setbacks() == []
+        assert (await live.until(lambda snapshot: snapshot.run.updates)).run.updates == 1
+        assert live.run.storage.ledger.setbacks() == []
 
     serving(tmp_path, scenario, experiment=experiment())
 
 
 def test_an_update_of_a_round_that_is_over_is_acknowledged_where_it_was_accepted_and_late_where_not(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         first = worker.train
         await asyncio.gather(*(worker.upload(client) for client in first.clients))
         await worker.hear("train")
@@ -204,13 +204,13 @@ def test_an_update_of_a_round_that_is_over_is_acknowledged_where_it_was_accepted
         (other,) = set(range(3)) - set(first.clients)
         async with refused(Status.FAILED_PRECONDITION, "for round 1 comes too late", "in round 2"):
             await worker.upload(other)
-        assert house.run.storage.ledger.contributions(2) == []
+        assert live.run.storage.ledger.contributions(2) == []
 
     serving(tmp_path, scenario, experiment=experiment(target=1.0, clients_per_round=2, rounds=2), make_model=never)
 
 
 def never(config):
-    """A learner whose evaluations never reach a target."""
+    """A reference model whose evaluations never reach a target."""
     return NoopReferenceModel(config, accuracy=(0.0,))
 
 
@@ -218,14 +218,14 @@ def test_an_upload_that_broke_off_goes_on_with_the_rest_alone(tmp_path):
     # Two and a half chunks.
     shapes = {"layer.000": (5 << 17,)}
 
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         blob = worker.trained(0)
         call, offset = await worker.begin(0)
         assert offset == 0
         chunks = list(data_chunks(blob))
         await call.write(chunks[0])
-        partial = house.run.storage.folder.partial(1, 0, digest_of(blob))
+        partial = live.run.storage.folder.partial(1, 0, digest_of(blob))
         while not partial.exists() or partial.stat().st_size < len(chunks[0].data):
             await asyncio.sleep(0.01)
         call.cancel()
@@ -236,16 +236,16 @@ def test_an_upload_that_broke_off_goes_on_with_the_rest_alone(tmp_path):
             await call.write(chunk)
         await call.done_writing()
         assert (await call).already_accepted is False
-        (row,) = house.run.storage.ledger.contributions(1)
+        (row,) = live.run.storage.ledger.contributions(1)
         assert row["sha256"] == digest_of(blob)
-        assert len(blob) < house.run.storage.ledger.bytes_up < len(blob) + 1000
+        assert len(blob) < live.run.storage.ledger.bytes_up < len(blob) + 1000
 
     serving(tmp_path, scenario, experiment=experiment(), make_model=lambda config: NoopReferenceModel(config, shapes))
 
 
 def test_a_second_stream_takes_over_from_one_that_hangs(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         blob = worker.trained(0)
         hangs, _ = await worker.begin(0)
         await hangs.write(pb.Chunk(data=blob[:100]))
@@ -258,9 +258,9 @@ def test_a_second_stream_takes_over_from_one_that_hangs(tmp_path):
 def test_an_update_that_was_recorded_for_a_connection_that_died_is_one_of_the_round_s(tmp_path, monkeypatch):
     held, reached = threading.Event(), threading.Event()
 
-    async def scenario(house):
-        worker = await house.training()
-        ledger = house.run.storage.ledger
+    async def scenario(live):
+        worker = await live.training()
+        ledger = live.run.storage.ledger
         original = ledger.accepted
 
         def slow(**update):
@@ -277,7 +277,7 @@ def test_an_update_that_was_recorded_for_a_connection_that_died_is_one_of_the_ro
         await asyncio.sleep(0.1)
         held.set()
         monkeypatch.undo()
-        while not house.run.storage.ledger.contributions(1):
+        while not live.run.storage.ledger.contributions(1):
             await asyncio.sleep(0.01)
         assert (await worker.upload(0)).already_accepted is True
         await worker.upload(1)
@@ -291,9 +291,9 @@ def test_an_update_that_was_recorded_for_a_connection_that_died_is_one_of_the_ro
 def test_an_update_that_is_being_recorded_as_its_round_closes_is_folded(tmp_path, monkeypatch):
     held, reached = threading.Event(), threading.Event()
 
-    async def scenario(house):
-        worker = await house.training()
-        ledger = house.run.storage.ledger
+    async def scenario(live):
+        worker = await live.training()
+        ledger = live.run.storage.ledger
         original = ledger.accepted
 
         def slow(**update):
@@ -328,8 +328,8 @@ def nan(state):
 
 
 def test_a_refused_update_is_asked_for_again_and_stands_in_the_ledger(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         async with refused(Status.INVALID_ARGUMENT, "update of client 1 for round 1: tensor", "not finite"):
             await worker.upload(1, nan(worker.state))
         for client in (0, 2):
@@ -338,8 +338,8 @@ def test_a_refused_update_is_asked_for_again_and_stands_in_the_ledger(tmp_path):
         assert (again.round, list(again.clients)) == (1, [1])
         await worker.upload(1)
         await worker.released()
-        assert (await house.end()).outcome.exit_code == 0
-        setbacks = setbacks_in(await house.fetch("result.json"))
+        assert (await live.end()).outcome.exit_code == 0
+        setbacks = setbacks_in(await live.fetch("result.json"))
         assert [(row["kind"], row["client"], row["device"]) for row in setbacks] == [("refused", 1, "ada")]
         assert "not finite" in setbacks[0]["reason"]
 
@@ -352,8 +352,8 @@ def setbacks_in(blob):
 
 
 def test_three_refusals_put_a_client_aside_and_the_run_goes_on_with_others(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         asked = []
         for _ in itertools.count():
             asked.append((worker.train.round, list(worker.train.clients)))
@@ -374,27 +374,27 @@ def test_three_refusals_put_a_client_aside_and_the_run_goes_on_with_others(tmp_p
         assert [1 in clients for _, clients in asked].count(True) == 3
         assert {round_ for round_, _ in asked} == {1, 2, 3, 4, 5}
         assert all(1 not in clients for _, clients in asked[3:])
-        assert (await house.end()).outcome.exit_code == 3
-        setbacks = setbacks_in(await house.fetch("result.json"))
+        assert (await live.end()).outcome.exit_code == 3
+        setbacks = setbacks_in(await live.fetch("result.json"))
         assert [(row["kind"], row["client"]) for row in setbacks] == [("refused", 1)] * 3
 
     serving(tmp_path, scenario, experiment=experiment(target=1.0, rounds=5, quorum=2), make_model=never)
 
 
 def test_an_update_whose_beginning_was_removed_with_its_round_is_late_and_ends_no_run(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         slow, _ = await worker.begin(worker.train.clients[0])
         for client in worker.train.clients[1:]:
             await worker.upload(client)
         await worker.hear("abandon")
-        while list(house.run.storage.folder.partials(1)):  # until the round is folded
+        while list(live.run.storage.folder.partials(1)):  # until the round is folded
             await asyncio.sleep(0.01)
         await slow.write(pb.Chunk(data=worker.trained(worker.train.clients[0])))
         await slow.done_writing()
         async with refused(Status.FAILED_PRECONDITION, "round 1 was closed while it came"):
             await slow
-        assert not house.run.is_over
+        assert not live.run.is_over
 
     serving(
         tmp_path, scenario, make_model=never,
@@ -403,8 +403,8 @@ def test_an_update_whose_beginning_was_removed_with_its_round_is_late_and_ends_n
 
 
 def test_an_update_that_comes_after_its_round_closed_is_late_and_is_counted(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         slow, _ = await worker.begin(worker.train.clients[0])
         for client in worker.train.clients[1:]:
             await worker.upload(client)
@@ -415,9 +415,9 @@ def test_an_update_that_comes_after_its_round_closed_is_late_and_is_counted(tmp_
         await slow.done_writing()
         async with refused(Status.FAILED_PRECONDITION, "round 1 was closed while it came"):
             await slow
-        kinds = [row["kind"] for row in house.run.storage.ledger.setbacks()]
+        kinds = [row["kind"] for row in live.run.storage.ledger.setbacks()]
         assert kinds == ["missing", "late"]
-        assert house.run.storage.ledger.contributions(2) == []
+        assert live.run.storage.ledger.contributions(2) == []
 
     serving(
         tmp_path, scenario, make_model=never,

@@ -47,12 +47,12 @@ def summed(state, part, clients=CLIENTS):
 
 
 @contextlib.asynccontextmanager
-async def at_work(house, *engines):
+async def at_work(live, *engines):
     """A real worker of each engine: a, b, ..."""
     tasks = [
         asyncio.ensure_future(
             Worker(
-                engine=engine, address=house.address, name=name, key=key_of(name), give_up_after_s=30.0
+                engine=engine, address=live.address, name=name, key=key_of(name), give_up_after_s=30.0
             ).run()
         )
         for name, engine in zip("abc", engines, strict=False)
@@ -88,10 +88,10 @@ def run_of(tmp_path, engines, config):
     """A run with real workers to its end: its entry of result.json, and its ledger."""
     found = {}
 
-    async def scenario(house):
-        async with at_work(house, *engines):
-            found["last"] = await house.end()
-            found["result"] = json.loads(await house.fetch("result.json"))
+    async def scenario(live):
+        async with at_work(live, *engines):
+            found["last"] = await live.end()
+            found["result"] = json.loads(await live.fetch("result.json"))
 
     serving(tmp_path, scenario, experiment=config)
     assert found["last"].outcome.exit_code == 3, found["last"].outcome.message
@@ -154,10 +154,10 @@ def test_a_coordinator_that_evaluates_says_how_many_examples_it_has(tmp_path):
     config = on_devices().model_copy(update={"evaluation": "coordinator"})
     found = {}
 
-    async def scenario(house):
-        async with at_work(house, NoopRuntime(), NoopRuntime()):
-            await house.end()
-            found["result"] = json.loads(await house.fetch("result.json"))
+    async def scenario(live):
+        async with at_work(live, NoopRuntime(), NoopRuntime()):
+            await live.end()
+            found["result"] = json.loads(await live.fetch("result.json"))
 
     serving(tmp_path, scenario, experiment=config)
     (run,) = found["result"]["runs"]
@@ -188,10 +188,10 @@ def counts(worker, client, correct, examples, **changes):
     return pb.Counters(client=client, counters={"correct": correct, "examples": examples}, **known)
 
 
-async def both_at(house):
+async def both_at(live):
     """Two workers, ada with clients 0 and 2, bob with 1 and 3, with their orders to evaluate the first round."""
-    ada = await house.worker("ada", clients=[0, 2])
-    bob = await house.worker("bob", clients=[1, 3])
+    ada = await live.worker("ada", clients=[0, 2])
+    bob = await live.worker("bob", clients=[1, 3])
     for worker in (ada, bob):
         await prepared(worker)
     for worker in (ada, bob):
@@ -201,20 +201,20 @@ async def both_at(house):
     return ada, bob
 
 
-async def first_value(house):
-    snapshot = await house.until(lambda snapshot: len(snapshot.run.values) == 1)
+async def first_value(live):
+    snapshot = await live.until(lambda snapshot: len(snapshot.run.values) == 1)
     return snapshot.run.values[0]
 
 
-def ledger_counts(house, part="validation"):
-    house.run.storage.ledger.flush()
-    counted = [(row["client"], row["counters"]) for row in house.run.storage.ledger.counters(1, part)]
+def ledger_counts(live, part="validation"):
+    live.run.storage.ledger.flush()
+    counted = [(row["client"], row["counters"]) for row in live.run.storage.ledger.counters(1, part)]
     return [(client, counters["correct"], counters["examples"]) for client, counters in counted]
 
 
 def test_counts_that_cannot_be_are_left_and_logged(tmp_path, caplog):
-    async def scenario(house):
-        ada, bob = await both_at(house)
+    async def scenario(live):
+        ada, bob = await both_at(live)
         assert (list(ada.evaluate.clients), ada.evaluate.part, ada.evaluate.round) == ([0, 2], "validation", 1)
         for said in (
             counts(ada, 0, 2, 1),  # more right than there are
@@ -233,8 +233,8 @@ def test_counts_that_cannot_be_are_left_and_logged(tmp_path, caplog):
         await ada.say(counters=counts(ada, 2, 0, 3))
         await bob.say(counters=counts(bob, 1, 3, 3))
         await bob.say(counters=counts(bob, 3, 0, 0))
-        assert await first_value(house) == 4 / 8
-        assert ledger_counts(house) == [(0, 1, 2), (1, 3, 3), (2, 0, 3), (3, 0, 0)]
+        assert await first_value(live) == 4 / 8
+        assert ledger_counts(live) == [(0, 1, 2), (1, 3, 3), (2, 0, 3), (3, 0, 0)]
 
     serving(tmp_path, scenario, experiment=on_devices())
     left = [record.getMessage() for record in caplog.records if "are left" in record.getMessage()]
@@ -247,14 +247,14 @@ def test_counts_that_cannot_be_are_left_and_logged(tmp_path, caplog):
 def test_a_host_that_leaves_is_waited_for_and_then_left_out(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(coordinator.evaluation.federated, "PATIENCE_S", 0.3)
 
-    async def scenario(house):
-        ada, bob = await both_at(house)
+    async def scenario(live):
+        ada, bob = await both_at(live)
         await ada.say(counters=counts(ada, 0, 1, 2))
         await ada.say(counters=counts(ada, 2, 1, 2))
-        snapshot = await house.until(lambda snapshot: "2 of 4 clients have counted" in snapshot.run.note)
+        snapshot = await live.until(lambda snapshot: "2 of 4 clients have counted" in snapshot.run.note)
         assert snapshot.run.stage == "evaluating" and "waiting for bob" in snapshot.run.note
         bob.call.cancel()
-        assert await first_value(house) == 2 / 4
+        assert await first_value(live) == 2 / 4
         # The next round has begun, and waits for everybody as it always does.
         assert (await ada.hear("train")).round == 2
 
@@ -266,11 +266,11 @@ def test_a_host_that_leaves_is_waited_for_and_then_left_out(tmp_path, monkeypatc
 def test_a_host_that_is_here_and_does_not_answer_is_left_out_at_the_deadline(tmp_path, monkeypatch, caplog, deadline_s):
     monkeypatch.setattr(coordinator.evaluation.federated, "PATIENCE_S", 0.5)
 
-    async def scenario(house):
-        ada, _ = await both_at(house)
+    async def scenario(live):
+        ada, _ = await both_at(live)
         await ada.say(counters=counts(ada, 0, 1, 2))
         await ada.say(counters=counts(ada, 2, 1, 2))
-        assert await first_value(house) == 2 / 4
+        assert await first_value(live) == 2 / 4
         assert (await ada.hear("train")).round == 2
 
     serving(tmp_path, scenario, experiment=on_devices(deadline_s=deadline_s))
@@ -281,48 +281,48 @@ def test_a_host_that_is_here_and_does_not_answer_is_left_out_at_the_deadline(tmp
 def test_a_host_that_keeps_dying_on_the_question_does_not_gain_time(tmp_path, monkeypatch):
     monkeypatch.setattr(coordinator.evaluation.federated, "PATIENCE_S", 20.0)
 
-    async def scenario(house):
-        ada, bob = await both_at(house)
+    async def scenario(live):
+        ada, bob = await both_at(live)
         for client in (0, 2):
             await ada.say(counters=counts(ada, client, 1, 2))
-        while not (await house.until(lambda snapshot: True)).run.values:
+        while not (await live.until(lambda snapshot: True)).run.values:
             bob.call.cancel()
             await asyncio.sleep(0.3)
-            bob = await house.worker("bob", clients=[1, 3])
+            bob = await live.worker("bob", clients=[1, 3])
             await prepared(bob)
-        assert await first_value(house) == 2 / 4
+        assert await first_value(live) == 2 / 4
 
     serving(tmp_path, scenario, experiment=on_devices(deadline_s=2.0))
 
 
 def test_a_host_that_comes_back_in_time_is_asked_for_what_it_has_not_said(tmp_path):
-    async def scenario(house):
-        ada, bob = await both_at(house)
+    async def scenario(live):
+        ada, bob = await both_at(live)
         for client in (0, 2):
             await ada.say(counters=counts(ada, client, 1, 2))
         await bob.say(counters=counts(bob, 1, 1, 1))
-        await house.until(lambda snapshot: "3 of 4" in snapshot.run.note)
+        await live.until(lambda snapshot: "3 of 4" in snapshot.run.note)
         bob.call.cancel()
-        await house.until(lambda snapshot: "bob" in snapshot.run.note)
-        bob = await house.worker("bob", clients=[1, 3])
+        await live.until(lambda snapshot: "bob" in snapshot.run.note)
+        bob = await live.worker("bob", clients=[1, 3])
         await prepared(bob)
         assert list((await bob.hear("evaluate")).clients) == [3]
         await bob.say(counters=counts(bob, 3, 2, 3))
-        assert await first_value(house) == 5 / 8
+        assert await first_value(live) == 5 / 8
 
     serving(tmp_path, scenario, experiment=on_devices())
 
 
 def test_a_client_that_cannot_be_scored_is_left_out(tmp_path):
-    async def scenario(house):
-        ada, bob = await both_at(house)
+    async def scenario(live):
+        ada, bob = await both_at(live)
         for client in (0, 2):
             await ada.say(counters=counts(ada, client, 1, 2))
         trouble = pb.ClientError(run_id=bob.prepare.run_id, round=1, client=3, message="no memory")
         await bob.say(client_error=trouble)
         await bob.say(counters=counts(bob, 1, 1, 1))
-        assert await first_value(house) == 3 / 5
-        assert [client for client, *_ in ledger_counts(house)] == [0, 1, 2]
+        assert await first_value(live) == 3 / 5
+        assert [client for client, *_ in ledger_counts(live)] == [0, 1, 2]
 
     serving(tmp_path, scenario, experiment=on_devices())
 
@@ -330,29 +330,29 @@ def test_a_client_that_cannot_be_scored_is_left_out(tmp_path):
 def test_without_any_example_the_run_waits_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(coordinator.evaluation.federated, "PATIENCE_S", 0.2)
 
-    async def scenario(house):
-        ada, bob = await both_at(house)
+    async def scenario(live):
+        ada, bob = await both_at(live)
         for client in (0, 2):
             await ada.say(counters=counts(ada, client, 0, 0))
         bob.call.cancel()
-        snapshot = await house.until(lambda snapshot: "no example of the validation part" in snapshot.run.note)
+        snapshot = await live.until(lambda snapshot: "no example of the validation part" in snapshot.run.note)
         assert snapshot.run.stage == "evaluating" and not snapshot.run.values
-        bob = await house.worker("bob", clients=[1, 3])
+        bob = await live.worker("bob", clients=[1, 3])
         await prepared(bob)
         assert list((await bob.hear("evaluate")).clients) == [1, 3]
         await bob.say(counters=counts(bob, 1, 1, 3))
         await bob.say(counters=counts(bob, 3, 0, 0))
-        assert await first_value(house) == 1 / 3
+        assert await first_value(live) == 1 / 3
 
     serving(tmp_path, scenario, experiment=on_devices())
 
 
 def test_a_run_that_nobody_can_validate_ends_in_one_line(tmp_path):
-    async def scenario(house):
-        for worker in await both_at(house):
+    async def scenario(live):
+        for worker in await both_at(live):
             for client in worker.evaluate.clients:
                 await worker.say(counters=counts(worker, client, 0, 0))
-        last = await house.end()
+        last = await live.end()
         assert last.outcome.exit_code == 2
         assert last.outcome.message.startswith("data.validation: no client has a document to validate on")
 
@@ -360,8 +360,8 @@ def test_a_run_that_nobody_can_validate_ends_in_one_line(tmp_path):
 
 
 def test_a_run_without_any_example_to_test_on_ends_without_a_test_score(tmp_path):
-    async def scenario(house):
-        workers = await both_at(house)
+    async def scenario(live):
+        workers = await both_at(live)
         for part, right in (("validation", 1), ("test", 0)):
             for worker in workers:
                 if part == "test":
@@ -371,9 +371,9 @@ def test_a_run_without_any_example_to_test_on_ends_without_a_test_score(tmp_path
                     await worker.say(counters=counts(worker, client, 0, right, part=part))
         for worker in workers:
             await worker.released()
-        last = await house.end()
+        last = await live.end()
         assert last.outcome.exit_code == 3
-        (run,) = json.loads(await house.fetch("result.json"))["runs"]
+        (run,) = json.loads(await live.fetch("result.json"))["runs"]
         assert (run["test"], run["test_examples"]) == (None, 0)
         assert [entry["examples"] for entry in run["held_out"]["test"]] == [0] * 4
 
@@ -381,12 +381,12 @@ def test_a_run_without_any_example_to_test_on_ends_without_a_test_score(tmp_path
 
 
 def test_a_run_is_ended_while_it_waits_for_devices_that_are_away(tmp_path):
-    async def scenario(house):
-        for worker in await both_at(house):
+    async def scenario(live):
+        for worker in await both_at(live):
             worker.call.cancel()
-        await house.until(lambda snapshot: "waiting for ada, bob" in snapshot.run.note)
-        await house.operation.Cancel(pb.CancelRequest(experiment_id=house.experiment_id))
-        assert (await house.end()).outcome.exit_code == 130
+        await live.until(lambda snapshot: "waiting for ada, bob" in snapshot.run.note)
+        await live.operation.Cancel(pb.CancelRequest(experiment_id=live.experiment_id))
+        assert (await live.end()).outcome.exit_code == 130
 
     serving(tmp_path, scenario, experiment=on_devices())
 
@@ -395,12 +395,12 @@ def test_a_worker_without_data_of_its_own_is_refused_by_name_where_all_must_have
     config = on_devices(clients=2, clients_per_round=2)
     data = config.data.model_copy(update={"source": "devices", "labels": ("no", "yes")})
 
-    async def scenario(house):
-        ada = await house.worker("ada", own_data=True)
-        bob = await house.worker("bob")
+    async def scenario(live):
+        ada = await live.worker("ada", own_data=True)
+        bob = await live.worker("bob")
         for worker in (ada, bob):
             await prepared(worker)
-        last = await house.end()
+        last = await live.end()
         assert last.outcome.exit_code == 2
         assert last.outcome.message == "worker bob, preparing: it has no data of its own: start it with --data FILE"
 

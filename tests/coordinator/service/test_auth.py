@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from certificates import Office, unchecked
+from certificates import CertificateFixture, unchecked
 from live_coordinator import HandWorker, hello, refused, serving
 
 from coordinator.operator.client import OperatorClient
@@ -29,19 +29,19 @@ CALL_S = 5.0
 
 
 @pytest.fixture
-def office(tmp_path):
-    return Office(tmp_path / "certs")
+def pki(tmp_path):
+    return CertificateFixture(tmp_path / "certs")
 
 
 @pytest.fixture
-def secured(office, tmp_path):
+def secured(pki, tmp_path):
     """Runs a scenario against a coordinator that demands certificates; calls show the device ada's."""
 
     def run(scenario, shown=None, **more):
         folder = tmp_path / "out"
         folder.mkdir(exist_ok=True)
-        shown = shown or office.of("ada")
-        serving(folder, scenario, credentials=office.coordinator, shown=shown, **more)
+        shown = shown or pki.of("ada")
+        serving(folder, scenario, credentials=pki.coordinator, shown=shown, **more)
 
     return run
 
@@ -51,13 +51,13 @@ def _experiment(**changes):
     return parse_experiment({"federation": federation, "target": {"value": 1.0}, **changes})
 
 
-def _ada(office, name="ada"):
-    return hello(name=name, key=office.of(name).worker_key)
+def _ada(pki, name="ada"):
+    return hello(name=name, key=pki.of(name).worker_key)
 
 
-async def _control(house, said):
+async def _control(live, said):
     """A control stream on which that was said."""
-    call = house.federation.Control()
+    call = live.federation.Control()
     await call.initial_metadata()
     await call.write(said)
     return call
@@ -68,33 +68,33 @@ async def _ends(call):
     return await asyncio.wait_for(call.code(), CALL_S), await call.details()
 
 
-def test_a_device_with_its_certificate_joins(office, secured):
-    async def scenario(house):
-        call = await _control(house, _ada(office))
+def test_a_device_with_its_certificate_joins(pki, secured):
+    async def scenario(live):
+        call = await _control(live, _ada(pki))
         assert (await call.read()).WhichOneof("message") == "welcome"
-        assert house.coordinator.sessions.names == ["ada"]
+        assert live.coordinator.sessions.names == ["ada"]
 
     secured(scenario)
 
 
-def test_another_devices_name_or_key_is_refused(office, secured, caplog):
-    office.device("bob")
-    serial = f"(serial {office.of('ada').serial:x})"
+def test_another_devices_name_or_key_is_refused(pki, secured, caplog):
+    pki.device("bob")
+    serial = f"(serial {pki.of('ada').serial:x})"
 
-    async def scenario(house):
+    async def scenario(live):
         for said, words in [
-            (_ada(office, "bob"), "does not speak for a worker 'bob'"),
+            (_ada(pki, "bob"), "does not speak for a worker 'bob'"),
             (hello(name="ada", key="0" * 32), "goes with another key"),
         ]:
-            status, details = await _ends(await _control(house, said))
+            status, details = await _ends(await _control(live, said))
             assert status is DENIED
             assert words in details and "certificate of device 'ada'" in details and serial in details
             assert details in caplog.text and "127.0.0.1:" in caplog.text
-        request = pb.DownloadRequest(run_id="x", worker="bob", key=office.of("bob").worker_key)
+        request = pb.DownloadRequest(run_id="x", worker="bob", key=pki.of("bob").worker_key)
         async with refused(DENIED, "does not speak for"):
-            await house.federation.Download(request).read()
-        call = house.federation.Upload()
-        update = pb.UpdateHeader(run_id="x", worker="bob", key=office.of("bob").worker_key)
+            await live.federation.Download(request).read()
+        call = live.federation.Upload()
+        update = pb.UpdateHeader(run_id="x", worker="bob", key=pki.of("bob").worker_key)
         await call.write(pb.Chunk(header=pb.StreamHeader(update=update)))
         async with refused(DENIED, "does not speak for"):
             await call
@@ -103,18 +103,18 @@ def test_another_devices_name_or_key_is_refused(office, secured, caplog):
         secured(scenario)
 
 
-def test_a_device_may_not_operate_and_an_operator_may_not_train(office, secured):
-    async def scenario(house):
+def test_a_device_may_not_operate_and_an_operator_may_not_train(pki, secured):
+    async def scenario(live):
         async with refused(DENIED, "certificate of device 'ada'", "may not call OperatorService/Submit", "operator"):
-            await house.submit(_experiment())
+            await live.submit(_experiment())
         for request, call in [
-            (pb.WatchRequest(), house.operation.Watch), (pb.FetchRequest(), house.operation.Fetch),
+            (pb.WatchRequest(), live.operation.Watch), (pb.FetchRequest(), live.operation.Fetch),
         ]:  # fmt: skip
             async with refused(DENIED, "that is for: operator"):
                 await call(request).read()
         async with refused(DENIED, "that is for: operator"):
-            await house.operation.Cancel(pb.CancelRequest())
-        async with dial(house.address, office.operator) as channel:
+            await live.operation.Cancel(pb.CancelRequest())
+        async with dial(live.address, pki.operator) as channel:
             operator, federation = OperatorServiceStub(channel), WorkerServiceStub(channel)
             request = pb.SubmitRequest(experiment_json=_experiment().model_dump_json(), protocol=PROTOCOL)
             assert (await operator.Submit(request)).experiment_id
@@ -122,7 +122,7 @@ def test_a_device_may_not_operate_and_an_operator_may_not_train(office, secured)
                 await federation.Control().read()
             async with refused(DENIED, "that is for: device"):
                 await federation.Download(pb.DownloadRequest()).read()
-        async with dial(house.address, office.coordinator) as channel:
+        async with dial(live.address, pki.coordinator) as channel:
             federation = WorkerServiceStub(channel)
             async with refused(DENIED, "certificate of coordinator 'coordinator'"):
                 await federation.Control().read()
@@ -130,10 +130,10 @@ def test_a_device_may_not_operate_and_an_operator_may_not_train(office, secured)
     secured(scenario)
 
 
-def test_everybody_with_a_certificate_is_greeted_whatever_he_speaks(office, secured):
-    async def scenario(house):
-        for credentials in (office.of("ada"), office.operator):
-            async with dial(house.address, credentials) as channel:
+def test_everybody_with_a_certificate_is_greeted_whatever_he_speaks(pki, secured):
+    async def scenario(live):
+        for credentials in (pki.of("ada"), pki.operator):
+            async with dial(live.address, credentials) as channel:
                 reply = await WorkerServiceStub(channel).Greet(pb.GreetRequest(protocol=PROTOCOL + 1))
             assert reply.protocol == PROTOCOL and reply.versions["federa"]
             assert abs(reply.unix_s - time.time()) < 60
@@ -141,9 +141,9 @@ def test_everybody_with_a_certificate_is_greeted_whatever_he_speaks(office, secu
     secured(scenario)
 
 
-def test_methods_that_nobody_listed_are_for_nobody(office, secured):
-    async def scenario(house):
-        async with dial(house.address, office.operator) as channel:
+def test_methods_that_nobody_listed_are_for_nobody(pki, secured):
+    async def scenario(live):
+        async with dial(live.address, pki.operator) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await channel.unary_unary("/federa.v1.Other/Thing")(b"")
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -154,18 +154,18 @@ def test_methods_that_nobody_listed_are_for_nobody(office, secured):
 @pytest.mark.parametrize(
     "which", ["nothing", "another authority's", "out of date", "another authority's, with ours as its CA"]
 )
-def test_without_a_certificate_that_counts_no_call_gets_through(office, secured, tmp_path, which):
-    other = Office(tmp_path / "other")
-    office.device("late", valid=timedelta(seconds=-1))
+def test_without_a_certificate_that_counts_no_call_gets_through(pki, secured, tmp_path, which):
+    other = CertificateFixture(tmp_path / "other")
+    pki.device("late", valid=timedelta(seconds=-1))
     shown = {
         "nothing": None,
         "another authority's": other.of("ada"),
-        "out of date": office.of("late"),
-        "another authority's, with ours as its CA": unchecked(other.folder / "ada", office.folder),
+        "out of date": pki.of("late"),
+        "another authority's, with ours as its CA": unchecked(other.folder / "ada", pki.folder),
     }[which]
 
-    async def scenario(house):
-        async with dial(house.address, shown) as channel:
+    async def scenario(live):
+        async with dial(live.address, shown) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await WorkerServiceStub(channel).Greet(pb.GreetRequest(), timeout=CALL_S)
             assert caught.value.code() is AWAY
@@ -173,10 +173,10 @@ def test_without_a_certificate_that_counts_no_call_gets_through(office, secured,
     secured(scenario)
 
 
-def test_ones_own_authority_without_a_certificate_is_not_enough(office, secured):
-    async def scenario(house):
-        credentials = grpc.ssl_channel_credentials(office.of("ada").ca_pem)
-        async with grpc.aio.secure_channel(house.address, credentials) as channel:
+def test_ones_own_authority_without_a_certificate_is_not_enough(pki, secured):
+    async def scenario(live):
+        credentials = grpc.ssl_channel_credentials(pki.of("ada").ca_pem)
+        async with grpc.aio.secure_channel(live.address, credentials) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await WorkerServiceStub(channel).Greet(pb.GreetRequest(), timeout=CALL_S)
             assert caught.value.code() is AWAY
@@ -184,34 +184,34 @@ def test_ones_own_authority_without_a_certificate_is_not_enough(office, secured)
     secured(scenario)
 
 
-def test_what_was_revoked_before_is_refused_on_every_call(office, secured):
-    office.revoke("ada")
+def test_what_was_revoked_before_is_refused_on_every_call(pki, secured):
+    pki.revoke("ada")
 
-    async def scenario(house):
+    async def scenario(live):
         async with refused(DENIED, "certificate of device 'ada'", "is revoked"):
-            await house.federation.Greet(pb.GreetRequest())
+            await live.federation.Greet(pb.GreetRequest())
 
     secured(scenario)
 
 
-def test_a_revocation_cuts_what_is_open_and_spares_the_others(office, secured, caplog):
-    office.device("bob")
+def test_a_revocation_cuts_what_is_open_and_spares_the_others(pki, secured, caplog):
+    pki.device("bob")
 
-    async def scenario(house):
-        ada = await _control(house, _ada(office))
+    async def scenario(live):
+        ada = await _control(live, _ada(pki))
         assert (await ada.read()).WhichOneof("message") == "welcome"
-        async with dial(house.address, office.of("bob")) as channel:
+        async with dial(live.address, pki.of("bob")) as channel:
             bob = WorkerServiceStub(channel).Control()
             await bob.initial_metadata()
-            await bob.write(_ada(office, "bob"))
+            await bob.write(_ada(pki, "bob"))
             assert (await bob.read()).WhichOneof("message") == "welcome"
-            office.revoke("ada")
+            pki.revoke("ada")
             status, details = await _ends(ada)
             assert status is DENIED and details.endswith("is revoked")
             # Over the connection that is up, too.
             async with refused(DENIED, "is revoked"):
-                await house.federation.Greet(pb.GreetRequest())
-            while house.coordinator.sessions.names != ["bob"]:
+                await live.federation.Greet(pb.GreetRequest())
+            while live.coordinator.sessions.names != ["bob"]:
                 await asyncio.sleep(0.01)
             await bob.write(pb.WorkerMessage(heartbeat=pb.Heartbeat(sequence=7)))
             assert (await bob.read()).heartbeat.sequence == 7
@@ -222,22 +222,22 @@ def test_a_revocation_cuts_what_is_open_and_spares_the_others(office, secured, c
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_a_revocation_ends_uploads_and_watches_too(office, secured, caplog):
-    async def scenario(house):
-        async with dial(house.address, office.operator) as channel:
+def test_a_revocation_ends_uploads_and_watches_too(pki, secured, caplog):
+    async def scenario(live):
+        async with dial(live.address, pki.operator) as channel:
             operator = OperatorServiceStub(channel)
             request = pb.SubmitRequest(experiment_json=_experiment().model_dump_json(), protocol=PROTOCOL)
-            house.experiment_id = (await operator.Submit(request)).experiment_id
-            watch = operator.Watch(pb.WatchRequest(experiment_id=house.experiment_id))
+            live.experiment_id = (await operator.Submit(request)).experiment_id
+            watch = operator.Watch(pb.WatchRequest(experiment_id=live.experiment_id))
             await watch.read()
-            ada = HandWorker(house, "ada")
-            ada.key = office.of("ada").worker_key
-            await ada.call.write(_ada(office))
+            ada = HandWorker(live, "ada")
+            ada.key = pki.of("ada").worker_key
+            await ada.call.write(_ada(pki))
             await ada.hear("welcome")
             await ada.get_ready()
             upload, _ = await ada.begin(0)
-            office.revoke("ada")
-            office.revoke("operator")
+            pki.revoke("ada")
+            pki.revoke("operator")
             for call in (upload, ada.call):
                 assert (await _ends(call))[0] is DENIED
             async with refused(DENIED, "certificate of operator 'operator'", "is revoked"):
@@ -250,7 +250,7 @@ def test_a_revocation_ends_uploads_and_watches_too(office, secured, caplog):
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["a client that reads nothing", "a slow one"])
-def test_a_revocation_ends_downloads_and_fetches_in_the_middle(office, secured, caplog, reads):
+def test_a_revocation_ends_downloads_and_fetches_in_the_middle(pki, secured, caplog, reads):
     """Of files that no window of a connection holds."""
     size = 64 << 20
 
@@ -262,34 +262,34 @@ def test_a_revocation_ends_downloads_and_fetches_in_the_middle(office, secured, 
                 await asyncio.sleep(0.1 if reads else 0)
         return got
 
-    async def scenario(house):
-        async with dial(house.address, office.operator) as channel:
+    async def scenario(live):
+        async with dial(live.address, pki.operator) as channel:
             operator = OperatorServiceStub(channel)
             request = pb.SubmitRequest(experiment_json=_experiment().model_dump_json(), protocol=PROTOCOL)
-            house.experiment_id = (await operator.Submit(request)).experiment_id
-            ada = HandWorker(house, "ada")
-            ada.key = office.of("ada").worker_key
-            await ada.call.write(_ada(office))
+            live.experiment_id = (await operator.Submit(request)).experiment_id
+            ada = HandWorker(live, "ada")
+            ada.key = pki.of("ada").worker_key
+            await ada.call.write(_ada(pki))
             await ada.hear("welcome")
             await ada.get_ready()
-            state = house.run.storage.folder.state(ada.train.state_sha256.hex())
+            state = live.run.storage.folder.state(ada.train.state_sha256.hex())
             with state.open("r+b") as file:
                 file.truncate(size)
-            campaign = house.coordinator.current
-            (campaign.path / "report.html").write_bytes(bytes(size))
+            runner = live.coordinator.current
+            (runner.path / "report.html").write_bytes(bytes(size))
             # As at the end of an experiment; this one goes on, for what it serves is a run's that is under way.
-            campaign.board._progress.files.append("report.html")
+            runner.board._progress.files.append("report.html")
             asked = pb.DownloadRequest(
                 run_id=ada.train.run_id, sha256=ada.train.state_sha256, worker="ada", key=ada.key
             )
-            fetched = pb.FetchRequest(experiment_id=house.experiment_id, path="report.html")
-            calls = [house.federation.Download(asked), operator.Fetch(fetched)]
+            fetched = pb.FetchRequest(experiment_id=live.experiment_id, path="report.html")
+            calls = [live.federation.Download(asked), operator.Fetch(fetched)]
             for call in calls:
                 assert (await call.read()).WhichOneof("part")
-            office.revoke("ada")
-            office.revoke("operator")
+            pki.revoke("ada")
+            pki.revoke("operator")
             reading = [asyncio.ensure_future(drained(call)) for call in calls] if reads else []
-            while house.coordinator.auth._open:
+            while live.coordinator.auth._open:
                 await asyncio.sleep(0.01)
             # What one of them that did not read has of it is what lay in its window.
             for call, got in zip(calls, reading or map(drained, calls), strict=True):
@@ -302,11 +302,11 @@ def test_a_revocation_ends_downloads_and_fetches_in_the_middle(office, secured, 
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_an_expiry_cuts_what_is_open(office, secured):
-    shown = office.device("brief", valid=timedelta(seconds=2))
+def test_an_expiry_cuts_what_is_open(pki, secured):
+    shown = pki.device("brief", valid=timedelta(seconds=2))
 
-    async def scenario(house):
-        call = await _control(house, _ada(office, "brief"))
+    async def scenario(live):
+        call = await _control(live, _ada(pki, "brief"))
         assert (await call.read()).WhichOneof("message") == "welcome"
         status, details = await _ends(call)
         assert status is DENIED and "expired at" in details
@@ -314,18 +314,18 @@ def test_an_expiry_cuts_what_is_open(office, secured):
     secured(scenario, shown)
 
 
-def test_a_device_cannot_pose_as_the_coordinator(office, tmp_path):
-    posing = office.device("mallory", hosts=["localhost", "127.0.0.1"])
+def test_a_device_cannot_pose_as_the_coordinator(pki, tmp_path):
+    posing = pki.device("mallory", hosts=["localhost", "127.0.0.1"])
 
     async def run():
         server = grpc.aio.server()
         port = server.add_secure_port("127.0.0.1:0", posing.server())
         await server.start()
-        async with dial(f"127.0.0.1:{port}", office.of("ada")) as channel:
+        async with dial(f"127.0.0.1:{port}", pki.of("ada")) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await WorkerServiceStub(channel).Greet(pb.GreetRequest(), timeout=CALL_S)
             assert caught.value.code() is AWAY and "VERIFY_FAILED" in caught.value.details()
-        found = await asyncio.to_thread(find_obstacle, f"127.0.0.1:{port}", office.of("ada"))
+        found = await asyncio.to_thread(find_obstacle, f"127.0.0.1:{port}", pki.of("ada"))
         assert found is not None and found.lasting
         await server.stop(None)
 
@@ -334,8 +334,8 @@ def test_a_device_cannot_pose_as_the_coordinator(office, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*TLSVersion.*:DeprecationWarning")
 @pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3"])
-def test_tls_below_1_2_is_refused(office, secured, version):
-    ada = office.of("ada")
+def test_tls_below_1_2_is_refused(pki, secured, version):
+    ada = pki.of("ada")
 
     def connect(address):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -349,12 +349,12 @@ def test_tls_below_1_2_is_refused(office, secured, version):
         with plain, context.wrap_socket(plain, server_hostname=host) as talking:
             return bool(talking.recv(1))
 
-    async def scenario(house):
+    async def scenario(live):
         if version in ("TLSv1_2", "TLSv1_3"):
-            assert await asyncio.to_thread(connect, house.address)
+            assert await asyncio.to_thread(connect, live.address)
         else:
             with pytest.raises(OSError):
-                await asyncio.to_thread(connect, house.address)
+                await asyncio.to_thread(connect, live.address)
 
     secured(scenario)
 
@@ -362,19 +362,19 @@ def test_tls_below_1_2_is_refused(office, secured, version):
 # ---------------------------------------------------------------- what a client is told
 
 
-def test_obstacles_are_told_in_a_line_that_says_what_to_do(office, secured, tmp_path):
-    other = Office(tmp_path / "other")
-    late = office.device("late", valid=timedelta(seconds=-1))
+def test_obstacles_are_told_in_a_line_that_says_what_to_do(pki, secured, tmp_path):
+    other = CertificateFixture(tmp_path / "other")
+    late = pki.device("late", valid=timedelta(seconds=-1))
     foreign = tmp_path / "mixed"
     foreign.mkdir()
-    for name, source in [("ca.crt", office), ("tls.crt", other), ("tls.key", other)]:
+    for name, source in [("ca.crt", pki), ("tls.crt", other), ("tls.key", other)]:
         (foreign / name).write_bytes((source.folder / "ada" / name).read_bytes())
 
-    async def scenario(house):
-        def told(credentials, address=house.address):
+    async def scenario(live):
+        def told(credentials, address=live.address):
             return asyncio.to_thread(find_obstacle, address, credentials)
 
-        assert await told(office.of("ada")) is None
+        assert await told(pki.of("ada")) is None
         for credentials, words in [
             (None, "takes TLS connections only: give --certs DIR"),
             (other.of("ada"), "does not fit the authority in"),
@@ -383,51 +383,51 @@ def test_obstacles_are_told_in_a_line_that_says_what_to_do(office, secured, tmp_
         ]:
             found = await told(credentials)
             assert found is not None and found.lasting and words in str(found), found
-            assert house.address in str(found) and "\n" not in str(found)
-        port = house.address.split(":")[1]
-        found = await told(office.of("ada"), f"127.0.0.2:{port}")
+            assert live.address in str(found) and "\n" not in str(found)
+        port = live.address.split(":")[1]
+        found = await told(pki.of("ada"), f"127.0.0.2:{port}")
         assert found is None  # nobody listens there
 
     secured(scenario)
 
 
-def test_a_coordinators_certificate_for_another_host_is_named(office, secured):
-    office.authority.issue("coordinator", "coordinator", hosts=["coordinator.example"])
+def test_a_coordinators_certificate_for_another_host_is_named(pki, secured):
+    pki.authority.issue("coordinator", "coordinator", hosts=["coordinator.example"])
 
-    async def scenario(house):
-        found = await asyncio.to_thread(find_obstacle, house.address, office.of("ada"))
+    async def scenario(live):
+        found = await asyncio.to_thread(find_obstacle, live.address, pki.of("ada"))
         assert found is not None and found.lasting
         assert "is not for 127.0.0.1: federa-certs issue coordinator --host 127.0.0.1" in str(found)
 
     secured(scenario)
 
 
-def test_a_plaintext_coordinator_is_named_and_a_coordinator_that_is_away_is_none(office, tmp_path):
-    async def scenario(house):
-        found = await asyncio.to_thread(find_obstacle, house.address, office.of("ada"))
+def test_a_plaintext_coordinator_is_named_and_a_coordinator_that_is_away_is_none(pki, tmp_path):
+    async def scenario(live):
+        found = await asyncio.to_thread(find_obstacle, live.address, pki.of("ada"))
         assert found is not None and "speaks no TLS" in str(found)
-        assert await asyncio.to_thread(find_obstacle, house.address, None) is None
-        assert await asyncio.to_thread(find_obstacle, "127.0.0.1:1", office.of("ada")) is None
+        assert await asyncio.to_thread(find_obstacle, live.address, None) is None
+        assert await asyncio.to_thread(find_obstacle, "127.0.0.1:1", pki.of("ada")) is None
         assert await asyncio.to_thread(find_obstacle, "no.such.host.invalid:1", None) is None
 
     (tmp_path / "out").mkdir()
     serving(tmp_path / "out", scenario)
 
 
-def test_an_operator_is_told_too(office, secured, tmp_path):
-    other = Office(tmp_path / "other")
+def test_an_operator_is_told_too(pki, secured, tmp_path):
+    other = CertificateFixture(tmp_path / "other")
 
-    async def scenario(house):
+    async def scenario(live):
         for credentials, words in [
-            (office.of("ada"), "may not call OperatorService/Submit"),
+            (pki.of("ada"), "may not call OperatorService/Submit"),
             (None, "takes TLS connections only"),
             (other.operator, "does not fit the authority"),
         ]:
-            async with OperatorClient(house.address, credentials) as operator:
+            async with OperatorClient(live.address, credentials) as operator:
                 with pytest.raises(BadInput) as caught:
                     await operator.submit(_experiment())
             assert words in str(caught.value)
-        async with OperatorClient(house.address, office.operator) as operator:
+        async with OperatorClient(live.address, pki.operator) as operator:
             assert await operator.submit(_experiment())
 
     secured(scenario)

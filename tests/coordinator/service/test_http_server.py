@@ -36,12 +36,12 @@ def ask(address, path="/", method="GET"):
 
 
 def with_web(path, scenario, **options):
-    """Run `scenario(house, web, ask)` beside a coordinator that also serves HTTP."""
+    """Run `scenario(live, web, ask)` beside a coordinator that also serves HTTP."""
 
-    async def around(house):
-        web = HttpServer(house.coordinator, "127.0.0.1:0")
+    async def around(live):
+        web = HttpServer(live.coordinator, "127.0.0.1:0")
         try:
-            await scenario(house, web, lambda *what: asyncio.to_thread(ask, web.address, *what))
+            await scenario(live, web, lambda *what: asyncio.to_thread(ask, web.address, *what))
         finally:
             await web.close()
 
@@ -49,15 +49,15 @@ def with_web(path, scenario, **options):
 
 
 def test_a_run_can_be_watched_from_before_it_begins_until_it_is_over(tmp_path):
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         status, headers, body = await ask("/healthz")
         assert (status, body, headers["Content-Type"]) == (200, b"ok\n", "text/plain; charset=utf-8")
         assert json.loads((await ask("/result.json"))[2])["runs"] == []
         assert b"No run has been recorded yet." in (await ask("/"))[2]
         assert b"federa_devices_connected 0.0" in (await ask("/metrics"))[2]
 
-        house.experiment_id = await house.submit(experiment(clients=1, clients_per_round=1, rounds=2))
-        worker = await house.training()
+        live.experiment_id = await live.submit(experiment(clients=1, clients_per_round=1, rounds=2))
+        worker = await live.training()
         await asyncio.sleep(web_module.FRESH_S)
         (run,) = json.loads((await ask("/result.json"))[2])["runs"]
         assert (run["state"], run["rounds"], [device["name"] for device in run["devices"]]) == ("running", 0, ["ada"])
@@ -67,10 +67,10 @@ def test_a_run_can_be_watched_from_before_it_begins_until_it_is_over(tmp_path):
 
         await worker.upload(0)
         await worker.released()
-        await house.end()
+        await live.end()
         await asyncio.sleep(web_module.FRESH_S)
         whole = json.loads((await ask("/result.json"))[2])
-        assert whole == json.loads((tmp_path / house.experiment_id / "result.json").read_text())
+        assert whole == json.loads((tmp_path / live.experiment_id / "result.json").read_text())
         assert b'federa_accuracy{metric="accuracy"}' in (await ask("/metrics"))[2]
         status, headers, page = await ask("/")
         assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8" and b"<html" in page
@@ -79,7 +79,7 @@ def test_a_run_can_be_watched_from_before_it_begins_until_it_is_over(tmp_path):
 
 
 def test_only_what_is_there_is_answered_and_only_to_be_read(tmp_path):
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         for path in ("/x", "/../etc/passwd", "/result.json/", "/%00"):
             assert (await ask(path))[0] == 404, path
         assert (await ask("/healthz?x=1"))[0] == 200
@@ -100,7 +100,7 @@ def connect(address):
 
 
 def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(tmp_path):
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         before = threading.active_count()
         silent = []
         for number in range(5 * MAX_CONNECTIONS):
@@ -113,7 +113,7 @@ def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(tmp_path):
         assert (await ask("/metrics"))[0] == 200
         # One may be on its way out for each that is on its way in.
         assert threading.active_count() - before <= 2 * MAX_CONNECTIONS + 8
-        worker = await house.worker()
+        worker = await live.worker()
         for peer in silent:
             peer.close()
         worker.call.cancel()
@@ -124,7 +124,7 @@ def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(tmp_path):
 def test_a_silent_client_is_let_go(tmp_path, monkeypatch):
     monkeypatch.setattr(http_connections, "TIMEOUT_S", 0.2)
 
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         peer = await asyncio.to_thread(connect, web.address)
         assert await asyncio.to_thread(peer.recv, 1) == b""
         peer.close()
@@ -146,7 +146,7 @@ def test_a_request_that_comes_in_drops_is_let_go(tmp_path, monkeypatch):
         peer.close()
         return sent
 
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         assert await asyncio.to_thread(drip, web.address) < 500
 
     with_web(tmp_path, scenario)
@@ -167,7 +167,7 @@ def test_a_reader_that_takes_nothing_is_let_go(tmp_path, monkeypatch):
         peer.close()
         return size
 
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         assert await asyncio.to_thread(unread, web.address) < 64 << 20
         assert len((await ask("/"))[2]) == 64 << 20, "one that reads gets all"
 
@@ -186,7 +186,7 @@ def exchange(address, request):
 
 
 def test_a_request_that_is_none_or_too_long_is_400_and_no_line_of_the_log(tmp_path, capfd, caplog):
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         for head in (b"\xff\xfe", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000, b"GET /" + b"x" * 20_000):
             answer = await asyncio.to_thread(exchange, web.address, head + b"\r\n\r\n")
             assert answer.split(b" ", 2)[1] == b"400", head[:40]
@@ -211,11 +211,11 @@ def test_neither_the_coordinator_nor_other_readers_wait_for_a_ledger_that_is_rea
 
     monkeypatch.setattr(View, "result", slow)
 
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         waiting = [asyncio.ensure_future(ask("/result.json")) for _ in range(4)]
         await asyncio.to_thread(reading.wait, 10)
         assert (await ask("/healthz"))[0] == 200
-        worker = await house.worker()  # the coordinator answers
+        worker = await live.worker()  # the coordinator answers
         assert not any(task.done() for task in waiting)
         go_on.set()
         assert {(await task)[0] for task in waiting} == {200}
@@ -234,7 +234,7 @@ def test_a_page_is_made_once_for_all_who_ask_meanwhile(tmp_path, monkeypatch):
 
     monkeypatch.setattr(web_module, "render_report", render)
 
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         assert {(await task)[0] for task in [asyncio.ensure_future(ask("/")) for _ in range(8)]} == {200}
         assert len(made) == 1
 
@@ -247,8 +247,8 @@ TOKEN = "a token of 16 and more"
 def test_a_token_is_asked_for_and_taken_as_bearer_or_password(tmp_path):
     basic = base64.b64encode(f"anybody:{TOKEN}".encode()).decode()
 
-    async def scenario(house):
-        web = HttpServer(house.coordinator, "127.0.0.1:0", TOKEN)
+    async def scenario(live):
+        web = HttpServer(live.coordinator, "127.0.0.1:0", TOKEN)
 
         async def status(path, authorization=b""):
             head = b"Authorization: " + authorization + b"\r\n" if authorization else b""
@@ -279,7 +279,7 @@ def test_a_report_that_fails_is_an_answer_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr(web_module, "render_report", fail)
 
-    async def scenario(house, web, ask):
+    async def scenario(live, web, ask):
         status, _, body = await ask("/")
         assert (status, body) == (503, b"not now\n")
         assert (await ask("/healthz"))[0] == 200

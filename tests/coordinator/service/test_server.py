@@ -55,11 +55,11 @@ def short_farewell(monkeypatch):
     ],
 )
 def test_a_bad_hello_is_refused_in_words(tmp_path, messages, status, words):
-    async def scenario(house):
+    async def scenario(live):
         async with refused(status, *words):
-            async for _ in house.federation.Control(iter_async(messages)):
+            async for _ in live.federation.Control(iter_async(messages)):
                 pytest.fail("was welcomed")
-        assert house.coordinator.sessions.names == []
+        assert live.coordinator.sessions.names == []
 
     serving(tmp_path, scenario)
 
@@ -67,8 +67,8 @@ def test_a_bad_hello_is_refused_in_words(tmp_path, messages, status, words):
 def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr("coordinator.service.worker_service.HELLO_WAIT_S", 0.1)
 
-    async def scenario(house):
-        call = house.federation.Control()
+    async def scenario(live):
+        call = live.federation.Control()
         async with refused(Status.DEADLINE_EXCEEDED, "must begin with a hello", "nothing came for 0.1 s"):
             await call.read()
 
@@ -78,14 +78,14 @@ def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeyp
 def test_of_too_many_calls_that_say_nothing_the_oldest_is_ended_and_a_worker_gets_in(tmp_path, monkeypatch):
     monkeypatch.setattr("coordinator.service.worker_service.MAX_SILENT", 2)
 
-    async def scenario(house):
+    async def scenario(live):
         silent, codes = [], []
-        for make in (house.federation.Control, house.federation.Upload):
+        for make in (live.federation.Control, live.federation.Upload):
             silent.append(make())
             codes.append(asyncio.ensure_future(silent[-1].code()))
             await asyncio.wait(codes, timeout=0.2)
         assert not any(code.done() for code in codes)
-        await house.worker()
+        await live.worker()
         assert await asyncio.wait_for(codes[0], 5) is Status.DEADLINE_EXCEEDED
         assert not codes[1].done()
         silent[1].cancel()
@@ -94,44 +94,44 @@ def test_of_too_many_calls_that_say_nothing_the_oldest_is_ended_and_a_worker_get
 
 
 def test_a_taken_name_is_refused_while_its_owner_is_here(tmp_path):
-    async def scenario(house):
-        first = await house.worker()
+    async def scenario(live):
+        first = await live.worker()
         async with refused(Status.ALREADY_EXISTS, "'ada'", "connected already", "--name"):
-            async for _ in house.federation.Control(iter_async([hello(key=key_of("another"))])):
+            async for _ in live.federation.Control(iter_async([hello(key=key_of("another"))])):
                 pytest.fail("was welcomed")
         # The one who was here is not disturbed.
         await first.say(heartbeat=pb.Heartbeat(sequence=7))
         assert (await first.hear("heartbeat")).sequence == 7
         await first.call.done_writing()
         assert await first.call.read() is grpc.aio.EOF
-        await house.worker(key=key_of("another"))
+        await live.worker(key=key_of("another"))
 
     serving(tmp_path, scenario)
 
 
 def test_a_name_of_the_run_under_way_is_its_key_s_even_while_the_worker_is_away(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
-        changed = asyncio.ensure_future(house.coordinator.sessions.change())
+    async def scenario(live):
+        worker = await live.training()
+        changed = asyncio.ensure_future(live.coordinator.sessions.change())
         await asyncio.sleep(0)
         worker.call.cancel()
         await changed
         async with refused(Status.ALREADY_EXISTS, "belongs to another worker of the run under way", "--state"):
-            async for _ in house.federation.Control(iter_async([hello(key=key_of("another"))])):
+            async for _ in live.federation.Control(iter_async([hello(key=key_of("another"))])):
                 pytest.fail("was welcomed")
-        back = await house.training()
+        back = await live.training()
         assert back.train == worker.train
 
     serving(tmp_path, scenario, experiment=experiment())
 
 
 def test_a_reconnecting_worker_fences_its_own_old_stream(tmp_path):
-    async def scenario(house):
-        old = await house.worker()
-        new = await house.worker()
+    async def scenario(live):
+        old = await live.worker()
+        new = await live.worker()
         assert await old.call.read() is grpc.aio.EOF
         assert await old.call.code() is Status.OK
-        assert house.coordinator.sessions.names == ["ada"]
+        assert live.coordinator.sessions.names == ["ada"]
         await new.say(heartbeat=pb.Heartbeat(sequence=3))
         assert (await new.hear("heartbeat")).sequence == 3
 
@@ -139,13 +139,13 @@ def test_a_reconnecting_worker_fences_its_own_old_stream(tmp_path):
 
 
 def test_a_worker_that_hangs_up_is_gone(tmp_path):
-    async def scenario(house):
-        worker = await house.worker()
-        changed = asyncio.ensure_future(house.coordinator.sessions.change())
+    async def scenario(live):
+        worker = await live.worker()
+        changed = asyncio.ensure_future(live.coordinator.sessions.change())
         await asyncio.sleep(0)
         worker.call.cancel()
         await changed
-        assert house.coordinator.sessions.names == []
+        assert live.coordinator.sessions.names == []
 
     serving(tmp_path, scenario)
 
@@ -153,10 +153,10 @@ def test_a_worker_that_hangs_up_is_gone(tmp_path):
 def test_a_worker_that_falls_silent_is_taken_for_gone(tmp_path, monkeypatch):
     monkeypatch.setattr("coordinator.service.worker_service.SILENCE_S", 0.2)
 
-    async def scenario(house):
-        worker = await house.worker()
+    async def scenario(live):
+        worker = await live.worker()
         assert await worker.call.read() is grpc.aio.EOF
-        assert house.coordinator.sessions.names == []
+        assert live.coordinator.sessions.names == []
 
     serving(tmp_path, scenario)
 
@@ -165,8 +165,8 @@ def test_a_worker_that_falls_silent_is_taken_for_gone(tmp_path, monkeypatch):
 
 
 def test_a_run_by_hand_from_hello_to_result(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         assert worker.prepare.start_sha256 == worker.train.state_sha256
         assert parse_json(worker.prepare.experiment_json).data.labels == ("no", "yes"), "what was found is sent"
         assert [(shard.client, list(shard.indices)) for shard in worker.prepare.shards] == [
@@ -178,11 +178,11 @@ def test_a_run_by_hand_from_hello_to_result(tmp_path):
         for client in (2, 0, 1):
             assert (await worker.upload(client)).already_accepted is False
         assert (await worker.released()).run_id == worker.train.run_id
-        last = await house.end()
+        last = await live.end()
         assert (last.outcome.exit_code, last.outcome.message) == (0, "")
         bundle = ["final/bundle.json", "final/start.safetensors", "final/state.safetensors"]
         assert list(last.files) == [*bundle, "report.html", "result.json"]
-        final = unpack(await house.fetch("final/state.safetensors"))
+        final = unpack(await live.fetch("final/state.safetensors"))
         # Clients 0, 1, 2 with 1, 2, 3 examples moved every value by 1/7, 2/7, 3/7.
         start = unpack(worker.state)
         for name, value in final.items():
@@ -194,10 +194,10 @@ def test_a_run_by_hand_from_hello_to_result(tmp_path):
 
 
 def test_a_returning_worker_is_told_only_what_is_missing(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         await worker.upload(1)
-        again = await house.training()
+        again = await live.training()
         assert again.prepare == worker.prepare
         assert (again.train.round, again.train.state_sha256) == (1, worker.train.state_sha256)
         assert list(again.train.clients) == [0, 2]
@@ -215,11 +215,11 @@ def test_a_returning_worker_is_told_only_what_is_missing(tmp_path):
     ],
 )
 def test_a_worker_that_announces_other_examples_than_were_dealt_to_it_takes_no_part(tmp_path, examples, words):
-    async def scenario(house):
-        worker = await house.worker()
+    async def scenario(live):
+        worker = await live.worker()
         prepare = await worker.hear("prepare")
         await worker.say(prepared=pb.Prepared(run_id=prepare.run_id, examples=examples))
-        last = await house.end()
+        last = await live.end()
         # Nobody else could come: the run cannot begin.
         assert last.outcome.exit_code == 2
         assert last.outcome.message.startswith("worker ada, preparing: ") and words in last.outcome.message
@@ -229,17 +229,17 @@ def test_a_worker_that_announces_other_examples_than_were_dealt_to_it_takes_no_p
 
 @pytest.mark.parametrize("first", [None, pb.Chunk(), pb.Chunk(data=b"x"), header_of(b"x")])
 def test_an_upload_without_a_header_for_an_update_is_refused(tmp_path, first):
-    async def scenario(house):
+    async def scenario(live):
         status = Status.ABORTED if first is None else Status.INVALID_ARGUMENT
         async with refused(status, "must begin with a header for an update"):
-            await house.federation.Upload(iter_async([] if first is None else [first]))
+            await live.federation.Upload(iter_async([] if first is None else [first]))
 
     serving(tmp_path, scenario)
 
 
 def test_only_the_states_of_the_run_can_be_downloaded(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         run_id, start = worker.train.run_id, worker.train.state_sha256
         for digest in (bytes(32), b"", b"../../../../etc/passwd"):
             async with refused(Status.NOT_FOUND, f"run {run_id} has no state"):
@@ -253,14 +253,14 @@ def test_only_the_states_of_the_run_can_be_downloaded(tmp_path):
 
 
 def test_a_download_goes_on_from_any_byte_and_none_behind_the_last(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         asked = {"run_id": worker.train.run_id, "sha256": worker.train.state_sha256, "worker": "ada", "key": worker.key}
         blob = worker.state
         for offset in (0, 1, len(blob) - 1, len(blob)):
             rest = bytearray()
             assembler = Assembler(rest.extend, size_limit=1 << 20)
-            call = house.federation.Download(pb.DownloadRequest(**asked, offset=offset))
+            call = live.federation.Download(pb.DownloadRequest(**asked, offset=offset))
             assembler.feed(await call.read())
             assembler.restore(blob[:offset])
             while (chunk := await call.read()) is not grpc.aio.EOF:
@@ -270,27 +270,27 @@ def test_a_download_goes_on_from_any_byte_and_none_behind_the_last(tmp_path):
         async with refused(Status.OUT_OF_RANGE, f"has {len(blob)} bytes"):
             await worker.download(worker.train.state_sha256, offset=len(blob) + 1)
         # The worker's own code, from the first byte.
-        download = Download(house.federation, pb.DownloadRequest(**asked), Link(None))
+        download = Download(live.federation, pb.DownloadRequest(**asked), Link(None))
         assert await download.attempt() == blob
 
     serving(tmp_path, scenario, experiment=experiment())
 
 
 def test_a_download_is_counted_as_it_went_over_the_wire(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
-        ledger = house.run.storage.ledger
+    async def scenario(live):
+        worker = await live.training()
+        ledger = live.run.storage.ledger
         assert len(worker.state) < ledger.bytes_down < len(worker.state) + 100
         assert ledger.bytes_up == 0
-        assert house.coordinator.current.board.snapshot().run.bytes_down == ledger.bytes_down
+        assert live.coordinator.current.board.snapshot().run.bytes_down == ledger.bytes_down
 
     serving(tmp_path, scenario, experiment=experiment())
 
 
 def test_a_state_on_disk_is_the_state_on_the_wire(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
-        path = Path(house.run.storage.folder.state(digest_of(worker.state)))
+    async def scenario(live):
+        worker = await live.training()
+        path = Path(live.run.storage.folder.state(digest_of(worker.state)))
         assert path.read_bytes() == worker.state
         assert shapes_of_file(path) == {f"layer.{index:03}": (16,) for index in range(4)}
 
@@ -302,8 +302,8 @@ def shapes_of_file(path):
 
 
 def test_reports_of_another_run_are_not_this_runs(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         await worker.say(client_error=pb.ClientError(run_id="an earlier one", round=1, message="late"))
         spent = [pb.Slice(round=1, phase="train", seconds=seconds) for seconds in (99.0, 0.5, -1.0, math.nan, math.inf)]
         await worker.say(telemetry=pb.Telemetry(run_id="an earlier one", epoch=1, sequence=1, slices=spent[:1]))
@@ -311,7 +311,7 @@ def test_reports_of_another_run_are_not_this_runs(tmp_path):
         await worker.say(telemetry=pb.Telemetry(run_id=worker.train.run_id, epoch=1, sequence=1, slices=spent[1:]))
         await worker.say(heartbeat=pb.Heartbeat(sequence=1))
         await worker.hear("heartbeat")  # all before it was read
-        run = house.run.storage
+        run = live.run.storage
         run.ledger.flush()
         assert [(row["device"], row["phase"], row["seconds"]) for row in run.ledger.phases()] == [("ada", "train", 0.5)]
         assert run.ledger.setbacks() == []
@@ -324,8 +324,8 @@ def test_reports_of_another_run_are_not_this_runs(tmp_path):
 
 
 def test_a_client_that_fails_is_recorded_in_its_worker_s_words_and_drawn_again(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         words = "no such file:\n  x.csv"
         await worker.say(client_error=pb.ClientError(run_id=worker.train.run_id, round=1, client=2, message=words))
         # Another worker's client, and another round: nobody's business.
@@ -337,20 +337,20 @@ def test_a_client_that_fails_is_recorded_in_its_worker_s_words_and_drawn_again(t
             await worker.upload(client)
         again = await worker.hear("train")
         assert (again.round, list(again.clients)) == (1, [2])
-        (setback,) = house.run.storage.ledger.setbacks()
+        (setback,) = live.run.storage.ledger.setbacks()
         assert {key: setback[key] for key in ("round", "attempt", "client", "device", "kind", "reason")} == {
             "round": 1, "attempt": 1, "client": 2, "device": "ada", "kind": "failed", "reason": "no such file: x.csv",
         }  # fmt: skip
         await worker.upload(2)
         await worker.released()
-        assert (await house.end()).outcome.exit_code == 0
+        assert (await live.end()).outcome.exit_code == 0
 
     serving(tmp_path, scenario, experiment=experiment())
 
 
 def test_a_round_below_its_quorum_pauses_and_says_why_and_goes_on_when_a_worker_comes(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         for attempt in (1, 2):
             for client in worker.train.clients:
                 trouble = pb.ClientError(
@@ -359,31 +359,31 @@ def test_a_round_below_its_quorum_pauses_and_says_why_and_goes_on_when_a_worker_
                 await worker.say(client_error=trouble)
             if attempt == 1:
                 worker.train = await worker.hear("train")
-        paused = (await house.until(lambda snapshot: snapshot.run.stage == "paused")).run.note
+        paused = (await live.until(lambda snapshot: snapshot.run.stage == "paused")).run.note
         for words in ("round 1 has 0 of the 3 updates it needs after 2 attempts", "waiting for", "the GPU is on fire"):
             assert words in paused
         assert "client 2 on ada" in paused
         # It is mended, and comes back.
-        mended = await house.training()
+        mended = await live.training()
         assert list(mended.train.clients) == [0, 1, 2]
         for client in range(3):
             await mended.upload(client)
         await mended.released()
-        assert (await house.end()).outcome.exit_code == 0
+        assert (await live.end()).outcome.exit_code == 0
 
     serving(tmp_path, scenario, experiment=experiment(attempts=2))
 
 
 @pytest.mark.parametrize(("bad_input", "code"), [(True, 2), (False, 1)])
 def test_a_worker_that_cannot_prepare_ends_a_run_that_has_nobody_else(tmp_path, bad_input, code):
-    async def scenario(house):
-        worker = await house.worker()
+    async def scenario(live):
+        worker = await live.worker()
         prepare = await worker.hear("prepare")
         await worker.say(
             client_error=pb.ClientError(run_id=prepare.run_id, message="no such file: x.csv", bad_input=bad_input)
         )
         assert (await worker.hear("release")).run_id == prepare.run_id
-        last = await house.end()
+        last = await live.end()
         assert last.outcome.exit_code == code
         assert last.outcome.message == "worker ada, preparing: no such file: x.csv"
         # What there is can be read: a result without a final state.
@@ -409,9 +409,9 @@ def test_a_port_in_use_is_refused_with_exit_code_2(tmp_path, capsys):
 
 def test_a_second_coordinator_does_not_share_the_firsts_port(tmp_path):
     # By default gRPC opens ports so that two servers can have the same one.
-    async def scenario(house):
+    async def scenario(live):
         with pytest.raises(BadInput, match="the port is in use"):
-            await Coordinator(tmp_path).serve(house.address)
+            await Coordinator(tmp_path).serve(live.address)
 
     serving(tmp_path, scenario)
 
@@ -426,8 +426,8 @@ def test_a_bad_address_is_refused(tmp_path, address, capsys):
 
 
 def test_the_port_that_was_taken_is_told(tmp_path):
-    async def scenario(house):
-        host, _, port = house.address.rpartition(":")
+    async def scenario(live):
+        host, _, port = live.address.rpartition(":")
         assert host == "127.0.0.1"
         assert int(port) > 0
 

@@ -220,7 +220,7 @@ class Killed(Exception):
 
 
 class RecordedRun(WholeRun):
-    """A whole run with a ledger, written as the conductor writes it, whose coordinator dies after so many of its
+    """A whole run with a ledger, written as the executor writes it, whose coordinator dies after so many of its
     steps: before or after what it does, and always before the next."""
 
     def __init__(self, ledger, folder, *arguments, kills=(), **options):
@@ -288,7 +288,7 @@ class RecordedRun(WholeRun):
         return self
 
     def take_over(self):
-        """As the conductor does."""
+        """As the executor does."""
         found = recover(self.ledger, self.folder)
         machine = RoundStateMachine(self.plan)
         self.machine = machine

@@ -13,7 +13,7 @@ from datetime import timedelta
 import grpc
 import pytest
 import torch
-from certificates import Office
+from certificates import CertificateFixture
 from fault_injection import free_port
 from processes import NOOP, Process, ended, listening
 from rich.console import Console
@@ -351,29 +351,29 @@ def test_other_versions_are_a_warning_and_another_build_is_not(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def office(tmp_path_factory):
-    return Office(tmp_path_factory.mktemp("office") / "certs")
+def pki(tmp_path_factory):
+    return CertificateFixture(tmp_path_factory.mktemp("pki") / "certs")
 
 
-def test_a_certificate_in_order_says_name_and_days_left(tmp_path, office):
-    office.device("grace", valid=timedelta(days=100, minutes=5))
-    found = network(tmp_path, "--certs", office.folder / "grace")
+def test_a_certificate_in_order_says_name_and_days_left(tmp_path, pki):
+    pki.device("grace", valid=timedelta(days=100, minutes=5))
+    found = network(tmp_path, "--certs", pki.folder / "grace")
     assert found["certificate"].level == "ok"
     assert "device 'grace', serial " in found["certificate"].found
     assert "100 days left" in found["certificate"].found
 
 
-def test_a_certificate_that_soon_expires_is_a_warning(tmp_path, office):
-    office.device("kay", valid=timedelta(days=29, minutes=5))
-    certificate = network(tmp_path, "--certs", office.folder / "kay")["certificate"]
+def test_a_certificate_that_soon_expires_is_a_warning(tmp_path, pki):
+    pki.device("kay", valid=timedelta(days=29, minutes=5))
+    certificate = network(tmp_path, "--certs", pki.folder / "kay")["certificate"]
     assert certificate.level == "warning"
     assert "29 days left" in certificate.found
     assert "federa-certs issue kay" in certificate.todo
 
 
-def test_an_expired_certificate_is_a_failure_and_nobody_is_asked(tmp_path, office):
-    office.device("ida", valid=timedelta(seconds=-60))
-    found = network(tmp_path, "--certs", office.folder / "ida", "--coordinator", "192.0.2.1:50051")
+def test_an_expired_certificate_is_a_failure_and_nobody_is_asked(tmp_path, pki):
+    pki.device("ida", valid=timedelta(seconds=-60))
+    found = network(tmp_path, "--certs", pki.folder / "ida", "--coordinator", "192.0.2.1:50051")
     assert found["certificate"].level == "failed"
     assert "expired" in found["certificate"].found
     assert found["certificate"].todo
@@ -381,10 +381,10 @@ def test_an_expired_certificate_is_a_failure_and_nobody_is_asked(tmp_path, offic
     assert "clock" not in found
 
 
-def test_a_certificate_of_another_role_or_name_is_a_failure(tmp_path, office):
-    operator = network(tmp_path, "--certs", office.folder / "operator")["certificate"]
+def test_a_certificate_of_another_role_or_name_is_a_failure(tmp_path, pki):
+    operator = network(tmp_path, "--certs", pki.folder / "operator")["certificate"]
     assert (operator.level, "device" in operator.todo) == ("failed", True)
-    other = network(tmp_path, "--certs", office.folder / "ada", "--name", "eve")["certificate"]
+    other = network(tmp_path, "--certs", pki.folder / "ada", "--name", "eve")["certificate"]
     assert (other.level, "--name ada" in other.todo) == ("failed", True)
 
 
@@ -395,18 +395,18 @@ def test_no_certificate_for_another_machine_is_a_failure_and_nobody_is_asked(tmp
     assert found["coordinator"].found == "not asked, for want of a certificate"
 
 
-def test_a_real_coordinator_over_tls(tmp_path, office):
+def test_a_real_coordinator_over_tls(tmp_path, pki):
     arguments = ["--serve", "--out", str(tmp_path / "out"), "--listen", "127.0.0.1:0"]
-    coordinator = Process([*NOOP, "coordinator", *arguments, "--certs", str(office.folder / "coordinator")], tmp_path)
+    coordinator = Process([*NOOP, "coordinator", *arguments, "--certs", str(pki.folder / "coordinator")], tmp_path)
     with ended(coordinator):
         address = listening(coordinator)
-        found = network(tmp_path, "--coordinator", address, "--certs", office.folder / "ada")
+        found = network(tmp_path, "--coordinator", address, "--certs", pki.folder / "ada")
         assert found["coordinator"].level == "ok"
         assert found["clock"].level == "ok"
         plain = network(tmp_path, "--coordinator", address)["coordinator"]
         assert plain.level == "failed"
         assert "TLS" in plain.found
-        stranger = Office(tmp_path / "stranger")
+        stranger = CertificateFixture(tmp_path / "stranger")
         other = network(tmp_path, "--coordinator", address, "--certs", stranger.folder / "ada")["coordinator"]
         assert other.level == "failed"
         assert other.todo

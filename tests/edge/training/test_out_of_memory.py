@@ -362,13 +362,13 @@ def test_a_worker_says_it_with_the_update():
 
 
 def test_the_smallest_stands_in_the_result_and_the_report(tmp_path):
-    async def scenario(house):
-        worker = await house.training()
+    async def scenario(live):
+        worker = await live.training()
         for client, micro_batch in ((0, 0), (1, 8), (2, 4)):
             await worker.upload(client, micro_batch=micro_batch)
         await worker.released()
-        await house.end()
-        result = json.loads(await house.fetch("result.json"))
+        await live.end()
+        result = json.loads(await live.fetch("result.json"))
         (device,) = result["runs"][0]["devices"]
         assert device["micro_batch"] == 4
         sentence = "Memory was too short on ada: it went down to 4 examples at a time, where the experiment says 16."

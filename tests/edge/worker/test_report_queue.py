@@ -25,10 +25,10 @@ def activity(number):
     return pb.WorkerMessage(activity=pb.Activity(round=number))
 
 
-async def sent(outbox, most=1_000_000):
+async def sent(queue, most=1_000_000):
     """What a new stream brings until it has to wait, at most so many; then the stream breaks."""
     found = []
-    async with aclosing(outbox.stream()) as stream:
+    async with aclosing(queue.stream()) as stream:
         while len(found) < most:
             try:
                 found.append(await asyncio.wait_for(anext(stream), 0.01))
@@ -38,19 +38,19 @@ async def sent(outbox, most=1_000_000):
 
 
 def test_reports_go_out_in_their_order():
-    outbox = ReportQueue()
+    queue = ReportQueue()
     reports = [telemetry(1), trouble(2), telemetry(3)]
     for report in reports:
-        outbox.post(report)
-    assert asyncio.run(sent(outbox)) == reports
+        queue.post(report)
+    assert asyncio.run(sent(queue)) == reports
 
 
 def test_what_comes_while_a_stream_waits_goes_out_at_once():
     async def scenario():
-        outbox = ReportQueue()
-        coming = asyncio.ensure_future(anext(outbox.stream()))
+        queue = ReportQueue()
+        coming = asyncio.ensure_future(anext(queue.stream()))
         await asyncio.sleep(0)
-        outbox.post(telemetry(1))
+        queue.post(telemetry(1))
         return await asyncio.wait_for(coming, 1)
 
     assert asyncio.run(scenario()) == telemetry(1)
@@ -58,71 +58,71 @@ def test_what_comes_while_a_stream_waits_goes_out_at_once():
 
 def test_what_was_not_shown_to_have_arrived_goes_out_again():
     async def scenario():
-        outbox = ReportQueue()
+        queue = ReportQueue()
         for number in range(4):
-            outbox.post(telemetry(number))
-        assert await sent(outbox, most=3) == [telemetry(0), telemetry(1), telemetry(2)]
+            queue.post(telemetry(number))
+        assert await sent(queue, most=3) == [telemetry(0), telemetry(1), telemetry(2)]
         # They went into a link that was dead already: three reports and no answer.
-        assert len(outbox) == 4
-        return await sent(outbox)
+        assert len(queue) == 4
+        return await sent(queue)
 
     assert asyncio.run(scenario()) == [telemetry(number) for number in range(4)]
 
 
 def test_an_answered_heartbeat_shows_that_what_went_before_arrived():
     async def scenario():
-        outbox = ReportQueue()
-        stream = outbox.stream()
-        outbox.post(telemetry(1))
+        queue = ReportQueue()
+        stream = queue.stream()
+        queue.post(telemetry(1))
         assert await anext(stream) == telemetry(1)
-        outbox.send_heartbeat(7)
+        queue.send_heartbeat(7)
         assert (await anext(stream)).heartbeat.sequence == 7
-        outbox.post(telemetry(2))
+        queue.post(telemetry(2))
         assert await anext(stream) == telemetry(2)
-        outbox.confirm(6)  # of another stream
-        assert len(outbox) == 2
-        outbox.confirm(7)
-        assert len(outbox) == 1
-        return await sent(outbox)
+        queue.confirm(6)  # of another stream
+        assert len(queue) == 2
+        queue.confirm(7)
+        assert len(queue) == 1
+        return await sent(queue)
 
     assert asyncio.run(scenario()) == [telemetry(2)]
 
 
 def test_of_activities_the_last_one_is_kept_and_told_to_every_stream():
     async def scenario():
-        outbox = ReportQueue()
+        queue = ReportQueue()
         for number in range(1000):
-            outbox.post(activity(number))
-        first = await sent(outbox)
-        return first, await sent(outbox), len(outbox)
+            queue.post(activity(number))
+        first = await sent(queue)
+        return first, await sent(queue), len(queue)
 
     assert asyncio.run(scenario()) == ([activity(999)], [activity(999)], 0)
 
 
 def test_no_heartbeat_of_an_earlier_stream_goes_out():
     async def scenario():
-        outbox = ReportQueue()
-        stream = outbox.stream()
-        outbox.post(telemetry(1))
+        queue = ReportQueue()
+        stream = queue.stream()
+        queue.post(telemetry(1))
         assert await anext(stream) == telemetry(1)
-        outbox.send_heartbeat(1)
+        queue.send_heartbeat(1)
         assert (await anext(stream)).heartbeat.sequence == 1
         for number in range(2, 700):
-            outbox.send_heartbeat(number)
-        return await sent(outbox)
+            queue.send_heartbeat(number)
+        return await sent(queue)
 
     assert asyncio.run(scenario()) == [telemetry(1)]
 
 
 def test_heartbeats_go_before_what_waits():
     async def scenario():
-        outbox = ReportQueue()
-        stream = outbox.stream()
-        outbox.post(telemetry(0))
+        queue = ReportQueue()
+        stream = queue.stream()
+        queue.post(telemetry(0))
         assert await anext(stream) == telemetry(0)
         for number in range(5):
-            outbox.post(telemetry(number))
-        outbox.send_heartbeat(3)
+            queue.post(telemetry(number))
+        queue.send_heartbeat(3)
         return await anext(stream)
 
     assert asyncio.run(scenario()).heartbeat.sequence == 3
@@ -130,29 +130,29 @@ def test_heartbeats_go_before_what_waits():
 
 def test_an_earlier_stream_ends_when_the_next_begins():
     async def scenario():
-        outbox = ReportQueue()
-        old, new = outbox.stream(), outbox.stream()
+        queue = ReportQueue()
+        old, new = queue.stream(), queue.stream()
         waiting = asyncio.ensure_future(anext(old, "over"))
         await asyncio.sleep(0)
         coming = asyncio.ensure_future(anext(new))
         await asyncio.sleep(0)
-        outbox.post(telemetry(1))
+        queue.post(telemetry(1))
         return await asyncio.wait_for(coming, 1), await asyncio.wait_for(waiting, 1)
 
     assert asyncio.run(scenario()) == (telemetry(1), "over")
 
 
 def test_beyond_the_limit_the_oldest_telemetry_goes_first():
-    outbox = ReportQueue(limit=4)
+    queue = ReportQueue(limit=4)
     for report in (trouble(1), telemetry(2), telemetry(3), trouble(4), telemetry(5), trouble(6)):
-        outbox.post(report)
-    assert len(outbox) == 4
+        queue.post(report)
+    assert len(queue) == 4
 
     async def scenario():
-        first = await sent(outbox)
+        first = await sent(queue)
         for number in range(7, 20):
-            outbox.post(trouble(number))
-        return first, await sent(outbox)
+            queue.post(trouble(number))
+        return first, await sent(queue)
 
     first, second = asyncio.run(scenario())
     assert first == [trouble(1), trouble(4), telemetry(5), trouble(6)]
@@ -169,11 +169,11 @@ def batch(number, samples=0):
 
 def test_beyond_the_bytes_the_oldest_samples_go_and_their_slices_stay():
     size = batch(1, samples=100).ByteSize()
-    outbox = ReportQueue(limit_bytes=10 * size)
-    outbox.post(trouble(0))
+    queue = ReportQueue(limit_bytes=10 * size)
+    queue.post(trouble(0))
     for number in range(1, 31):
-        outbox.post(batch(number, samples=100))
-    messages = asyncio.run(sent(outbox))
+        queue.post(batch(number, samples=100))
+    messages = asyncio.run(sent(queue))
     assert messages[0] == trouble(0)
     assert [message.telemetry.sequence for message in messages[1:]] == list(range(1, 31))
     assert all(message.telemetry.slices for message in messages[1:])
@@ -184,11 +184,11 @@ def test_beyond_the_bytes_the_oldest_samples_go_and_their_slices_stay():
 
 def test_beyond_the_bytes_of_slices_the_oldest_telemetry_goes():
     size = batch(100).ByteSize()
-    outbox = ReportQueue(limit_bytes=10 * size)
-    outbox.post(trouble(0))
+    queue = ReportQueue(limit_bytes=10 * size)
+    queue.post(trouble(0))
     for number in range(1, 101):
-        outbox.post(batch(number, samples=3))
-    messages = asyncio.run(sent(outbox))
+        queue.post(batch(number, samples=3))
+    messages = asyncio.run(sent(queue))
     assert messages[0] == trouble(0)
     kept = [message.telemetry.sequence for message in messages[1:]]
     assert kept == list(range(kept[0], 101))
@@ -197,19 +197,19 @@ def test_beyond_the_bytes_of_slices_the_oldest_telemetry_goes():
 
 def test_what_was_confirmed_counts_no_more():
     async def scenario():
-        outbox = ReportQueue(limit_bytes=3 * batch(1, samples=9).ByteSize())
-        stream = outbox.stream()
+        queue = ReportQueue(limit_bytes=3 * batch(1, samples=9).ByteSize())
+        stream = queue.stream()
         for number in range(1, 40):
-            outbox.post(batch(number, samples=9))
+            queue.post(batch(number, samples=9))
             await asyncio.wait_for(anext(stream), 1)
-            outbox.send_heartbeat(number)
+            queue.send_heartbeat(number)
             await asyncio.wait_for(anext(stream), 1)
             if number == 20:
                 message = batch(50, samples=9)
-                outbox.post(message)
+                queue.post(message)
                 assert await asyncio.wait_for(anext(stream), 1) == message
-            outbox.confirm(number)
-        outbox.post(batch(60, samples=9))
+            queue.confirm(number)
+        queue.post(batch(60, samples=9))
         return [message async for message in _until(stream, 1)]
 
     (last,) = asyncio.run(scenario())
@@ -229,26 +229,26 @@ def test_whatever_happens_each_report_arrives_and_in_order(steps):
     """The far end reads all that a stream sends it up to the last heartbeat that it answered, and maybe no more."""
 
     async def scenario():
-        outbox = ReportQueue()
+        queue = ReportQueue()
         stream, on_the_way, arrived, posted, beats = None, [], [], 0, 0
         for step in [*steps, "stream", "beat", "answer"]:
             match step:
                 case "post":
                     posted += 1
-                    outbox.post(telemetry(posted))
+                    queue.post(telemetry(posted))
                 case "stream" | "break":
-                    stream, on_the_way = (outbox.stream() if step == "stream" else None), []
+                    stream, on_the_way = (queue.stream() if step == "stream" else None), []
                 case "beat" if stream is not None:
-                    for _ in range(len(outbox) - sum(message.HasField("telemetry") for message in on_the_way)):
+                    for _ in range(len(queue) - sum(message.HasField("telemetry") for message in on_the_way)):
                         on_the_way.append(await anext(stream))
                     beats += 1
-                    outbox.send_heartbeat(beats)
+                    queue.send_heartbeat(beats)
                     on_the_way.append(await anext(stream))
                 case "answer" if any(message.HasField("heartbeat") for message in on_the_way):
                     arrived += [message for message in on_the_way if not message.HasField("heartbeat")]
-                    outbox.confirm(on_the_way[-1].heartbeat.sequence)
+                    queue.confirm(on_the_way[-1].heartbeat.sequence)
                     on_the_way = []
-        return arrived, posted, len(outbox)
+        return arrived, posted, len(queue)
 
     arrived, posted, left = asyncio.run(scenario())
     assert arrived == [telemetry(number) for number in range(1, posted + 1)]

@@ -1,4 +1,4 @@
-"""The queue of orders: each client of a round gets in once, until it failed or was abandoned."""
+"""The queue of tasks: each client of a round gets in once, until it failed or was abandoned."""
 
 from __future__ import annotations
 
@@ -12,88 +12,88 @@ def train(round_, clients, run_id="r"):
     return pb.Train(run_id=run_id, round=round_, clients=clients, state_sha256=b"s")
 
 
-def queued(orders):
+def queued(queue):
     """All that is queued, as (round, clients)."""
 
     async def take():
-        found = [await orders.get() for _ in range(len(orders))]
+        found = [await queue.get() for _ in range(len(queue))]
         return [(order.round, list(order.clients)) if isinstance(order, pb.Train) else order for order in found]
 
     return asyncio.run(take())
 
 
 def test_orders_come_in_the_order_of_their_arrival():
-    orders = TaskQueue()
+    queue = TaskQueue()
     prepare, release = pb.Prepare(run_id="r"), pb.Release(run_id="r")
     for order in (prepare, train(1, [0, 2]), release):
-        orders.put(order)
-    assert queued(orders) == [prepare, (1, [0, 2]), release]
+        queue.put(order)
+    assert queued(queue) == [prepare, (1, [0, 2]), release]
 
 
 def test_an_order_that_is_waited_for_is_handed_over_whole():
     async def scenario():
-        orders = TaskQueue()
-        coming = asyncio.ensure_future(orders.get())
+        queue = TaskQueue()
+        coming = asyncio.ensure_future(queue.get())
         await asyncio.sleep(0)
-        orders.put(train(3, [1]))
+        queue.put(train(3, [1]))
         return await asyncio.wait_for(coming, 1)
 
     assert asyncio.run(scenario()) == train(3, [1])
 
 
 def test_a_client_of_a_round_gets_in_once():
-    orders = TaskQueue()
+    queue = TaskQueue()
     for clients in ([0, 1], [0, 1], [1, 2], [2, 2]):
-        orders.put(train(1, clients))
-    orders.put(train(2, [0]))
-    orders.put(train(1, [0], run_id="another"))
-    assert queued(orders) == [(1, [0, 1]), (1, [2]), (2, [0]), (1, [0])]
+        queue.put(train(1, clients))
+    queue.put(train(2, [0]))
+    queue.put(train(1, [0], run_id="another"))
+    assert queued(queue) == [(1, [0, 1]), (1, [2]), (2, [0]), (1, [0])]
     # Also when it is under way or done.
-    orders.put(train(1, [0, 1]))
-    assert queued(orders) == []
+    queue.put(train(1, [0, 1]))
+    assert queued(queue) == []
 
 
 def test_a_client_that_failed_gets_in_again():
-    orders = TaskQueue()
-    orders.put(train(1, [0, 1]))
-    queued(orders)
-    orders.failed("r", 1, 1)
-    orders.put(train(1, [0, 1]))
-    assert queued(orders) == [(1, [1])]
+    queue = TaskQueue()
+    queue.put(train(1, [0, 1]))
+    queued(queue)
+    queue.failed("r", 1, 1)
+    queue.put(train(1, [0, 1]))
+    assert queued(queue) == [(1, [1])]
 
 
 def test_abandoned_clients_leave_the_queue_and_get_in_again():
-    orders = TaskQueue()
-    orders.put(train(1, [0]))
-    queued(orders)  # client 0 is under way
-    orders.put(train(1, [1, 2]))
-    orders.put(train(1, [3]))
-    orders.put(train(2, [1]))
-    assert orders.abandon(pb.Abandon(run_id="r", round=1, clients=[0, 2, 3, 7])) == [2, 3]
-    assert orders.abandon(pb.Abandon(run_id="another", round=1, clients=[1])) == []
-    orders.put(train(1, [0, 1, 2]))
-    assert queued(orders) == [(1, [1]), (2, [1]), (1, [0, 2])]
+    queue = TaskQueue()
+    queue.put(train(1, [0]))
+    queued(queue)  # client 0 is under way
+    queue.put(train(1, [1, 2]))
+    queue.put(train(1, [3]))
+    queue.put(train(2, [1]))
+    assert queue.abandon(pb.Abandon(run_id="r", round=1, clients=[0, 2, 3, 7])) == [2, 3]
+    assert queue.abandon(pb.Abandon(run_id="another", round=1, clients=[1])) == []
+    queue.put(train(1, [0, 1, 2]))
+    assert queued(queue) == [(1, [1]), (2, [1]), (1, [0, 2])]
 
 
 def test_a_run_that_is_over_is_forgotten():
-    orders = TaskQueue()
-    orders.put(train(1, [0]))
-    orders.put(train(1, [0], run_id="next"))
-    queued(orders)
-    orders.forget("r")
-    orders.put(train(1, [0]))
-    orders.put(train(1, [0], run_id="next"))
-    assert queued(orders) == [(1, [0])]
+    queue = TaskQueue()
+    queue.put(train(1, [0]))
+    queue.put(train(1, [0], run_id="next"))
+    queued(queue)
+    queue.forget("r")
+    queue.put(train(1, [0]))
+    queue.put(train(1, [0], run_id="next"))
+    assert queued(queue) == [(1, [0])]
 
 
 def test_a_client_that_is_ordered_again_before_its_refusal_is_heard_is_queued_when_it_is():
-    orders = TaskQueue()
-    orders.put(train(1, [0, 1]))
-    queued(orders)
-    orders.put(train(1, [1]))  # the next attempt overtook the refusal, on another connection
-    assert queued(orders) == []
-    orders.failed("r", 1, 1)
-    assert queued(orders) == [(1, [1])]
-    orders.failed("r", 1, 1)  # once for each order
-    orders.failed("r", 1, 0)
-    assert queued(orders) == []
+    queue = TaskQueue()
+    queue.put(train(1, [0, 1]))
+    queued(queue)
+    queue.put(train(1, [1]))  # the next attempt overtook the refusal, on another connection
+    assert queued(queue) == []
+    queue.failed("r", 1, 1)
+    assert queued(queue) == [(1, [1])]
+    queue.failed("r", 1, 1)  # once for each order
+    queue.failed("r", 1, 0)
+    assert queued(queue) == []

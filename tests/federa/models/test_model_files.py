@@ -83,7 +83,7 @@ def published(legacy: Path) -> Path:
     return legacy
 
 
-def learner_of(model: object, tmp_path: Path) -> TorchReferenceModel:
+def reference_model_of(model: object, tmp_path: Path) -> TorchReferenceModel:
     """Of a run on two classes; not prepared."""
     return TorchReferenceModel(Experiment.model_validate({"model": str(model), "data": {"labels": ["a", "b"]}}))
 
@@ -165,7 +165,7 @@ def test_of_a_folder_its_config_tokenizer_and_weights_are_served_and_nothing_els
     others = ["modeling.py", "pytorch_model.bin", "README.md", "onnx/config.json", ".hidden.json", "other.safetensors"]
     for name in (*others, "pytorch_model.bin.index.json", "adapter_config.json"):
         (folder / name).write_text("{}")
-    served = learner_of(folder, tmp_path).model_files(tmp_path / "made")
+    served = reference_model_of(folder, tmp_path).model_files(tmp_path / "made")
     names = {path.name for path in served}
     assert {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"} <= names
     assert names <= {path.name for path in Path(tiny_folder("bert")).iterdir()}
@@ -188,7 +188,7 @@ def test_weights_in_shards_are_served_with_their_index(tmp_path: Path, tiny_fold
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
     assert [path.name for path in weight_files(folder)] == [index.name, *halves]
-    served = learner_of(folder, tmp_path).model_files(tmp_path / "made")
+    served = reference_model_of(folder, tmp_path).model_files(tmp_path / "made")
     there = load_pretrained(str(laid_out(served, tmp_path / "there")), classify(2))
     assert there.digest == load_pretrained(tiny_folder("bert"), classify(2)).digest
     for broken in ('{"weight_map": {"a": "../secret.json"}}', '{"weight_map": {"a": "gone.safetensors"}}'):
@@ -203,9 +203,9 @@ def test_weights_in_shards_are_served_with_their_index(tmp_path: Path, tiny_fold
 
 def test_the_embedded_model_is_served_too(tmp_path: Path, tiny_folder: Folder) -> None:
     tiny_folder(EMBEDDED)  # skips without it
-    shelf = ModelStore()
-    shelf.fill(learner_of(EMBEDDED, tmp_path).model_files(tmp_path / "made"))
-    names = {entry.name for entry in shelf.listing()}
+    store = ModelStore()
+    store.fill(reference_model_of(EMBEDDED, tmp_path).model_files(tmp_path / "made"))
+    names = {entry.name for entry in store.listing()}
     assert {"config.json", "model.safetensors"} <= names and any("token" in name or "vocab" in name for name in names)
 
 
@@ -224,16 +224,16 @@ def test_weights_that_are_written_anew_have_the_same_digest_and_lack_the_same(
 
 def test_of_a_checkpoint_without_safetensors_they_are_written_once_a_run(tmp_path: Path, legacy: Path) -> None:
     made = tmp_path / "run" / "model"
-    learner = learner_of(legacy, tmp_path)
-    served = learner.model_files(made)
+    reference_model = reference_model_of(legacy, tmp_path)
+    served = reference_model.model_files(made)
     assert served[-1] == made / "model.safetensors" and "pytorch_model.bin" not in {path.name for path in served}
     assert "lm_predictions.lm_head.bias" not in load_file(served[-1])
     first = served[-1].stat()
-    assert learner.model_files(made) == served and served[-1].stat().st_mtime_ns == first.st_mtime_ns
+    assert reference_model.model_files(made) == served and served[-1].stat().st_mtime_ns == first.st_mtime_ns
     # And to the same bytes by another process: its devices have them already.
     before = describe(served[-1])
     served[-1].unlink()
-    assert describe(learner.model_files(made)[-1]) == before
+    assert describe(reference_model.model_files(made)[-1]) == before
     there = load_pretrained(str(laid_out(served, tmp_path / "there")), classify(2))
     assert there.digest == load_pretrained(str(legacy), classify(2)).digest
 
@@ -241,17 +241,17 @@ def test_of_a_checkpoint_without_safetensors_they_are_written_once_a_run(tmp_pat
 def test_weights_that_cannot_be_written_are_one_line(tmp_path: Path, legacy: Path) -> None:
     (tmp_path / "run").write_text("in the way")
     with pytest.raises(FederaError, match=r"^cannot write .*model.safetensors, the base model for the devices: "):
-        learner_of(legacy, tmp_path).model_files(tmp_path / "run")
+        reference_model_of(legacy, tmp_path).model_files(tmp_path / "run")
 
 
-def test_a_shelf_knows_its_files_by_digest(tmp_path: Path) -> None:
+def test_a_model_store_knows_its_files_by_digest(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b"{}")
-    shelf = ModelStore()
-    assert shelf.listing() == []
-    shelf.fill([tmp_path / "config.json"])
+    store = ModelStore()
+    assert store.listing() == []
+    store.fill([tmp_path / "config.json"])
     digest = hashlib.sha256(b"{}").digest()
-    assert shelf.listing() == [pb.ModelFile(name="config.json", size=2, sha256=digest)]
-    assert shelf.path(digest) == tmp_path / "config.json" and shelf.path(NONE) is None
+    assert store.listing() == [pb.ModelFile(name="config.json", size=2, sha256=digest)]
+    assert store.path(digest) == tmp_path / "config.json" and store.path(NONE) is None
     with pytest.raises(BadInput, match=r"cannot read .*gone.json"):
         ModelStore().fill([tmp_path / "gone.json"])
 
@@ -260,7 +260,7 @@ def test_a_shelf_knows_its_files_by_digest(tmp_path: Path) -> None:
 
 
 def _with_files(folder: Path, **files: bytes) -> Callable[[Experiment], NoopReferenceModel]:
-    """Makes a learner whose base model has these files, of which the ending is .json."""
+    """Makes a reference_model whose base model has these files, of which the ending is .json."""
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{name}.json" for name in files]
     for path in paths:
@@ -280,12 +280,12 @@ def test_model_files_are_listed_given_to_the_runs_workers_alone_and_counted_apar
     (tmp_path / "out").mkdir()
     after: list[int] = []
 
-    async def scenario(house: Any) -> None:
-        worker = await house.training()
+    async def scenario(live: Any) -> None:
+        worker = await live.training()
         assert [(entry.name, entry.size) for entry in worker.prepare.model] == [
             ("config.json", 2), ("weights.json", len(blob)),
         ]  # fmt: skip
-        ledger = house.run.storage.ledger
+        ledger = live.run.storage.ledger
         down = ledger.bytes_down
         assert await worker.download(sha256) == blob
         for changes in ({"key": "0" * 32}, {"worker": "bob"}):
@@ -293,7 +293,7 @@ def test_model_files_are_listed_given_to_the_runs_workers_alone_and_counted_apar
                 await worker.download(sha256, **changes)
         async with refused(Status.OUT_OF_RANGE, f"has {len(blob)} bytes"):
             await worker.download(sha256, offset=len(blob) + 1)
-        call = house.federation.Download(
+        call = live.federation.Download(
             pb.DownloadRequest(
                 run_id=worker.train.run_id, sha256=sha256, worker="ada", key=worker.key, offset=len(blob) - 10
             )
@@ -301,7 +301,7 @@ def test_model_files_are_listed_given_to_the_runs_workers_alone_and_counted_apar
         chunks = [chunk async for chunk in call]
         assert chunks[1].data == blob[-10:]
         assert ledger.bytes_down == down
-        after.append(house.run.storage.models.wire_bytes)
+        after.append(live.run.storage.models.wire_bytes)
         assert len(blob) + 10 < after[-1] < 1.01 * len(blob)
         (tmp_path / "model" / "weights.json").unlink()
         async with refused(Status.NOT_FOUND, "has no state"):
@@ -313,8 +313,8 @@ def test_model_files_are_listed_given_to_the_runs_workers_alone_and_counted_apar
     assert json.loads(result.read_text())["runs"][0]["model_bytes"] == after[0]
     make_model = _with_files(tmp_path / "model", weights=blob, config=b"{}")
 
-    async def again(house: Any) -> None:
-        worker = await house.training()
+    async def again(live: Any) -> None:
+        worker = await live.training()
         await worker.download(sha256)
         worker.call.cancel()
 
@@ -370,7 +370,7 @@ def test_a_model_of_the_hubs_is_found_in_its_cache_and_served_from_there(
         (hub_cache / path.name).symlink_to(blobs / path.name)
     assert local_folder("ann/tiny") == hub_cache
     assert load_local_model("ann/tiny", classify(2)).digest == load_pretrained(tiny_folder("bert"), classify(2)).digest
-    served = learner_of("ann/tiny", tmp_path).model_files(tmp_path / "made")
+    served = reference_model_of("ann/tiny", tmp_path).model_files(tmp_path / "made")
     assert {path.parent for path in served} == {hub_cache} and "model.safetensors" in {path.name for path in served}
 
 
@@ -412,9 +412,9 @@ def test_a_sentencepiece_tokenizer_is_served_as_it_was_converted_and_a_device_ne
     published: Path, tmp_path: Path
 ) -> None:
     before = sorted(path.name for path in published.iterdir())
-    learner = TorchReferenceModel(Experiment.model_validate({"model": str(published)}))
-    learner.prepare()
-    paths = {path.name: path for path in learner.model_files(tmp_path / "made")}
+    reference_model = TorchReferenceModel(Experiment.model_validate({"model": str(published)}))
+    reference_model.prepare()
+    paths = {path.name: path for path in reference_model.model_files(tmp_path / "made")}
     assert set(paths) == {"config.json", "model.safetensors", "spm.model", "tokenizer.json", "tokenizer_config.json"}
     assert sorted(path.name for path in published.iterdir()) == before, "nothing is written beside the model"
     served = tmp_path / "served"
