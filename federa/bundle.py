@@ -3,8 +3,8 @@ take it out as a plain Hugging Face model, and go on from it.
 
 final/state.safetensors   what was trained
 final/start.safetensors   what it was trained from, for a method that needs it (FeDeRA: A0 and B0, which make W_res)
-final/bundle.json         the description: method, task, configuration (with the labels), base model and its digest,
-                          round, metric, and the digests of the files beside it
+final/bundle.json         the description: method, task, configuration with what was found for it, base model and its
+                          digest, round, metric, and the digests of the files beside it
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Bundle:
 
     @property
     def experiment(self) -> Experiment:
-        """The configuration that the result came from, with all that was found out on the way (the labels)."""
+        """The configuration that the result came from, with all that reading its data found."""
         return self.facts.experiment
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from federa.aggregation.fedavg import FedAvg
 from federa.config import Experiment, MethodChoice, parse_experiment, parse_json, read_tree
+from federa.config import experiment as schema
 from federa.data.section import DataSection
 from federa.errors import BadInput
 from federa.methods import METHODS, method_class
+from federa.methods.ft import FullFineTuning
+from federa.section import Section
 from federa.tasks import DEFAULT_TASK, task_class
 
 NAN, INF = float("nan"), float("inf")
@@ -217,6 +223,35 @@ def test_numbers_may_be_text_as_the_command_line_gives_them() -> None:
 
 def test_the_order_of_labels_is_kept() -> None:
     assert parse_experiment({"data": {"labels": ["z", "a", "m"]}}).data.labels == ("z", "a", "m")
+
+
+def test_the_schema_is_there_without_torch() -> None:
+    # The command line and the coordinator's process read the registries: seconds and hundreds of megabytes.
+    code = "import sys, federa.config; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_section_that_is_somebody_elses_is_refused_when_the_schema_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    for section in ("lora", "data"):
+        monkeypatch.setattr(FullFineTuning, "section", section)
+        with pytest.raises(TypeError, match=f"the section '{section}' of the experiment is somebody else's"):
+            schema._sections()
+
+
+def test_a_method_or_an_aggregator_is_made_with_its_own_section() -> None:
+    experiment = parse_experiment({"methods": [{"name": "lora"}], "lora": {"r": 3}})
+    assert experiment.make_method().config == experiment.lora and experiment.lora.r == 3
+    assert isinstance(experiment.make_aggregator(), FedAvg)
+    assert parse_experiment({"methods": [{"name": "ft"}]}).make_method().config == Section()
+
+
+def test_what_reading_finds_is_filled_in_and_the_given_stays_as_it_was() -> None:
+    given = Experiment()
+    resolved = given.resolved({"labels": ("a", "b")})
+    assert given.data.labels is None and resolved.data.labels == ("a", "b")
+    assert parse_json(resolved.model_dump_json()) == resolved
+    assert resolved.make_task().data == resolved.data
 
 
 def test_everything_is_frozen() -> None:
