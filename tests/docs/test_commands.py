@@ -22,6 +22,7 @@ from benchmarks.arguments import experiment_from
 RUN_BY = {
     "make bench": ".ci/run",  # in a fresh clone a newcomer's first command
     "make test": ".ci/run",
+    "make test-all": ".ci/run",
     "make lint": ".ci/run",
     "make docs": "tests/docs/test_site.py",
     "make test-containers": ".ci/run",

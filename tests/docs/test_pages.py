@@ -38,3 +38,7 @@ def test_the_glossary_has_the_words_of_the_field():
     text = (ROOT / "docs/concepts.md").read_text()
     words = re.findall(r"^\*\*([\w ]+)\*\*: ", text, re.MULTILINE)
     assert words == sorted(words) and len(words) > 20
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
