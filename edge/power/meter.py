@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 
@@ -32,10 +33,18 @@ class Meter:
     thread, and nothing is measured. `detail` says in one line what is read, or why nothing is. The source is the
     caller's to close."""
 
-    def __init__(self, source: Source | None = None, *, hz: float = DEFAULT_HZ, detail: str = "") -> None:
+    def __init__(
+        self,
+        source: Source | None = None,
+        *,
+        hz: float = DEFAULT_HZ,
+        detail: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.detail = detail
         self._source = source
-        self._began_s = time.monotonic()
+        self._clock = clock
+        self._began_s = clock()
         self._period_s = 1.0 / hz
         self._lock = threading.Lock()
         self._points: deque[tuple[float, float]] = deque()  # (at_s, total in W)
@@ -50,7 +59,7 @@ class Meter:
 
     def __enter__(self) -> Meter:
         if self._source is not None:
-            self._began_s = time.monotonic()
+            self._began_s = self._clock()
             self._thread = threading.Thread(target=self._sample, name="power", daemon=True)
             self._thread.start()
         return self
@@ -140,15 +149,15 @@ class Meter:
 
     def _sample(self) -> None:
         assert self._source is not None
-        began_s, turn = time.monotonic(), 0
+        began_s, turn = self._clock(), 0
         try:
             while not self._over.is_set():
                 for reading in self._source.readings():
                     self.record(reading)
                 self._log_trouble(self._source.trouble())
                 # Each turn has its own moment from the beginning on: no drift, and what was missed is not made up for.
-                turn = max(turn + 1, int((time.monotonic() - began_s) / self._period_s) + 1)
-                self._over.wait(began_s + turn * self._period_s - time.monotonic())
+                turn = max(turn + 1, int((self._clock() - began_s) / self._period_s) + 1)
+                self._over.wait(began_s + turn * self._period_s - self._clock())
         except Exception:  # its contract says that there is none; training goes on without
             log.exception("power: the source failed, nothing more is measured")
 

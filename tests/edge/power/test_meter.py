@@ -39,22 +39,46 @@ def test_without_a_source_there_is_no_thread_and_nothing_is_measured():
         assert (meter.source, meter.scope, meter.interval_s, meter.detail) == ("", "", 0.0, "nothing was found")
 
 
-def test_a_source_is_read_at_its_pace_on_one_thread_until_the_end():
+def test_a_source_is_read_on_one_thread_until_the_end():
     source = FakeSource()
     with Meter(source, hz=100.0) as meter:
-        began_s = time.monotonic()
         while len(source.calls) < 40:
             time.sleep(0.01)
-        energy = meter.measured(began_s + 0.05, began_s + 0.25)
+        energy = meter.measured(source.calls[5], source.calls[30])
     assert source.threads == {"power"}
-    assert energy.joules == pytest.approx(1.0, rel=0.3)  # a busy machine may leave a gap
-    # Every call has its own moment: late ones are not made up for, and none drifts.
-    offsets = [(at_s - source.calls[0]) * 100 % 1 for at_s in source.calls]
-    assert len(source.calls) <= (source.calls[-1] - source.calls[0]) * 100 + 2
-    assert sorted(offsets)[len(offsets) // 2] < 0.9
-    count = len(source.calls)
-    time.sleep(0.05)
-    assert len(source.calls) == count
+    assert energy.joules == pytest.approx(5.0 * energy.covered_s)
+    assert not meter._thread.is_alive()
+
+
+class Turns:
+    """A clock that goes on while a source is read, for so long each time, and while the meter waits: in the place of
+    the event that ends it, after the last one of `busy_s`."""
+
+    def __init__(self, busy_s):
+        self.now_s = 1000.0
+        self.began_s = []
+        self._busy_s = list(busy_s)
+
+    def read(self):
+        self.began_s.append(self.now_s)
+        self.now_s += self._busy_s.pop(0)
+        return []
+
+    def wait(self, timeout):
+        self.now_s += max(0.0, timeout)
+
+    def is_set(self):
+        return not self._busy_s
+
+
+def test_every_reading_has_a_moment_of_its_own_and_none_is_made_up_for():
+    # At 10 Hz, and one takes longer than three intervals.
+    turns = Turns([0.01, 0.03, 0.35, 0.02, 0.08, 0.0, 0.0])
+    meter = Meter(FakeSource(turns.read), hz=10.0, clock=lambda: turns.now_s)
+    meter._over = turns
+    meter._sample()
+    moments = [round((began_s - 1000.0) * 10, 6) for began_s in turns.began_s]
+    assert moments == [0, 1, 2, 6, 7, 8, 9]
 
 
 def test_a_slow_source_is_not_all_gaps():
