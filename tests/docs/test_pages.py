@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import result_schema
 from documents import ROOT
 
+from federa import bundle
+from federa.config import parse_experiment
 from protos import federation_pb2 as pb
 
 
@@ -25,6 +28,19 @@ def test_the_result_schema_has_every_key():
     assert first_columns("result-schema.md", "A device") == result_schema.DEVICE_KEYS
     assert first_columns("result-schema.md", "Added keys of a device") == result_schema.ADDED_DEVICE_KEYS
     assert first_columns("result-schema.md", "A point of the curve") | {"examples"} == result_schema.POINT_KEYS
+
+
+def test_the_bundle_has_every_key(tmp_path):
+    state = tmp_path / "state"
+    state.write_bytes(b"")
+    experiment = parse_experiment({"methods": [{"name": "ft"}]})
+    bundle.write_bundle(tmp_path, state=state, start=state, facts=bundle.BundleFacts(
+        experiment=experiment, base_digest="0", round=1
+    ))  # fmt: skip
+    written = json.loads((tmp_path / bundle.DESCRIPTION).read_text())
+    files = {"state.safetensors", "start.safetensors", "bundle.json"}
+    assert first_columns("result-schema.md", "The bundle") - {"final"} == written.keys()
+    assert all(f"`{name}`" in (ROOT / "docs/result-schema.md").read_text() for name in files)
 
 
 def test_the_wire_protocol_has_every_message_of_the_control_stream():

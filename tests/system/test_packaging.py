@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from federa import __version__
 from federa.extras import how_to_add
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +68,22 @@ def test_every_requirement_has_its_pins(setup_cfg):
     required = names(setup_cfg["options"]["install_requires"])
     assert required | set().union(*(names(extras[extra]) for extra in extras)) <= pinned
     assert required | set().union(*(names(extras[extra]) for extra in ("cpu", "demo", "test"))) <= floor
+
+
+def test_what_other_files_must_repeat_is_what_setup_cfg_says(setup_cfg):
+    """Its format lets no other file be read from it, nor the other way round."""
+    dockerfile, makefile, readme = (
+        (ROOT / name).read_text() for name in ("docker/Dockerfile", "Makefile", "README.md")
+    )
+    assert f"\nARG VERSION={__version__}\n" in dockerfile
+    assert f'licenses="{setup_cfg["metadata"]["license_expression"]}"' in dockerfile
+    assert setup_cfg["metadata"]["license_expression"] in readme
+    pythons = re.findall(r"Python :: (3\.\d+)", setup_cfg["metadata"]["classifiers"])
+    assert setup_cfg["options"]["python_requires"] == f">={pythons[0]}"
+    for text in (makefile, readme, (ROOT / "CONTRIBUTING.md").read_text(), (ROOT / "docs/quickstart.md").read_text()):
+        assert f"{pythons[0]} to {pythons[-1]}" in text
+    egg_info = setup_cfg["metadata"]["name"].replace("-", "_") + ".egg-info"
+    assert egg_info in makefile
 
 
 def test_ci_takes_its_packages_from_where_the_machine_does():
