@@ -45,12 +45,12 @@ def check_compute(options: argparse.Namespace, jetson: bool) -> Iterator[CheckRe
         torch.set_num_threads(options.threads)
     cuda = torch.version.cuda
     made_for = ", ".join(torch.cuda.get_arch_list())  # empty where CUDA does not work
-    said = (
+    found = (
         f"{torch.__version__}, "
         + (f"CUDA {cuda}" if cuda else "without CUDA")
         + (f" for {made_for}" if made_for else "")
     )
-    yield CheckResult(what="torch", found=said)
+    yield CheckResult(what="torch", found=found)
     if jetson and cuda and not torch.cuda.is_available():
         # The torch is not what is wrong, as far as it can be seen.
         install = _REACH

@@ -104,14 +104,14 @@ def _memory(root: Path) -> Iterator[CheckResult]:
             todo="look with free -m",
         )
         return
-    said = f"{found['MemAvailable']} of {found.get('MemTotal', 0)} MiB are free"
+    text = f"{found['MemAvailable']} of {found.get('MemTotal', 0)} MiB are free"
     if found["MemAvailable"] < _LOW_MEMORY_MIB:
         todo = (
             "end what else runs here (on a Jetson the desktop: sudo systemctl isolate multi-user.target), or add swap"
         )
-        yield CheckResult(what="memory", level="warning", found=said, todo=todo)
+        yield CheckResult(what="memory", level="warning", found=text, todo=todo)
     else:
-        yield CheckResult(what="memory", found=said)
+        yield CheckResult(what="memory", found=text)
 
 
 def _power(options: argparse.Namespace, jetson: bool, root: Path) -> Iterator[CheckResult]:
@@ -132,12 +132,12 @@ def _power(options: argparse.Namespace, jetson: bool, root: Path) -> Iterator[Ch
     yield _reading(choice.source, readings, trouble or choice.detail)
     # A source that is a process of its own (tegrastats) has used what it did since it was started.
     share = busy_s / over_s + (_children_s() - children_s) / (time.monotonic() - began_s)
-    said = f"{1e3 * spent_s / max(1, len(readings)):.2f} ms a reading, {share:.2%} of a core at {options.power_hz:g} Hz"
+    text = f"{1e3 * spent_s / max(1, len(readings)):.2f} ms a reading, {share:.2%} of a core at {options.power_hz:g} Hz"
     if share > _HIGH_COST:
         todo = "a lower --power-hz leaves more for the training"
-        yield CheckResult(what="cost of power readings", level="warning", found=said, todo=todo)
+        yield CheckResult(what="cost of power readings", level="warning", found=text, todo=todo)
     else:
-        yield CheckResult(what="cost of power readings", found=said)
+        yield CheckResult(what="cost of power readings", found=text)
 
 
 def _sample(source: Source, hz: float) -> tuple[list[Reading], float, float, float]:
@@ -189,13 +189,13 @@ def _data(file: Path | None) -> Iterator[CheckResult]:
         todo = f"mend it; the experiment names other columns than {' and '.join(columns.values())} ({fields})"
         yield CheckResult(what="data", level="failed", found=str(error).removeprefix("data: "), todo=todo)
         return
-    said, doubt = task.describe(records)
+    text, doubt = task.describe(records)
     if doubt:
-        yield CheckResult(what="data", level="warning", found=f"{file}: {said}", todo=doubt)
+        yield CheckResult(what="data", level="warning", found=f"{file}: {text}", todo=doubt)
     elif not records:
         yield CheckResult(what="data", level="failed", found=f"{file} holds no documents", todo="put some in")
     else:
-        yield CheckResult(what="data", found=f"{file}: {said}")
+        yield CheckResult(what="data", found=f"{file}: {text}")
 
 
 def _folder(what: str, option: str, wanted: Path | None, default: Callable[[], Path]) -> Iterator[CheckResult]:
@@ -210,11 +210,11 @@ def _folder(what: str, option: str, wanted: Path | None, default: Callable[[], P
         todo = f"choose another with {option}, or let this user (uid {os.getuid()}) write there"
         yield CheckResult(what=what, level="failed", found=f"{folder}: {error.strerror}", todo=todo)
         return
-    said = f"{folder}, {human_bytes(free)} free"
+    text = f"{folder}, {human_bytes(free)} free"
     if free < _LOW_DISK_BYTES:
-        yield CheckResult(what=what, level="warning", found=said, todo=f"make room, or choose another with {option}")
+        yield CheckResult(what=what, level="warning", found=text, todo=f"make room, or choose another with {option}")
     else:
-        yield CheckResult(what=what, found=said)
+        yield CheckResult(what=what, found=text)
 
 
 def _text(path: Path) -> str:

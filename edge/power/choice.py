@@ -17,7 +17,7 @@ from edge.power.source import Source
 from edge.power.sysfs import Sysfs
 from federa.errors import BadInput, one_line
 
-_MAY_BE = "auto, sysfs, tegrastats, jtop, nvml, rapl, replay:FILE or none"
+_CHOICES = "auto, sysfs, tegrastats, jtop, nvml, rapl, replay:FILE or none"
 _REPLAY = "replay:"
 # Beyond the intervals that a source needs: a child's start.
 _START_S = 2.0
@@ -64,7 +64,7 @@ def check_spec(spec: str) -> None:
     if spec.startswith(_REPLAY):
         replay.check(_file(spec))
     elif spec not in ("auto", "none", *_OPENERS):
-        raise BadInput(f"--power: {spec!r} is no source of power readings; it may be {_MAY_BE}")
+        raise BadInput(f"--power: {spec!r} is no source of power readings; it may be {_CHOICES}")
 
 
 def open_source(spec: str, *, board: str | None, interval_s: float, root: Path = Path("/")) -> Choice:
@@ -87,7 +87,7 @@ def open_source(spec: str, *, board: str | None, interval_s: float, root: Path =
         source, why_no_total = _open(spec, where)
     except OSError as problem:
         raise BadInput(f"--power: {spec}: {one_line(problem)}") from None
-    return Choice(source, _said(source, why_no_total))
+    return Choice(source, _detail(source, why_no_total))
 
 
 def _first(where: _Where) -> Choice:
@@ -103,7 +103,7 @@ def _first(where: _Where) -> Choice:
         if why_no_total is None:
             if rails is not None:
                 rails[0].close()
-            return Choice(source, "; ".join([_said(source, None), *_not(refused)]))
+            return Choice(source, "; ".join([_detail(source, None), *_refusals(refused)]))
         refused.append(f"{name}: {why_no_total}")
         if rails is None:
             rails = (source, why_no_total)
@@ -113,7 +113,7 @@ def _first(where: _Where) -> Choice:
         return Choice(None, f"not measured: {'; '.join(refused)}")
     source, why_no_total = rails
     others = [line for line in refused if not line.startswith(f"{source.name}: ")]
-    return Choice(source, "; ".join([_said(source, why_no_total), *_not(others)]))
+    return Choice(source, "; ".join([_detail(source, why_no_total), *_refusals(others)]))
 
 
 def _open(name: str, where: _Where) -> tuple[Source, str | None]:
@@ -147,17 +147,17 @@ def _why(source: Source, where: _Where) -> str:
     return source.trouble() or f"these are not the rails of {where.board}"
 
 
-def _said(source: Source, why_no_total: str | None) -> str:
+def _detail(source: Source, why_no_total: str | None) -> str:
     scope = f"total of the {source.scope}" if why_no_total is None else why_no_total
     return f"{source.name}: {source.detail}; {scope}"
 
 
-def _not(refused: list[str]) -> list[str]:
+def _refusals(refused: list[str]) -> list[str]:
     return [f"not {line}" for line in refused]
 
 
 def _file(spec: str) -> Path:
     name = spec.removeprefix(_REPLAY)
     if not name:
-        raise BadInput(f"--power: replay: names no file; it may be {_MAY_BE}")
+        raise BadInput(f"--power: replay: names no file; it may be {_CHOICES}")
     return Path(name)

@@ -35,7 +35,7 @@ class Jtop:
         self._readings: deque[Reading] = deque(maxlen=_QUEUE)
         self._warning: str | None = None
         self._service = jtop(interval=interval_s)
-        self._service.attach(self._hear)
+        self._service.attach(self._on_message)
         try:
             self._service.start()
         except (JtopException, OSError, EOFError) as problem:
@@ -53,7 +53,7 @@ class Jtop:
     def close(self) -> None:
         self._service.close()
 
-    def _hear(self, service: Any) -> None:
+    def _on_message(self, service: Any) -> None:
         """Called on jtop's thread, once for each of the service's messages: it must not raise there."""
         at_s = time.monotonic()
         try:

@@ -28,18 +28,18 @@ class LocalEvaluation:
         """Hold on to a state until it is taken, or until the next one is kept."""
         self._kept = sha256, state
 
-    def take(self, sha256: bytes) -> Tensors | None:
+    def take_kept(self, sha256: bytes) -> Tensors | None:
         """The state of that digest if it was kept. Whatever was is let go."""
         kept, self._kept = self._kept, None
         return kept[1] if kept is not None and kept[0] == sha256 else None
 
     def repeat(self, order: pb.Evaluate) -> list[int]:
-        """Say again what is known; returns the clients that are still to be counted."""
+        """Report again what is known; returns the clients that are still to be counted."""
         self._counted = {slot: counters for slot, counters in self._counted.items() if slot[0] == order.round}
         unknown = []
         for client in order.clients:
             if (order.round, order.part, client) in self._counted:
-                self.say(order, client)
+                self.report(order, client)
             else:
                 unknown.append(client)
         return unknown
@@ -48,6 +48,6 @@ class LocalEvaluation:
         """Score a client's part, on the engine's thread. Whatever `on_batch` raises ends it."""
         self._counted[order.round, order.part, client] = self._engine.evaluate(client, order.part, state, on_batch)
 
-    def say(self, order: pb.Evaluate, client: int) -> None:
+    def report(self, order: pb.Evaluate, client: int) -> None:
         """Report what was counted."""
         self._reports.counters(order.round, order.part, client, self._counted[order.round, order.part, client])

@@ -28,7 +28,7 @@ log = logging.getLogger("federa.worker")
 LOOK_AGAIN_S = 0.5
 """How often a worker looks whether another one has fetched what both need."""
 
-Bring = Callable[[ModelFile, Path, Callable[[int], None]], Awaitable[None]]
+FetchFile = Callable[[ModelFile, Path, Callable[[int], None]], Awaitable[None]]
 """Makes a file whole at a path, where its beginning may lie; tells how many of its bytes are there."""
 
 
@@ -52,12 +52,13 @@ class ModelCache:
         folder = self._folder / files_digest(files)
         return folder if folder.is_dir() and all(_is_there(folder / file.name, file) for file in files) else None
 
-    async def fetch(self, files: Sequence[ModelFile], bring: Bring, show: Callable[[float], None]) -> Path:
-        """The folder with these files, which `bring` brings unless another worker does meanwhile. `show` hears the
-        progress, up to 1, from a thread. However it ends, what came stays, and the next call goes on from there.
+    async def fetch(self, files: Sequence[ModelFile], fetch_file: FetchFile, show: Callable[[float], None]) -> Path:
+        """The folder with these files, which `fetch_file` fetches unless another worker does meanwhile. `show` is
+        called with the progress, up to 1, from a thread. However it ends, what came stays, and the next call goes on
+        from there.
 
-        Raises what `bring` does, but for a disk that cannot be written BadInput, and FederaError for files that are
-        not what their list says."""
+        Raises what `fetch_file` does, but for a disk that cannot be written BadInput, and FederaError for files that
+        are not what their list says."""
         digest = files_digest(files)
         partial, whole = self._folder / f"{digest}.part", self._folder / digest
         try:
@@ -66,7 +67,7 @@ class ModelCache:
                 if (found := await asyncio.to_thread(self.find, files)) is not None:
                     return found
                 await asyncio.to_thread(self._begin, partial, whole, files)
-                await self._bring_all(files, partial, bring, show)
+                await self._fetch_all(files, partial, fetch_file, show)
                 await asyncio.to_thread(_publish, partial, whole)
         except OSError as error:
             raise BadInput(
@@ -81,11 +82,11 @@ class ModelCache:
         """Hold the lock, which is the process's: it is free when that dies, however it does."""
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            told = False
+            logged = False
             while not _locked(lock):
-                if not told:
+                if not logged:
                     log.info("another worker on this machine fetches the base model: waiting for it")
-                    told = True
+                    logged = True
                 await asyncio.sleep(LOOK_AGAIN_S)
             yield
         finally:
@@ -109,8 +110,8 @@ class ModelCache:
             len(files), human_bytes(sum(file.size for file in files)), human_bytes(there),
         )  # fmt: skip
 
-    async def _bring_all(
-        self, files: Sequence[ModelFile], partial: Path, bring: Bring, show: Callable[[float], None]
+    async def _fetch_all(
+        self, files: Sequence[ModelFile], partial: Path, fetch_file: FetchFile, show: Callable[[float], None]
     ) -> None:
         total, before = max(1, sum(file.size for file in files)), 0
 
@@ -119,7 +120,7 @@ class ModelCache:
 
         for file in files:
             try:
-                await bring(file, partial / file.name, moved)
+                await fetch_file(file, partial / file.name, moved)
             except StreamError as error:
                 raise FederaError(f"model: {file.name}, as the coordinator sends it: {error}") from None
             before += file.size

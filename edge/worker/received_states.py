@@ -42,7 +42,7 @@ class ReceivedStates:
 
     async def receive(self, order: pb.Train | pb.Evaluate, wire: str) -> Tensors:
         """Downloads it, unless it is here already: as the one that was evaluated, or as the start."""
-        if (kept := self._evaluation.take(order.state_sha256)) is not None:
+        if (kept := self._evaluation.take_kept(order.state_sha256)) is not None:
             return kept
         client = order.clients[0]
         start = self._start

@@ -205,7 +205,7 @@ class WorkerRun:
             self._activity.enter(client, EVALUATE)
             on_batch = partial(self._work.check, client)
             await self._thread.run(self._evaluation.count, order, client, state, on_batch)
-            self._evaluation.say(order, client)
+            self._evaluation.report(order, client)
             self._work.drop([client])
 
     async def _train_all(self, order: pb.Train) -> None:

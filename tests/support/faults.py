@@ -54,7 +54,7 @@ class Step(Enum):
     UPLOADED = "edge.worker.transfer:Upload.attempt"
     RELEASED = "edge.worker.worker:Worker._release"
     SCORED = "edge.worker.evaluation:LocalEvaluation.count"
-    SAID = "edge.worker.evaluation:LocalEvaluation.say"
+    SAID = "edge.worker.evaluation:LocalEvaluation.report"
 
 
 EVALUATIONS = [Step.ASKED, Step.COUNTED, Step.SCORED, Step.SAID]
