@@ -32,8 +32,8 @@ PIP := python -m pip --disable-pip-version-check --no-input
 # The oldest supported: what a newer one generates would refuse an older protobuf at run time.
 GRPC_TOOLS := grpcio-tools==1.62.3
 
-# A process of pytest a core, each with one test at a time; those that share a federation in one of them.
-PARALLEL := -n logical --maxprocesses 4 --dist loadgroup
+# A process of pytest a core; the tests of a file, which share what is slow to make, in one of them.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help bench test test-all test-containers lint docs test-floor soak fuzz protos reference clean
 

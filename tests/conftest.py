@@ -37,16 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--containers", action="store_true", help="build the images and run the containers, for minutes")
 
 
-FEDERATIONS = {"cluster", "outcome"}
-"""Fixtures of a module that start several processes: tests that share one stay together, in one process of pytest."""
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        for name in FEDERATIONS.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{name}"))
-    # The slow ones first, so that no core is left with one of them at the end.
+    # Files with slow tests first, so that no core is left with one of them at the end.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if not config.getoption("--containers"):
         for item in items:

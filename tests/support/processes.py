@@ -67,13 +67,20 @@ class Process:
         self.popen.send_signal(signal.SIGINT)
 
     def end(self) -> None:
-        if self.popen.poll() is None:
-            self.popen.terminate()
-            try:
-                self.popen.wait(10)
-            except subprocess.TimeoutExpired:
-                self.popen.kill()
-                self.popen.wait()
+        end(self)
+
+
+def end(*processes: Process) -> None:
+    """End what still runs of these: all are asked at once, and killed after ten seconds."""
+    for process in processes:
+        if process.popen.poll() is None:
+            process.popen.terminate()
+    for process in processes:
+        try:
+            process.popen.wait(10)
+        except subprocess.TimeoutExpired:
+            process.popen.kill()
+            process.popen.wait()
 
 
 def until(true: Callable[[], object], what: str, timeout_s: float = DEADLINE_S) -> None:
@@ -90,8 +97,7 @@ def ended(*processes: Process) -> Iterator[None]:
     try:
         yield
     finally:
-        for process in processes:
-            process.end()
+        end(*processes)
 
 
 def bench(folder: Path, *arguments: str) -> Process:

@@ -6,16 +6,27 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import Process, bench, result_of
+from processes import Process, bench, ended, listening, result_of
 
+from benchmarks.bench import main as bench_main
 from coordinator.storage.experiment_record import open_record
 from federa.config import Experiment
 
 UNUSABLE = r"has the loss (nan|inf)|holds values that are not finite"
+
+
+@pytest.fixture(scope="module")
+def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one that serves, without workers: it refuses before it needs any."""
+    folder = tmp_path_factory.mktemp("coordinator")
+    arguments = ["-m", "coordinator.main", "--serve", "--out", str(folder / "serve"), "--listen", "127.0.0.1:0"]
+    process = Process(arguments, folder)
+    with ended(process):
+        yield listening(process)
 
 
 def _rows(path: Path, rows: list[dict[str, str]]) -> str:
@@ -38,18 +49,33 @@ def _refused(process: Process, *words: str) -> None:
         (["--target-acc", "1.5"], ["--target-acc", "1.5"]),
         (["--target-acc", "0"], ["--target-acc"]),
         (["--target-acc", "ninety"], ["--target-acc", "ninety"]),
-        (["--model", "./no/such/folder"], ["model", "./no/such/folder"]),
         (["--clients", "1", "--devices", "2"], ["clients", "devices (2)"]),
         (["--precision", "fp8"], ["--precision", "fp8", "bf16"]),
         (["--bandwidth", "fast"], ["--bandwidth", "'fast'"]),
         (["--experiment", "no-such.yaml"], ["no-such.yaml"]),
         (["--set", "lora.rank=4"], ["lora.rank"]),
-        (["--data", "no-such.jsonl"], ["no-such.jsonl"]),
     ],
     ids=lambda value: " ".join(value) if value and str(value[0]).startswith("--") else "",
 )
-def test_bad_arguments(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
-    _refused(bench(tmp_path / "out", *arguments), *words)
+def test_bad_arguments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
+) -> None:
+    assert bench_main(["--out", str(tmp_path / "out"), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "./no/such/folder"], ["model", "./no/such/folder"]),
+        (["--data", "no-such.jsonl"], ["no-such.jsonl"]),
+    ],
+)
+def test_a_model_or_data_that_is_not_there(
+    tmp_path: Path, coordinator: str, arguments: list[str], words: list[str]
+) -> None:
+    _refused(bench(tmp_path / "out", "--coordinator", coordinator, *arguments), *words)
 
 
 @pytest.mark.parametrize(
@@ -64,17 +90,24 @@ def test_bad_arguments(tmp_path: Path, arguments: list[str], words: list[str]) -
     ids=["no text column", "no label column", "empty", "one class", "too few"],
 )
 def test_bad_data_files(
-    tmp_path: Path, tiny_folder: Callable[[str], str], rows: list[dict[str, str]], words: list[str]
+    tmp_path: Path, tiny_folder: Callable[[str], str], coordinator: str, rows: list[dict[str, str]], words: list[str]
 ) -> None:
-    data = _rows(tmp_path / "data.jsonl", rows)
-    _refused(bench(tmp_path / "out", "--model", tiny_folder("bert"), "--data", data), "data: ", *words)
+    data = ["--model", tiny_folder("bert"), "--data", _rows(tmp_path / "data.jsonl", rows)]
+    _refused(bench(tmp_path / "out", *data, "--coordinator", coordinator), "data: ", *words)
 
 
-def test_a_rank_above_the_matrix_s(tmp_path: Path, tiny_folder: Callable[[str], str]) -> None:
+def test_a_bad_data_file_ends_the_processes_that_were_started_for_it(
+    tmp_path: Path, tiny_folder: Callable[[str], str]
+) -> None:
+    data = _rows(tmp_path / "data.jsonl", [])
+    _refused(bench(tmp_path / "out", "--model", tiny_folder("bert"), "--data", data), "data: ", "no documents")
+
+
+def test_a_rank_above_the_matrix_s(tmp_path: Path, tiny_folder: Callable[[str], str], coordinator: str) -> None:
     rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
     data = _rows(tmp_path / "data.jsonl", rows)
     arguments = ["--model", tiny_folder("bert"), "--data", data, "--set", "lora.r=33"]
-    _refused(bench(tmp_path / "out", *arguments), "lora.r", "at most 32", "33")
+    _refused(bench(tmp_path / "out", *arguments, "--coordinator", coordinator), "lora.r", "at most 32", "33")
 
 
 def test_an_out_that_cannot_be_written(tmp_path: Path) -> None:
@@ -166,9 +199,9 @@ def test_updates_that_cannot_be_used_pause_the_run_and_end_the_benchmark_with_th
     ],
 )
 def test_what_the_model_cannot_do(
-    tmp_path: Path, tiny_folder: Callable[[str], str], setting: str, words: list[str]
+    tmp_path: Path, tiny_folder: Callable[[str], str], coordinator: str, setting: str, words: list[str]
 ) -> None:
     rows = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
     data = _rows(tmp_path / "data.jsonl", rows)
     arguments = ["--model", tiny_folder("bert"), "--data", data, "--set", "lora.r=4", "--set", setting]
-    _refused(bench(tmp_path / "out", *arguments), *words)
+    _refused(bench(tmp_path / "out", *arguments, "--coordinator", coordinator), *words)
