@@ -21,6 +21,7 @@ from coordinator.storage.experiment_record import ExperimentRecord
 from coordinator.storage.ledger_types import LedgerFailure
 from coordinator.storage.run_folder import FINAL_FILES, REPORT, RESULT
 from coordinator.storage.run_storage import RunStorage
+from coordinator.threads import in_thread
 from federa.config import Experiment
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError
 from federa.numbers import human_goal
@@ -136,7 +137,7 @@ class ExperimentRunner:
             goal = f"{metric.name} {human_goal(f'{self.experiment.target.value:g}', metric.better == 'lower')}"
             outcome = Outcome(exit_code=EXIT_TARGET_MISSED, message=f"{', '.join(missed)} did not reach {goal}")
         try:
-            await asyncio.to_thread(self._conclude, outcome)
+            await in_thread(self._conclude, outcome)
             if self._shut_down:
                 return outcome  # watchers are not told that it is over
         except Exception as error:
@@ -162,7 +163,7 @@ class ExperimentRunner:
         if self._started or self.over:
             return
         outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended before it began")
-        await asyncio.to_thread(self._end, outcome)
+        await in_thread(self._end, outcome)
         if not self.over:
             self.board.end(outcome, [])
 
@@ -177,8 +178,6 @@ class ExperimentRunner:
         self._record.write(self.path)
 
     async def _execute(self, config: Experiment) -> bool:
-        metric, rounds = config.metric, config.federation.rounds
-        self.board.next_run(config.method.name, rounds, config.target.value, metric.name, metric.better)
         # A task of its own: cancelling it ends the run and lets `execute` write the results.
         self._task = asyncio.ensure_future(self._run(config))
         try:
@@ -189,7 +188,9 @@ class ExperimentRunner:
         return reached
 
     async def _run(self, config: Experiment) -> bool:
-        session = await asyncio.to_thread(self._open, config)
+        session = await in_thread(self._open, config)
+        metric, rounds = config.metric, config.federation.rounds
+        self.board.next_run(config.method.name, rounds, config.target.value, metric.name, metric.better)
         if isinstance(session, bool):
             return session
         self.run = session

@@ -23,6 +23,7 @@ from coordinator.storage.recovery import RecoveredRun, recover
 from coordinator.storage.round_states import RunStates
 from coordinator.storage.round_store import LedgerRoundStore
 from coordinator.storage.run_storage import RunStorage
+from coordinator.threads import in_thread
 from federa.config import DEVICES, Experiment
 from federa.errors import FederaError
 from protos import federation_pb2 as pb
@@ -65,7 +66,8 @@ class RunPreparation:
         """Load the model, wait for enough devices, and put the run's rounds together. Raises FederaError."""
         config, folder = self._config, self._storage.folder
         self._board.stage("preparing", f"loading {config.model} and starting {config.method.name}")
-        recovered = await asyncio.to_thread(recover, self._storage.ledger, folder)
+        recovered = await in_thread(recover, self._storage.ledger, folder)
+        # May take minutes: who ends the run meanwhile does not wait for it.
         start, state_bytes = await asyncio.to_thread(self._load_model, recovered)
         machine = RoundStateMachine(await self._plan())
         states = RunStates(folder, config.make_aggregator(), wire=config.wire, seed=config.seed, start=start)
@@ -132,9 +134,9 @@ class RunPreparation:
         clients, ledger = self._clients, self._storage.ledger
 
         async def record(seconds: float) -> None:
-            await asyncio.to_thread(ledger.note, evaluation_s=seconds)
+            await in_thread(ledger.note, evaluation_s=seconds)
 
-        facts = await asyncio.to_thread(ledger.facts)
+        facts = await in_thread(ledger.facts)
         evaluator = TimedEvaluator(self._make_evaluator(throughput), record, facts.get("evaluation_s", 0.0))
         return RoundExecutor(
             machine=machine,

@@ -10,6 +10,7 @@ from typing import Any
 
 from coordinator.report.result import run_result, write_results
 from coordinator.storage.run_storage import RunStorage
+from coordinator.threads import in_thread
 from federa.errors import FederaError
 
 TICK_S = 2.0
@@ -59,7 +60,7 @@ class RunRecorder:
             self._ticking.cancel()
         if self._writing is not None:
             await asyncio.wait([self._writing])
-        await asyncio.to_thread(self._write_last)
+        await in_thread(self._write_last)
 
     async def _tick(self) -> None:
         ledger, models = self._storage.ledger, self._storage.models
@@ -67,18 +68,18 @@ class RunRecorder:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                await asyncio.to_thread(ledger.alive, *self._position(), time.time())
+                await in_thread(ledger.alive, *self._position(), time.time())
                 if models.wire_bytes != model_bytes:  # a long time may go by before the first round ends
                     model_bytes = models.wire_bytes
-                    await asyncio.to_thread(ledger.note, model_bytes=self._model_bytes_before + model_bytes)
-                await asyncio.to_thread(self._storage.samples.write)
+                    await in_thread(ledger.note, model_bytes=self._model_bytes_before + model_bytes)
+                await in_thread(self._storage.samples.write)
             except (FederaError, OSError) as error:
                 self._fail(error)
                 return
 
     async def _write_in_task(self) -> None:
         try:
-            await asyncio.to_thread(self._write)
+            await in_thread(self._write)
         except (FederaError, OSError) as error:
             self._fail(error)
 

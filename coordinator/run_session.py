@@ -24,6 +24,7 @@ from coordinator.run_recorder import RunRecorder
 from coordinator.storage.ledger_types import LedgerFailure
 from coordinator.storage.round_states import RunStates
 from coordinator.storage.run_storage import RunStorage
+from coordinator.threads import in_thread
 from federa.bundle import BundleFacts
 from federa.config import Experiment
 from federa.errors import FederaError
@@ -118,10 +119,10 @@ class RunSession:
 
     async def _execute(self) -> bool:
         began_s = time.monotonic()
-        facts = await asyncio.to_thread(self._record_start)
+        facts = await in_thread(self._record_start)
         executor, finish = await self._prepare()
         setup_s = (facts.get("setup_s") or 0.0) + time.monotonic() - began_s
-        await asyncio.to_thread(self.storage.ledger.note, setup_s=setup_s)
+        await in_thread(self.storage.ledger.note, setup_s=setup_s)
         while finish is None:
             event = await self._next_event()
             finish = await executor.apply(event)
@@ -171,15 +172,13 @@ class RunSession:
         return executor, finish
 
     async def _finish(self, executor: RoundExecutor, finish: Finish) -> None:
-        await asyncio.to_thread(self._publish)
+        await in_thread(self._publish)
         self._board.stage("testing")
         test = await self._score_test(executor)
-        await asyncio.to_thread(self._publish, test.value)
-        await asyncio.to_thread(
-            self.storage.ledger.note, test=test.value, test_examples=test.examples, state="finished"
-        )
+        await in_thread(self._publish, test.value)
+        await in_thread(self.storage.ledger.note, test=test.value, test_examples=test.examples, state="finished")
         # A second copy of what is elsewhere.
-        await asyncio.to_thread(shutil.rmtree, self.storage.folder.model, ignore_errors=True)
+        await in_thread(shutil.rmtree, self.storage.folder.model, ignore_errors=True)
         self._board.stage("finished", "target reached" if finish.reached else "the last round is over")
 
     async def _score_test(self, executor: RoundExecutor) -> Score:
@@ -215,7 +214,7 @@ class RunSession:
                 if self._states is not None and self._board.run.values:
                     self._publish()
 
-        await asyncio.to_thread(record)
+        await in_thread(record)
         self._board.stage(state, message)
 
     async def _close(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from coordinator.clients.placement import PlacementRequest, assign_clients
 from coordinator.storage.ledger import Ledger
+from coordinator.threads import in_thread
 
 
 class ClientRegistry:
@@ -67,7 +68,7 @@ class ClientRegistry:
             hosts = assign_clients(self.count, self.devices, {name: requests[name] for name in fresh}, self.hosts)
             new = {client: host for client, host in hosts.items() if client not in self.hosts}
             new_keys = {name: keys[name] for name in fresh}
-            await asyncio.to_thread(self._ledger.hosted, new_keys, new)
+            await in_thread(self._ledger.hosted, new_keys, new)
             self.keys.update(new_keys)
             self._set_hosts(hosts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from coordinator.rounds.state_machine import RoundStateMachine
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import LedgerFailure
 from coordinator.storage.round_states import RunStates
+from coordinator.threads import in_thread
 from federa.config import Experiment
 from federa.errors import FederaError
 from protos import federation_pb2 as pb
@@ -111,7 +111,7 @@ class UpdateReceiver:
         late = (update.round, update.client)
         if self._is_hosted(update) and 1 <= update.round <= machine.round and late not in self._late:
             self._late.add(late)
-            await asyncio.to_thread(
+            await in_thread(
                 self._ledger.setback,
                 "late",
                 round_=update.round,
@@ -126,7 +126,7 @@ class UpdateReceiver:
         broadcast = rounds.states.broadcast
         assert broadcast is not None, "a round that waits for updates was broadcast"
         if self._limit is None or self._limit[0] != round_:
-            distances = await asyncio.to_thread(self._ledger.distances, before=round_)
+            distances = await in_thread(self._ledger.distances, before=round_)
             limit = distance_limit(distances, self._config.federation.norm_limit)
             self._limit = (round_, limit)
         else:

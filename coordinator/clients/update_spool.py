@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from coordinator.clients.errors import UpdateLate, UpdateRefused, UploadBroken
 from coordinator.storage.broadcast import Broadcast
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.run_folder import RunFolder
+from coordinator.threads import in_thread, to_its_end
 from federa.durable import sync
 from federa.errors import BadInput
 from federa.tensors.codec import Encoded, check, distance
@@ -26,7 +26,6 @@ IDLE_LIMIT_S = 1200.0
 """An upload that brings nothing for so long is ended; what came of it stays, and the worker may go on. Longer than any
 worker waits for a chunk to get through: of a dead connection keepalive tells sooner."""
 
-T = TypeVar("T")
 Admit = Callable[[int], Awaitable[None]]
 
 
@@ -72,7 +71,7 @@ class UpdateSpool:
 
     async def has_accepted(self, round_: int, client: int) -> bool:
         """Whether an update of that round and client is recorded."""
-        return await asyncio.to_thread(self._ledger.has_accepted, round_, client)
+        return await in_thread(self._ledger.has_accepted, round_, client)
 
     async def receive(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Admit, expected: Expected) -> UploadReply:
         """Receive one update that belongs to this round; `admit` has it sent, from the byte that is missing. A second
@@ -116,7 +115,7 @@ class UpdateSpool:
             for partial in self._folder.partials(round_):
                 partial.unlink(missing_ok=True)
 
-        await asyncio.to_thread(unlink)
+        await in_thread(unlink)
 
     async def _receive(self, first: Chunk, rest: AsyncIterator[Chunk], admit: Admit, expected: Expected) -> UploadReply:
         update = first.header.update
@@ -160,11 +159,11 @@ class UpdateSpool:
             file.truncate()
         offset = file.tell()
         if offset:
-            await _in_thread(lambda: _restore(assembler, partial))
+            await in_thread(_restore, assembler, partial)
         await admit(offset)
         while (chunk := await _next(rest)) is not None:
             # Hashing a megabyte takes a millisecond, and so does writing it: not on the event loop.
-            await _in_thread(functools.partial(assembler.feed, chunk))
+            await in_thread(assembler.feed, chunk)
         try:
             assembler.finish()
         except StreamError as error:
@@ -182,9 +181,7 @@ class UpdateSpool:
         update, partial, assembler, expected = upload.update, upload.partial, upload.assembler, upload.expected
         header = assembler.header
         assert header is not None
-        _, moved = await asyncio.gather(
-            _in_thread(lambda: sync(partial)), _in_thread(lambda: _inspect(partial, expected))
-        )
+        _, moved = await asyncio.gather(in_thread(sync, partial), in_thread(_inspect, partial, expected))
         limit = expected.distance_limit
         if limit is not None and moved > limit:
             raise BadInput(
@@ -228,7 +225,7 @@ class UpdateSpool:
                 expected.accepted()
 
         keeping.add_done_callback(kept)
-        return await _to_its_end(keeping)
+        return await to_its_end(keeping)
 
 
 def _late(update: UpdateHeader) -> UpdateLate:
@@ -255,17 +252,3 @@ async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
         return None
     except asyncio.TimeoutError:
         raise UploadBroken(f"the upload brought nothing for {IDLE_LIMIT_S:g} s") from None
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Run it off the event loop."""
-    return await _to_its_end(asyncio.get_running_loop().run_in_executor(None, work))
-
-
-async def _to_its_end(future: asyncio.Future[T]) -> T:
-    """Its result. A cancelled caller waits for it, too, with the slot locked: nobody else may touch the file before."""
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        raise

@@ -20,6 +20,7 @@ from coordinator.service.auth import AuthInterceptor
 from coordinator.service.operator_service import OperatorService
 from coordinator.service.worker_service import WorkerService
 from coordinator.storage.experiment_record import ExperimentRecord, new_record, read_record
+from coordinator.threads import in_thread
 from federa.config import Experiment
 from federa.errors import BadInput
 from protos import federation_pb2 as pb
@@ -96,7 +97,7 @@ class Coordinator:
                 raise BadInput(f"{MAX_QUEUED} experiments are waiting already; wait for one to end")
             record = new_record(experiment, experiment_id)
             folder = self.path / record.experiment_id
-            await asyncio.to_thread(record.write, folder)
+            await in_thread(record.write, folder)
             return self.queue(record, folder)
 
     async def work(self) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from coordinator.rounds.collaborators import AcceptedUpdate
 from coordinator.storage.broadcast import Broadcast, make_broadcast
 from coordinator.storage.run_folder import RunFolder
+from coordinator.threads import in_thread
 from federa.aggregation.base import Aggregate, AggregateFiles, Aggregator, RoundUpdates, Update
 from federa.memory import return_freed
 
@@ -42,7 +42,7 @@ class RunStates:
     async def make_broadcast(self, round_: int) -> str:
         """Make what goes down in a round from the state, once: the devices may have had it before, to evaluate it."""
         if self._broadcast_of != round_:
-            self.broadcast = await asyncio.to_thread(
+            self.broadcast = await in_thread(
                 make_broadcast,
                 self._folder,
                 wire=self._wire,
@@ -57,7 +57,7 @@ class RunStates:
     async def aggregate(self, round_: int, updates: Sequence[AcceptedUpdate]) -> Aggregate:
         """Make the next state of a round's updates and its broadcast, durable when this returns."""
         assert self.broadcast is not None, "a round that is aggregated was broadcast"
-        made = await asyncio.to_thread(self._aggregate, round_, updates, self.broadcast)
+        made = await in_thread(self._aggregate, round_, updates, self.broadcast)
         self.state, self.server_state = made.state, made.server_state
         return made
 
@@ -65,7 +65,7 @@ class RunStates:
         """Remove every state and update that the next round does not need. The start stays: a worker that joins late
         forms W_res from it."""
         kept = {self.start, self.state, self.server_state or self.start}
-        await asyncio.to_thread(self._folder.tidy, states=kept, updates=set(), round_=round_)
+        await in_thread(self._folder.tidy, states=kept, updates=set(), round_=round_)
 
     def _aggregate(self, round_: int, accepted: Sequence[AcceptedUpdate], broadcast: Broadcast) -> Aggregate:
         updates = [

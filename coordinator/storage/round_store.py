@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from coordinator.rounds.collaborators import AcceptedUpdate, FailureKind
 from coordinator.storage.ledger import Ledger
+from coordinator.threads import in_thread
 from federa.aggregation.base import Aggregate
 
 
@@ -23,25 +23,25 @@ class LedgerRoundStore:
 
     async def selected(self, round_: int, attempt: int, clients: Sequence[int], broadcast_sha256: str) -> None:
         """Record an attempt's draw."""
-        await asyncio.to_thread(self._ledger.selected, round_, attempt, clients, broadcast_sha256)
+        await in_thread(self._ledger.selected, round_, attempt, clients, broadcast_sha256)
 
     async def updates(self, round_: int) -> Sequence[AcceptedUpdate]:
         """Read every update of a round that was acknowledged, by client."""
-        rows = await asyncio.to_thread(self._ledger.contributions, round_)
+        rows = await in_thread(self._ledger.contributions, round_)
         return [AcceptedUpdate(client=row["client"], sha256=row["sha256"], examples=row["examples"]) for row in rows]
 
     async def set_back(
         self, kind: FailureKind, round_: int, attempt: int, devices: Mapping[int, str], reason: str
     ) -> None:
         """Record that this befell these clients, each with the device that hosts it."""
-        await asyncio.to_thread(
+        await in_thread(
             self._ledger.setback_of_each, kind, round_=round_, attempt=attempt, devices=devices, reason=reason
         )
 
     async def aggregated(self, round_: int, seconds: float, made: Aggregate) -> None:
         """Record what a round made, so long after its announcement: the state and the aggregator's own together."""
-        await asyncio.to_thread(self._ledger.folded, round_, seconds, made.state, made.server_state)
+        await in_thread(self._ledger.folded, round_, seconds, made.state, made.server_state)
 
     async def evaluated(self, round_: int, value: float, examples: int) -> None:
         """Record the metric of a round's state."""
-        await asyncio.to_thread(self._ledger.evaluated, round_, value, examples)
+        await in_thread(self._ledger.evaluated, round_, value, examples)

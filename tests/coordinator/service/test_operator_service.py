@@ -360,7 +360,8 @@ def test_an_experiment_of_two_methods_goes_on_with_the_second(tmp_path):
             ("lora", True, 1),
         ]
         assert [path for path in last.files if path.startswith("federa/")] == [
-            "federa/final/state.safetensors", "federa/report.html", "federa/result.json",
+            "federa/final/bundle.json", "federa/final/start.safetensors", "federa/final/state.safetensors",
+            "federa/report.html", "federa/result.json",
         ]  # fmt: skip
 
     for scenario in (first, again):
