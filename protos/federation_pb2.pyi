@@ -196,24 +196,24 @@ class Activity(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., phase: _Optional[str] = ..., progress: _Optional[float] = ...) -> None: ...
 
 class Telemetry(_message.Message):
-    __slots__ = ("run_id", "epoch", "sequence", "slices", "samples", "rails", "sensors")
+    __slots__ = ("run_id", "epoch", "sequence", "phases", "samples", "rails", "sensors")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    SLICES_FIELD_NUMBER: _ClassVar[int]
+    PHASES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     RAILS_FIELD_NUMBER: _ClassVar[int]
     SENSORS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     epoch: int
     sequence: int
-    slices: _containers.RepeatedCompositeFieldContainer[Slice]
+    phases: _containers.RepeatedCompositeFieldContainer[PhaseEnergy]
     samples: _containers.RepeatedCompositeFieldContainer[Sample]
     rails: _containers.RepeatedScalarFieldContainer[str]
     sensors: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, run_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., rails: _Optional[_Iterable[str]] = ..., sensors: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., phases: _Optional[_Iterable[_Union[PhaseEnergy, _Mapping]]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., rails: _Optional[_Iterable[str]] = ..., sensors: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class Slice(_message.Message):
+class PhaseEnergy(_message.Message):
     __slots__ = ("round", "client", "phase", "seconds", "joules", "covered_s", "largest_gap_s", "peak_mw")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]

@@ -23,7 +23,7 @@ SCOPES = ("module", "board", "package", "gpu")
 MAX_WORDS = 1_000
 """Characters of a text of a worker's."""
 MAX_NAME = 40
-MAX_SLICES, MAX_SAMPLES = 2_000, 10_000
+MAX_PHASES, MAX_SAMPLES = 2_000, 10_000
 """Of one message; a worker sends one a second, with some dozens of either."""
 MAX_RAILS, MAX_SENSORS = 32, 64
 """Of one device: a Jetson has some six rails and a dozen thermal zones."""
@@ -73,7 +73,7 @@ class _Device:
 class TelemetryReceiver:
     """Of one run. `elapsed_s` says how long the run has been under way, restarts and downtime included.
 
-    A slice or sample with a number that no meter says is dropped; a batch that is too large, or beyond what a device
+    A phase or sample with a number that no meter says is dropped; a batch that is too large, or beyond what a device
     can send since the run began, is dropped as a whole."""
 
     def __init__(self, ledger: Ledger, samples: Samples, rounds: int, elapsed_s: Callable[[], float]) -> None:
@@ -121,7 +121,7 @@ class TelemetryReceiver:
         device.messages += 1
         elapsed_s, hosted = self._elapsed_s() + SLACK_S, {0, *clients}
         why = self._refusal(device, epoch, said, elapsed_s)
-        energies = {} if why else self._energies(said.slices, hosted)
+        energies = {} if why else self._energies(said.phases, hosted)
         seconds = device.seconds + sum(energy.seconds for energy in energies.values())
         if seconds > 2 * elapsed_s:
             why = "it reports more time than has passed"
@@ -141,8 +141,8 @@ class TelemetryReceiver:
 
     def _refusal(self, device: _Device, epoch: str, said: pb.Telemetry, elapsed_s: float) -> str | None:
         """Why a batch is dropped as a whole."""
-        if len(said.slices) > MAX_SLICES or len(said.samples) > MAX_SAMPLES:
-            return f"a batch has {len(said.slices)} slices and {len(said.samples)} samples"
+        if len(said.phases) > MAX_PHASES or len(said.samples) > MAX_SAMPLES:
+            return f"a batch has {len(said.phases)} phases and {len(said.samples)} samples"
         if epoch not in device.sequences and len(device.sequences) >= MAX_EPOCHS:
             return f"it has had {MAX_EPOCHS} lives"
         for what, names, known, most in (
@@ -161,14 +161,14 @@ class TelemetryReceiver:
         device.sensors.update(f"temp {name}" for name in said.sensors)
         return None
 
-    def _energies(self, slices: Iterable[pb.Slice], hosted: set[int]) -> dict[Activity, Energy]:
+    def _energies(self, phases: Iterable[pb.PhaseEnergy], hosted: set[int]) -> dict[Activity, Energy]:
         energies: dict[Activity, Energy] = defaultdict(Energy)
-        for said in slices:
+        for said in phases:
             if (energy := self._energy(said, hosted)) is not None:
                 energies[Activity(round=said.round, client=said.client, phase=said.phase)] += energy
         return energies
 
-    def _energy(self, said: pb.Slice, hosted: set[int]) -> Energy | None:
+    def _energy(self, said: pb.PhaseEnergy, hosted: set[int]) -> Energy | None:
         """What the ledger adds up, or None for what no meter says: JSON has no word for it, and sums no way back."""
         if said.phase not in PHASES or not 0 <= said.round <= self._rounds or said.client not in hosted:
             return None

@@ -135,5 +135,5 @@ def _telemetry_bytes(message: pb.WorkerMessage) -> int:
 def _without_samples(message: pb.WorkerMessage) -> pb.WorkerMessage:
     # Not in place: it may be on its way out.
     old = message.telemetry
-    slices = pb.Telemetry(run_id=old.run_id, epoch=old.epoch, sequence=old.sequence, slices=old.slices)
-    return pb.WorkerMessage(telemetry=slices)
+    without = pb.Telemetry(run_id=old.run_id, epoch=old.epoch, sequence=old.sequence, phases=old.phases)
+    return pb.WorkerMessage(telemetry=without)

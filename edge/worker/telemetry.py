@@ -67,15 +67,15 @@ class TelemetrySender:
         energies: dict[Activity, Energy] = defaultdict(Energy)
         for interval in intervals:
             energies[interval.activity] += self._meter.measured(interval.began_s, interval.ended_s)
-        batch.slices.extend(_slice(activity, energy) for activity, energy in energies.items())
+        batch.phases.extend(_phase_energy(activity, energy) for activity, energy in energies.items())
         batch.rails.extend(_names([reading.rails_mw for reading, _ in samples]))
         batch.sensors.extend(_names([reading.temps_c for reading, _ in samples]))
         batch.samples.extend(_sample(reading, activity, batch.rails, batch.sensors) for reading, activity in samples)
         self._post(pb.WorkerMessage(telemetry=batch))
 
 
-def _slice(activity: Activity, energy: Energy) -> pb.Slice:
-    return pb.Slice(
+def _phase_energy(activity: Activity, energy: Energy) -> pb.PhaseEnergy:
+    return pb.PhaseEnergy(
         round=activity.round,
         client=activity.client,
         phase=activity.phase,

@@ -100,7 +100,7 @@ class SimulatedWorker:
         self._name = name
         self._key = secrets.token_hex(16)
         self._heartbeat_s = heartbeat_s
-        self._outgoing: asyncio.Queue[pb.WorkerMessage] = asyncio.Queue()
+        self._waiting: asyncio.Queue[pb.WorkerMessage] = asyncio.Queue()
         self._sent_at: dict[int, float] = {}
         self._prepare = pb.Prepare()
         self._installed = False
@@ -156,10 +156,10 @@ class SimulatedWorker:
         hello.device.update(device="simulated", board="no board")
         yield pb.WorkerMessage(hello=hello)
         while True:
-            yield await self._outgoing.get()
+            yield await self._waiting.get()
 
     def _send(self, message: pb.WorkerMessage) -> None:
-        self._outgoing.put_nowait(message)
+        self._waiting.put_nowait(message)
 
     # ---- heartbeats
 
@@ -240,11 +240,11 @@ class SimulatedWorker:
         """Of a whole order at once: as many batches as a worker has whose rounds are short."""
         self._batches += 1
         telemetry = pb.Telemetry(run_id=order.run_id, epoch=self._epoch, sequence=self._batches)
-        telemetry.slices.add(round=order.round, phase="idle", seconds=0.001)
-        telemetry.slices.add(round=order.round, client=order.clients[0], phase="download", seconds=0.001)
+        telemetry.phases.add(round=order.round, phase="idle", seconds=0.001)
+        telemetry.phases.add(round=order.round, client=order.clients[0], phase="download", seconds=0.001)
         for client in order.clients:
             for phase in ("load", "train", "upload"):
-                telemetry.slices.add(round=order.round, client=client, phase=phase, seconds=0.001)
+                telemetry.phases.add(round=order.round, client=client, phase=phase, seconds=0.001)
         self._send(pb.WorkerMessage(telemetry=telemetry))
 
     def _activity(self, order: pb.Train, client: int, phase: str) -> None:

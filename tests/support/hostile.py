@@ -298,12 +298,15 @@ async def empty_chunks(mallory, cluster):
 async def telemetry_that_no_meter_says(mallory, cluster):
     run_id, numbers = mallory.train.run_id, (-1.0, float("nan"), float("inf"), 1e300)
     for sequence, number in enumerate(numbers, start=1):
-        slices = [pb.Slice(round=1, client=4, phase="train", seconds=number, joules=number, covered_s=number)]
+        slices = [pb.PhaseEnergy(round=1, client=4, phase="train", seconds=number, joules=number, covered_s=number)]
         samples = [pb.Sample(at_s=number, round=1, client=4, phase="train", total_mw=number)]
-        batch = pb.Telemetry(run_id=run_id, epoch=1, sequence=sequence, slices=slices, samples=samples)
+        batch = pb.Telemetry(run_id=run_id, epoch=1, sequence=sequence, phases=slices, samples=samples)
         await mallory.say(telemetry=batch)
-    slices = [pb.Slice(round=2**31, client=0, phase="train", seconds=1.0), pb.Slice(phase="x" * MEGABYTE, seconds=1.0)]
-    await mallory.say(telemetry=pb.Telemetry(run_id=run_id, epoch=2**64 - 1, sequence=2**32 - 1, slices=slices))
+    slices = [
+        pb.PhaseEnergy(round=2**31, client=0, phase="train", seconds=1.0),
+        pb.PhaseEnergy(phase="x" * MEGABYTE, seconds=1.0),
+    ]
+    await mallory.say(telemetry=pb.Telemetry(run_id=run_id, epoch=2**64 - 1, sequence=2**32 - 1, phases=slices))
     assert cluster.seconds("mallory") == 0
 
 
@@ -313,9 +316,9 @@ async def a_flood_of_telemetry(mallory, cluster):
         for at in range(5000)
     ]
     rails = [f"rail {number}" for number in range(32)]
-    slices = [pb.Slice(round=1, client=4, phase="train", seconds=1e-3)] * 2000
+    slices = [pb.PhaseEnergy(round=1, client=4, phase="train", seconds=1e-3)] * 2000
     for sequence in range(1, 60):
-        batch = pb.Telemetry(run_id=mallory.train.run_id, epoch=1, sequence=sequence, slices=slices, samples=samples,
+        batch = pb.Telemetry(run_id=mallory.train.run_id, epoch=1, sequence=sequence, phases=slices, samples=samples,
                              rails=rails)  # fmt: skip
         await mallory.say(telemetry=batch)
 

@@ -31,9 +31,9 @@ class Intake:
         self.elapsed_s = 1e6
         self.telemetry = TelemetryReceiver(self.ledger, self.samples, rounds, lambda: self.elapsed_s)
 
-    def take(self, sequence=1, *, epoch=7, slices=(), samples=(), rails=(), sensors=(), name="ada"):
+    def take(self, sequence=1, *, epoch=7, phases=(), samples=(), rails=(), sensors=(), name="ada"):
         said = pb.Telemetry(
-            epoch=epoch, sequence=sequence, slices=slices, samples=samples, rails=rails, sensors=sensors
+            epoch=epoch, sequence=sequence, phases=phases, samples=samples, rails=rails, sensors=sensors
         )
         self.telemetry.receive(name, [0, 4], said)
 
@@ -60,7 +60,7 @@ def intake(tmp_path):
 
 def piece(**changes):
     said = {"round": 1, "client": 4, "phase": "train", "seconds": 1.0, "joules": 8.0, "covered_s": 1.0}
-    return pb.Slice(**{key: value for key, value in {**said, **changes}.items() if value is not None})
+    return pb.PhaseEnergy(**{key: value for key, value in {**said, **changes}.items() if value is not None})
 
 
 def sample(**changes):
@@ -73,25 +73,25 @@ def sample(**changes):
 
 def test_what_is_sent_again_counts_once_after_a_restart_as_well(intake):
     for sequence in (1, 2, 2, 1, 3):
-        intake.take(sequence, slices=[piece()], samples=[sample()])
+        intake.take(sequence, phases=[piece()], samples=[sample()])
     assert intake.phases() == {(1, "train"): (3.0, 24.0)}
     assert len(intake.table()) == 4
-    intake.take(1, epoch=2**64 - 1, slices=[piece()])  # another life of the worker
+    intake.take(1, epoch=2**64 - 1, phases=[piece()])  # another life of the worker
     assert intake.phases() == {(1, "train"): (4.0, 32.0)}
     again = intake.restart()
     for sequence in (1, 2, 3, 4):
-        again.take(sequence, slices=[piece()])
-    again.take(1, epoch=2**64 - 1, slices=[piece()])
+        again.take(sequence, phases=[piece()])
+    again.take(1, epoch=2**64 - 1, phases=[piece()])
     assert again.phases() == {(1, "train"): (5.0, 40.0)}
     again.ledger.close()
 
 
 def test_a_batch_that_was_not_written_when_the_coordinator_died_counts_when_it_comes_again(intake):
-    intake.take(1, slices=[piece()])
+    intake.take(1, phases=[piece()])
     intake.ledger.flush()
-    intake.take(2, slices=[piece()])
+    intake.take(2, phases=[piece()])
     again = Intake(intake.folder)  # the first one's memory is lost
-    again.take(2, slices=[piece()])
+    again.take(2, phases=[piece()])
     assert again.phases() == {(1, "train"): (2.0, 16.0)}
     again.ledger.close()
 
@@ -111,17 +111,17 @@ NO_NUMBERS = (-1.0, math.nan, math.inf, -math.inf)
     ],
     ids=str,
 )  # fmt: skip
-def test_a_slice_that_no_meter_says_is_dropped_and_the_others_count(intake, wrong):
-    intake.take(1, slices=[piece(), piece(**wrong)])
-    intake.take(2, slices=[piece()])
+def test_a_phase_that_no_meter_says_is_dropped_and_the_others_count(intake, wrong):
+    intake.take(1, phases=[piece(), piece(**wrong)])
+    intake.take(2, phases=[piece()])
     seconds, joules = intake.phases()[1, "train"]
     # One that is longer than the run takes its batch along.
     assert (seconds, joules) == ((1.0, 8.0) if wrong.get("seconds") == 1e300 else (2.0, 16.0))
 
 
 def test_no_joules_are_not_zero_joules(intake):
-    intake.take(1, slices=[piece(joules=None, covered_s=0.0), piece(joules=0.0, covered_s=0.0, phase="idle", round=0)])
-    intake.take(2, slices=[piece(phase="load", joules=0.0)])
+    intake.take(1, phases=[piece(joules=None, covered_s=0.0), piece(joules=0.0, covered_s=0.0, phase="idle", round=0)])
+    intake.take(2, phases=[piece(phase="load", joules=0.0)])
     assert intake.phases() == {(0, "idle"): (1.0, None), (1, "train"): (1.0, None), (1, "load"): (1.0, 0.0)}
 
 
@@ -170,14 +170,14 @@ def test_what_is_missing_in_a_sample_is_empty_and_in_no_mean(intake):
 )  # fmt: skip
 def test_rails_and_sensors_need_short_printable_names_of_their_own(intake, rails, sensors, caplog):
     for sequence in (1, 2, 3):
-        intake.take(sequence, slices=[piece()], samples=[sample()], rails=rails, sensors=sensors)
+        intake.take(sequence, phases=[piece()], samples=[sample()], rails=rails, sensors=sensors)
     assert (intake.phases(), intake.table()) == ({}, [])
     assert len(caplog.records) == 1 and "\n" not in caplog.messages[0], "it is said once"
 
 
 def test_new_names_in_every_batch_come_to_an_end(intake):
     for sequence in range(1, 200):
-        intake.take(sequence, slices=[piece()], sensors=[f"s{sequence}"], samples=[sample(temps_c=[1.0])])
+        intake.take(sequence, phases=[piece()], sensors=[f"s{sequence}"], samples=[sample(temps_c=[1.0])])
     intake.ledger.flush()
     assert len(intake.ledger.sensors()["ada"]) == 64
     again = intake.restart()
@@ -193,10 +193,10 @@ def test_new_names_in_every_batch_come_to_an_end(intake):
 def test_a_device_reports_no_more_time_than_has_passed(intake):
     intake.elapsed_s = 100.0
     for sequence in range(1, 100):
-        intake.take(sequence, slices=[piece(seconds=100.0, joules=None, covered_s=0.0)])
+        intake.take(sequence, phases=[piece(seconds=100.0, joules=None, covered_s=0.0)])
     assert intake.phases()[1, "train"][0] == 1400.0
     intake.elapsed_s = 1e4
-    intake.take(100, slices=[piece(seconds=100.0, joules=None, covered_s=0.0)])
+    intake.take(100, phases=[piece(seconds=100.0, joules=None, covered_s=0.0)])
     assert intake.phases()[1, "train"][0] == 1500.0
 
 
@@ -209,18 +209,18 @@ def test_a_device_sends_no_more_batches_and_samples_than_a_meter_has(intake, mon
     intake.ledger.flush()
     assert intake.ledger.sequences()["ada"][f"{7:016x}"] == 80
     for sequence in range(1, 300):
-        intake.take(sequence, epoch=9, slices=[piece(seconds=0.001, joules=None, covered_s=0)], name="bob")
+        intake.take(sequence, epoch=9, phases=[piece(seconds=0.001, joules=None, covered_s=0)], name="bob")
     intake.ledger.flush()
     assert intake.ledger.sequences()["bob"][f"{9:016x}"] == 100
 
 
 def test_one_batch_is_bounded_and_so_are_the_lives_of_a_worker(intake, monkeypatch):
-    intake.take(1, slices=[piece()] * 2001)
+    intake.take(1, phases=[piece()] * 2001)
     intake.take(2, samples=[sample()] * 10_001)
     assert (intake.phases(), intake.table()) == ({}, [])
     monkeypatch.setattr(telemetry_module, "MAX_EPOCHS", 5)
     for epoch in range(10):
-        intake.take(1, epoch=epoch, slices=[piece()])
+        intake.take(1, epoch=epoch, phases=[piece()])
     assert intake.phases() == {(1, "train"): (5.0, 40.0)}
 
 
@@ -284,7 +284,7 @@ def test_telemetry_of_a_worker_ends_in_the_result_and_a_folded_round_is_announce
         examples = {shard.client: len(shard.indices) for shard in worker.prepare.shards}
         await worker.say(prepared=pb.Prepared(run_id=run_id, device="hand", examples=examples, power=power))
         samples = [sample(client=0, at_s=time.time() + at) for at in range(3)]
-        batch = pb.Telemetry(run_id=run_id, epoch=3, sequence=1, slices=[piece(client=0)], samples=samples)
+        batch = pb.Telemetry(run_id=run_id, epoch=3, sequence=1, phases=[piece(client=0)], samples=samples)
         await worker.say(telemetry=batch)
         await worker.say(telemetry=batch)
         train = await worker.hear("train")  # prepared again, it is told again

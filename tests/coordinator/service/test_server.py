@@ -305,10 +305,12 @@ def test_reports_of_another_run_are_not_this_runs(tmp_path):
     async def scenario(live):
         worker = await live.training()
         await worker.say(client_error=pb.ClientError(run_id="an earlier one", round=1, message="late"))
-        spent = [pb.Slice(round=1, phase="train", seconds=seconds) for seconds in (99.0, 0.5, -1.0, math.nan, math.inf)]
-        await worker.say(telemetry=pb.Telemetry(run_id="an earlier one", epoch=1, sequence=1, slices=spent[:1]))
+        spent = [
+            pb.PhaseEnergy(round=1, phase="train", seconds=seconds) for seconds in (99.0, 0.5, -1.0, math.nan, math.inf)
+        ]
+        await worker.say(telemetry=pb.Telemetry(run_id="an earlier one", epoch=1, sequence=1, phases=spent[:1]))
         # No clock says the last three.
-        await worker.say(telemetry=pb.Telemetry(run_id=worker.train.run_id, epoch=1, sequence=1, slices=spent[1:]))
+        await worker.say(telemetry=pb.Telemetry(run_id=worker.train.run_id, epoch=1, sequence=1, phases=spent[1:]))
         await worker.say(heartbeat=pb.Heartbeat(sequence=1))
         await worker.hear("heartbeat")  # all before it was read
         run = live.run.storage

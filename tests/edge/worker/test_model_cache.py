@@ -186,7 +186,7 @@ def test_while_it_fetches_the_display_and_the_time_line_say_download(tmp_path):
     work(script, engine=BareEngine(), prepare=watch, cache=ModelCache(tmp_path))
     activities = [message.activity for message in heard if message.HasField("activity")]
     assert any((activity.round, activity.phase) == (0, "download") for activity in activities)
-    slices = [piece for message in heard for piece in message.telemetry.slices]
+    slices = [piece for message in heard for piece in message.telemetry.phases]
     assert sum(piece.seconds for piece in slices if piece.phase == "download" and piece.round == 0) > 0
 
 

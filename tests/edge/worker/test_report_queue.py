@@ -161,7 +161,7 @@ def test_beyond_the_limit_the_oldest_telemetry_goes_first():
 
 def batch(number, samples=0):
     telemetry = pb.Telemetry(run_id="r1", sequence=number)
-    telemetry.slices.add(round=number, phase="train", seconds=0.5)
+    telemetry.phases.add(round=number, phase="train", seconds=0.5)
     for _ in range(samples):
         telemetry.samples.add(at_s=1e9, phase="train", total_mw=5000.0)
     return pb.WorkerMessage(telemetry=telemetry)
@@ -176,7 +176,7 @@ def test_beyond_the_bytes_the_oldest_samples_go_and_their_slices_stay():
     messages = asyncio.run(sent(queue))
     assert messages[0] == trouble(0)
     assert [message.telemetry.sequence for message in messages[1:]] == list(range(1, 31))
-    assert all(message.telemetry.slices for message in messages[1:])
+    assert all(message.telemetry.phases for message in messages[1:])
     kept = [message.telemetry.sequence for message in messages[1:] if message.telemetry.samples]
     assert kept == list(range(kept[0], 31))
     assert 5 <= len(kept) < 10

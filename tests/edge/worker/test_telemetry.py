@@ -48,7 +48,7 @@ class Stage:
 
     @property
     def slices(self):
-        return [piece for batch in self.batches for piece in batch.slices]
+        return [piece for batch in self.batches for piece in batch.phases]
 
     @property
     def samples(self):
@@ -223,7 +223,7 @@ def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release
             while (now := await hear("activity")).phase != "idle" or now.round < round_:
                 pass
             say(wait=pb.Wait(run_id="r1", round=round_, phase="evaluate"))
-            while (await hear("telemetry")).slices[-1].phase != "evaluate":
+            while (await hear("telemetry")).phases[-1].phase != "evaluate":
                 pass
         moments_s.append(time.monotonic())
         say(release=pb.Release(run_id="r1"))
@@ -232,7 +232,7 @@ def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release
         moments_s.append(time.monotonic())
 
     def prepare(fake):
-        fake.tap = lambda message: (slices.extend(message.telemetry.slices), samples.extend(message.telemetry.samples))
+        fake.tap = lambda message: (slices.extend(message.telemetry.phases), samples.extend(message.telemetry.samples))
 
     work(script, engine=NoopRuntime(train_s=0.2), prepare=prepare, meter=measured)
     order = [(piece.round, piece.phase) for piece in slices]
@@ -291,7 +291,7 @@ def test_the_last_slices_go_out_before_the_release_is_answered(monkeypatch):
             pass
         say(release=pb.Release(run_id="r1"))
         while (report := await hear("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
-            phases.extend(piece.phase for piece in report.slices if piece.round == 1)
+            phases.extend(piece.phase for piece in report.phases if piece.round == 1)
 
     work(script)
     assert phases == ["download", "load", "train", "upload", "idle"]
@@ -310,7 +310,7 @@ def test_what_is_waited_for_may_be_said_before_the_worker_is_idle():
         say(wait=pb.Wait(run_id="r1", round=1, phase="idle"))  # of an earlier stream
         say(wait=pb.Wait(run_id="another", round=7, phase="evaluate"))
         while "evaluate" not in phases:
-            phases.extend(piece.phase for piece in (await hear("telemetry")).slices if piece.round == 1)
+            phases.extend(piece.phase for piece in (await hear("telemetry")).phases if piece.round == 1)
 
     work(script, engine=NoopRuntime(train_s=0.3))
     assert "idle" not in phases
@@ -339,7 +339,7 @@ def test_what_a_worker_has_sent_before_it_is_killed_is_there(tmp_path):
         async def script(hear, say, number):
             say(prepare=prepare_order(clients=(0,)))
             await hear("prepared")
-            while (await hear("telemetry")).slices[-1].phase != "idle":
+            while (await hear("telemetry")).phases[-1].phase != "idle":
                 pass
             state["ordered_s"] = time.monotonic()
             say(train=train_order(clients=(0,)))
@@ -368,7 +368,7 @@ def test_what_a_worker_has_sent_before_it_is_killed_is_there(tmp_path):
             await server.stop(grace=0)
 
     def add(telemetry):
-        for piece in telemetry.slices:
+        for piece in telemetry.phases:
             told[piece.phase] += piece.seconds
             told["joules"] += piece.joules
         if told["train"] > 1.5:
@@ -389,7 +389,7 @@ def test_a_worker_that_has_no_part_in_a_round_is_idle_in_it_and_waits_for_its_ev
         for round_, phase in ((1, "evaluate"), (2, "idle"), (2, "evaluate"), (3, "idle")):
             say(wait=pb.Wait(run_id="r1", round=round_, phase=phase))
             while (round_, phase) not in places:
-                places.extend((piece.round, piece.phase) for piece in (await hear("telemetry")).slices)
+                places.extend((piece.round, piece.phase) for piece in (await hear("telemetry")).phases)
 
     work(script)
     waits = [place for place in dict.fromkeys(places) if place[1] in ("idle", "evaluate") and place[0] > 1]

@@ -195,7 +195,7 @@ def test_a_run_from_hello_to_release():
                 assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
         say(release=pb.Release(run_id="r1", reason="finished"))
         while (report := await hear("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
-            slices.extend(report.slices)
+            slices.extend(report.phases)
         assert report.run_id == "r1"
 
     fake = work(script, engine=engine, clients=(0, 1), own_data=True)

@@ -41,7 +41,7 @@ def lines(caplog):
 
 
 def told(telemetry):
-    return [piece.phase for piece in telemetry.slices]
+    return [piece.phase for piece in telemetry.phases]
 
 
 def without_repeats(values):
@@ -437,7 +437,7 @@ def test_reports_that_arrived_are_not_sent_again():
         while (number, "upload") not in rounds:
             telemetry = await hear("telemetry")
             seen.append((number, telemetry.sequence))
-            rounds.extend((piece.round, piece.phase) for piece in telemetry.slices)
+            rounds.extend((piece.round, piece.phase) for piece in telemetry.phases)
         if number == 1:
             beats = 0
             while beats < 2:
