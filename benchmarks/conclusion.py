@@ -33,6 +33,6 @@ def conclude(
     console.print(machine(), highlight=False)
     if file:
         file.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
-    for words in broken:
-        print(f"not held: {words}", file=sys.stderr)
+    for message in broken:
+        print(f"not held: {message}", file=sys.stderr)
     return 1 if broken and check else 0

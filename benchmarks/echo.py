@@ -52,10 +52,10 @@ class Echo:
 
     def __enter__(self) -> Echo:
         try:
-            port = self._start("server", str(self._folder)).hear("listening on")
+            port = self._start("server", str(self._folder)).receive("listening on")
             self._clients = [self._start("client", port) for _ in range(self._count)]
             for client in self._clients:
-                client.hear("ready")
+                client.receive("ready")
         except BaseException:
             self.__exit__()
             raise
@@ -63,7 +63,7 @@ class Echo:
 
     def __exit__(self, *_: object) -> None:
         for child in self._children:
-            child.end()
+            child.kill()
 
     def once(self) -> float:
         """Seconds until every client has the blob and the server has every answer. Raises FederaError when bytes are
@@ -72,9 +72,9 @@ class Echo:
             path.unlink()
         began = time.perf_counter()
         for client in self._clients:
-            client.say("go")
+            client.send("go")
         for client in self._clients:
-            client.hear("done")
+            client.receive("done")
         return time.perf_counter() - began
 
     def received(self) -> list[Path]:

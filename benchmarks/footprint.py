@@ -16,7 +16,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
+class MemorySample:
     """`at` is time.monotonic(); `cpu_s` is user and system time since the process began."""
 
     at: float
@@ -24,7 +24,7 @@ class Sample:
     cpu_s: float
 
 
-def sample(pid: int) -> Sample:
+def sample(pid: int) -> MemorySample:
     """How it stands now. Raises ProcessLookupError when there is no such process any more."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -35,7 +35,7 @@ def sample(pid: int) -> Sample:
     found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
     if found is None:  # it has ended and nobody has waited for it yet
         raise ProcessLookupError(pid)
-    return Sample(
+    return MemorySample(
         at=time.monotonic(),
         anonymous_bytes=int(found[1]) * 1024,
         cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS,

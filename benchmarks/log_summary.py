@@ -19,24 +19,24 @@ NO_TOTAL = "no total: these rails are of no board that is known, so there is no 
 def print_log(log: TegrastatsLog, name: str, console: Console) -> None:
     """After its samples were read to the end."""
 
-    def say(words: str, style: str = "") -> None:
-        console.print(words.replace("\u00a0", " "), style=style, highlight=False, markup=False, soft_wrap=True)
+    def show(line: str, style: str = "") -> None:
+        console.print(line.replace("\u00a0", " "), style=style, highlight=False, markup=False, soft_wrap=True)
 
     ending = log.ending()
     timed = "by the log's dates" if log.has_dates else f"at {1000 * log.interval_s:g} ms"
-    say(f"{name}: {log.samples_read} {'sample' if log.samples_read == 1 else 'samples'}, "
+    show(f"{name}: {log.samples_read} {'sample' if log.samples_read == 1 else 'samples'}, "
         f"{human_seconds(log.duration_s)}, {timed}", "bold")  # fmt: skip
     energy = log.energy
     if not log.samples_read:
-        say("no line of it is tegrastats'")
+        show("no line of it is tegrastats'")
     elif energy is None:
-        say(NO_TOTAL if log.rails else NO_RAILS)
+        show(NO_TOTAL if log.rails else NO_RAILS)
     else:
         scope = log.scope or "scope not known"
         if ending["energy_j"] is None:
-            say(f"energy: not measured, no two samples with a total are close enough in time ({scope})")
+            show(f"energy: not measured, no two samples with a total are close enough in time ({scope})")
         else:
-            say(f"energy: {show_joules(ending['energy_j'])}, {scope}; mean {ending['mean_mw'] / 1000:.3g} W, "
+            show(f"energy: {show_joules(ending['energy_j'])}, {scope}; mean {ending['mean_mw'] / 1000:.3g} W, "
                 f"peak {ending['peak_mw'] / 1000:.3g} W; {show_share(ending['coverage'])} covered, "
                 f"largest gap {human_seconds(energy.largest_gap_s)}")  # fmt: skip
         console.print(_power(log, energy.power))
@@ -47,8 +47,8 @@ def print_log(log: TegrastatsLog, name: str, console: Console) -> None:
         console.print(_spreads("GPU", {key: spread for key, spread in gpu.items() if spread.count}, 1.0))
     if energy is None and log.rails:
         console.print(_spreads("rail (W)", log.rails, 1000.0))
-    for words in _remarks(log):
-        say(words, "dim")
+    for line in _remarks(log):
+        show(line, "dim")
 
 
 def _remarks(log: TegrastatsLog) -> list[str]:
@@ -72,9 +72,9 @@ def _remarks(log: TegrastatsLog) -> list[str]:
 
 
 def _listed(counter: Counter[str]) -> str:
-    words = [f"{word[:80]} ({count} x)" for word, count in counter.most_common(_SHOWN)]
-    more = len(counter) - len(words)
-    return ", ".join(words) + (f" and {more} more" if more > 0 else "")
+    entries = [f"{word[:80]} ({count} x)" for word, count in counter.most_common(_SHOWN)]
+    more = len(counter) - len(entries)
+    return ", ".join(entries) + (f" and {more} more" if more > 0 else "")
 
 
 def _power(log: TegrastatsLog, total: Spread) -> Table:

@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from edge.power.choice import open_source
+from edge.power.choice import open_power
 from edge.power.meter import Meter
-from edge.power.source import Reading, Source
+from edge.power.source import PowerSource, Reading
 from edge.training.device import choose_device
 from edge.training.precision import choose_precision
 from edge.training.trainer import Trainer
@@ -64,9 +64,9 @@ def make_tree(root: Path) -> None:
 class Timed:
     """A source that notes the CPU time of the thread that reads it, the meter's own share included."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: PowerSource) -> None:
         self.name, self.scope, self.detail = source.name, source.scope, source.detail
-        self.trouble, self.close = source.trouble, source.close
+        self.problem, self.close = source.problem, source.close
         self.stamps: list[tuple[float, float]] = []
         """time.monotonic() and the thread's CPU seconds at each call."""
         self._source = source
@@ -81,8 +81,8 @@ class Timed:
         return 100 * (ended_cpu_s - began_cpu_s) / (ended_s - began_s)
 
 
-def _source(root: Path, hz: float) -> Source:
-    source = open_source("sysfs", board=BOARD, interval_s=1 / hz, root=root).source
+def _source(root: Path, hz: float) -> PowerSource:
+    source = open_power("sysfs", board=BOARD, interval_s=1 / hz, root=root).source
     assert source is not None
     return source
 
@@ -103,10 +103,10 @@ def training_pairs(root: Path, hz: float, pairs: int, block: int) -> list[tuple[
     dataset = task.load()
     base = load_pretrained(EMBEDDED, task.resolved(dataset), SEED)
     lengths = task.encode(dataset.records, base.tokenizer, LENGTH).lengths
-    # Of one length, so that every step is the same work.
+    # Texts of one length, so that every step is the same work.
     full = [index for index, length in enumerate(lengths) if length == LENGTH]
     steps = (2 * pairs + 1) * block  # the first block warms up
-    examples = task.encode(dataset.take(full[: steps * BATCH]).records, base.tokenizer, LENGTH)
+    examples = task.encode(dataset.select(full[: steps * BATCH]).records, base.tokenizer, LENGTH)
     epochs = -(-steps * BATCH // len(examples))
     precision = choose_precision("auto", device)
     model = TunedModel(base, LoRA(LoRASection()))

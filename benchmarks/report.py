@@ -19,9 +19,9 @@ from coordinator.report import write_report
 from coordinator.report.result import run_result
 from coordinator.report.terminal import (
     device_table,
+    failure_lines,
     memory_lines,
     phase_table,
-    setback_lines,
     summary,
     unmeasured_lines,
 )
@@ -102,8 +102,8 @@ def _log(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
-        words = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        raise BadInput(f"--tegrastats: cannot read {name}: {words}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise BadInput(f"--tegrastats: cannot read {name}: {reason}") from None
     if not options.json:
         print_log(log, "standard input" if name == "-" else name, console_here())
     return EXIT_OK
@@ -145,7 +145,7 @@ def _folders(options: argparse.Namespace) -> int:
     console = console_here()
     try:
         tables = [summary(result), device_table(result), phase_table(result)]
-        lines = [*unmeasured_lines(result), *memory_lines(result), *setback_lines(result)]
+        lines = [*unmeasured_lines(result), *memory_lines(result), *failure_lines(result)]
     except _DAMAGE as error:
         raise BadInput(f"{folders[0] / RESULT} is not a result that this federa reads: {one_line(error)}") from None
     for table in tables:

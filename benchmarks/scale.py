@@ -40,7 +40,7 @@ MAX_ROUND_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class ScaleRow:
     """What so many workers cost. Seconds and processor seconds are of a round after the first, bytes are the
     coordinator's anonymous memory."""
 
@@ -72,7 +72,7 @@ class Row:
         return []
 
 
-def federation(workers: int, clients: int, rounds: int, processes: int, folder: Path) -> Row:
+def run_federation(workers: int, clients: int, rounds: int, processes: int, folder: Path) -> ScaleRow:
     """So many rounds after the first. Raises FederaError when anything fails or other bytes move."""
     settings = {"devices": workers, "clients": workers, "clients_per_round": clients, "rounds": rounds + 1}
     env = {"NOOP_TENSORS": str(TENSORS), "NOOP_TENSOR_VALUES": str(VALUES)}
@@ -86,15 +86,15 @@ def federation(workers: int, clients: int, rounds: int, processes: int, folder: 
         connected = time.monotonic()
         connected_bytes = coordinator.footprint.samples[-1].anonymous_bytes
         for child in simulated:
-            child.say("go")
+            child.send("go")
         run = coordinator.finish(ROUND_WAIT_S * (rounds + 1), simulated)
-        said = [json.loads(child.hear()) for child in simulated]
+        reports = [json.loads(child.receive()) for child in simulated]
     check_bytes(run, clients, newcomers=min(clients, workers - clients))
-    orders = first_orders(said)
+    orders = first_orders(reports)
     footprint = coordinator.footprint
     cpu_s = footprint.cpu_s(orders[0], orders[-1])
-    round_trips_s = [value for entry in said for value in entry["round_trips_s"]]
-    return Row(
+    round_trips_s = [value for entry in reports for value in entry["round_trips_s"]]
+    return ScaleRow(
         workers=workers,
         clients=clients,
         connected_s=connected - began,
@@ -110,10 +110,10 @@ def federation(workers: int, clients: int, rounds: int, processes: int, folder: 
     )
 
 
-def first_orders(said: Sequence[Mapping[str, Any]]) -> list[float]:
+def first_orders(reports: Sequence[Mapping[str, Any]]) -> list[float]:
     """When the first order of each round after the first came to any process, in the order of rounds."""
     began: dict[int, float] = {}
-    for entry in said:
+    for entry in reports:
         for round_, at in entry["rounds_began"].items():
             began[int(round_)] = min(at, began.get(int(round_), float("inf")))
     return [began[round_] for round_ in sorted(began) if round_ > 1]
@@ -130,19 +130,19 @@ def _simulated(address: str, workers: int, processes: int, folder: Path) -> Iter
         yield started
     finally:
         for child in started:
-            child.end()
+            child.kill()
 
 
 def _all(children: Sequence[Child], word: str, after: str = "") -> None:
     """Let all of them say that word, after one that is said to them."""
     for child in children:
         if after:
-            child.say(after)
+            child.send(after)
     for child in children:
-        child.hear(word)
+        child.receive(word)
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[ScaleRow]) -> Table:
     """A line a number of workers."""
     shown = Table(title="One coordinator, simulated workers", title_justify="left")
     columns = ("workers (simulated)", "clients a round", "connected", "round", "round to round", "CPU a round")
@@ -190,13 +190,13 @@ def main(arguments: list[str] | None = None) -> int:
             for workers in options.workers:
                 clients = min(workers, options.clients_per_round)
                 place = Path(folder, str(workers))
-                rows.append(federation(workers, clients, options.rounds, options.processes, place))
+                rows.append(run_federation(workers, clients, options.rounds, options.processes, place))
                 console.print(f"{workers} simulated workers: {rows[-1].round_s:.3f} s a round", highlight=False)
     except FederaError as error:
         print(f"benchmarks.scale: {error}", file=sys.stderr)
         return error.exit_code
     lines = [dataclasses.asdict(line) for line in rows]
-    broken = [words for line in rows for words in line.broken()]
+    broken = [figure for line in rows for figure in line.broken()]
     return conclude(console, table(rows), lines, broken, file=options.json, check=options.check)
 
 

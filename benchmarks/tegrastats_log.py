@@ -40,8 +40,8 @@ class Spread:
 
 
 @dataclass(slots=True)
-class Energy:
-    """Totals of one scope, integrated piece by part."""
+class ScopeEnergy:
+    """Totals of one scope, integrated interval by interval."""
 
     max_gap_s: float
     power: Spread = field(default_factory=Spread)
@@ -83,7 +83,7 @@ class TegrastatsLog:
         self.repeated: Counter[str] = Counter()
         self.offline: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
-        self._energies: dict[str, Energy] = {}
+        self._energies: dict[str, ScopeEnergy] = {}
         self._broken: dict[str, bool] = {}
 
     def samples(self) -> Iterator[dict[str, Any]]:
@@ -101,7 +101,7 @@ class TegrastatsLog:
                 self._broken = dict.fromkeys(self._energies, True)
             if total.mw is not None:
                 scope = total.scope or ""
-                energy = self._energies.setdefault(scope, Energy(self._max_gap_s))
+                energy = self._energies.setdefault(scope, ScopeEnergy(self._max_gap_s))
                 energy.add(sample.t_s, total.mw, not self._broken.pop(scope, False))
             yield {
                 "line": sample.line,
@@ -139,7 +139,7 @@ class TegrastatsLog:
         return {scope: energy.power.count for scope, energy in self._energies.items() if scope != self.scope}
 
     @property
-    def energy(self) -> Energy | None:
+    def energy(self) -> ScopeEnergy | None:
         scope = self.scope
         if scope is None:
             return None

@@ -38,7 +38,7 @@ SEED = 7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class TrainingTurn:
     """One contestant's turn."""
 
     tokens_per_s: float
@@ -59,16 +59,16 @@ class Contest:
     learning_rate: float
 
 
-def _turn(stamps: Sequence[float], tokens: Sequence[int], losses: Sequence[float]) -> Turn:
+def _turn(stamps: Sequence[float], tokens: Sequence[int], losses: Sequence[float]) -> TrainingTurn:
     quarter = max(1, len(losses) // 4)
-    return Turn(
+    return TrainingTurn(
         tokens_per_s=sum(tokens[1:]) / (stamps[-1] - stamps[0]),
         first_loss=statistics.mean(losses[:quarter]),
         last_loss=statistics.mean(losses[-quarter:]),
     )
 
 
-def ours(contest: Contest, precision: Precision) -> Turn:
+def ours(contest: Contest, precision: Precision) -> TrainingTurn:
     """federa's trainer, as a worker runs it."""
     base = load_pretrained(contest.model, contest.task, SEED)
     model = TunedModel(base, LoRA(contest.lora))
@@ -84,7 +84,7 @@ def ours(contest: Contest, precision: Precision) -> Turn:
     return _turn(stamps, tokens, trained.losses)
 
 
-def theirs(contest: Contest, precision: Precision, by_length: bool) -> Turn:
+def theirs(contest: Contest, precision: Precision, by_length: bool) -> TrainingTurn:
     """The Hugging Face Trainer with a PEFT model, shuffled or grouped by length."""
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import DataCollatorWithPadding, TrainerCallback, TrainingArguments
@@ -139,8 +139,8 @@ def theirs(contest: Contest, precision: Precision, by_length: bool) -> Turn:
         **grouping,
     )
     rows = [
-        {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": label}
-        for ids, label in zip(contest.examples.token_ids, contest.examples.targets, strict=True)
+        {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}
+        for ids, target in zip(contest.examples.token_ids, contest.examples.targets, strict=True)
     ]
     trainer = HuggingFaceTrainer(
         model=model,
@@ -157,8 +157,8 @@ def theirs(contest: Contest, precision: Precision, by_length: bool) -> Turn:
 def _texts(kind: str, whole: Dataset, documents: int) -> Dataset:
     # A headline has a twentieth of the tokens: more of them, or the turns would be over in a second.
     documents *= 1 if kind == "long" else 6
-    # Spread over the classes; the embedded corpus lies in order of its labels.
-    picked = whole.take(range(0, len(whole), max(1, len(whole) // documents)))
+    # Spread over the classes; the embedded corpus is in the order of its classes.
+    picked = whole.select(range(0, len(whole), max(1, len(whole) // documents)))
     if kind == "long":
         return picked
     # The first line of a BBC document is its headline.
@@ -195,7 +195,7 @@ def _compare(options: argparse.Namespace, kind: str, device: torch.device, conso
         training=Training(batch_size=options.batch),
         learning_rate=options.learning_rate,
     )
-    contestants: dict[str, Callable[[], Turn]] = {
+    contestants: dict[str, Callable[[], TrainingTurn]] = {
         f"federa, {precision.name}": lambda: ours(contest, precision),
         f"Trainer + PEFT, {precision.name}": lambda: theirs(contest, precision, by_length=False),
         f"Trainer + PEFT, {precision.name}, grouped": lambda: theirs(contest, precision, by_length=True),
@@ -203,7 +203,7 @@ def _compare(options: argparse.Namespace, kind: str, device: torch.device, conso
     if precision.name != "fp32":
         fp32 = choose_precision("fp32", device)
         contestants["federa, fp32"] = lambda: ours(contest, fp32)
-    turns: dict[str, list[Turn]] = {name: [] for name in contestants}
+    turns: dict[str, list[TrainingTurn]] = {name: [] for name in contestants}
     for _ in range(options.turns):
         for name, contestant in contestants.items():
             turns[name].append(contestant())

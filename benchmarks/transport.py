@@ -57,7 +57,7 @@ STATES = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class FederationTurn:
     """What one federation said: a round's seconds after the first, seconds from one round's first training to the
     next's (evaluation and bookkeeping included), and the coordinator's anonymous memory: listening, at its peak, and at
     its peak while rounds ran, without what the start takes."""
@@ -71,7 +71,7 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class TransportRow:
     """A configuration's figures: medians over all turns, of the memory the highest."""
 
     state: str
@@ -104,9 +104,11 @@ class Row:
         return found
 
 
-def row(state: State, workers: int, turns: Sequence[Turn], echo_s: Mapping[Kind, Sequence[float]]) -> Row:
+def row(
+    state: State, workers: int, turns: Sequence[FederationTurn], echo_s: Mapping[Kind, Sequence[float]]
+) -> TransportRow:
     """The figures of a configuration's turns."""
-    return Row(
+    return TransportRow(
         state=state.name,
         tensors=state.tensors,
         state_bytes=turns[0].state_bytes,
@@ -119,7 +121,7 @@ def row(state: State, workers: int, turns: Sequence[Turn], echo_s: Mapping[Kind,
     )
 
 
-def federation(state: State, workers: int, rounds: int, folder: Path) -> Turn:
+def run_federation(state: State, workers: int, rounds: int, folder: Path) -> FederationTurn:
     """A federation of so many rounds after its first. Raises FederaError when it fails or moves other bytes."""
     settings = {"devices": workers, "clients": workers, "clients_per_round": workers, "rounds": rounds + 1}
     env = {"NOOP_TENSORS": str(state.tensors), "NOOP_TENSOR_VALUES": str(state.values)}
@@ -132,7 +134,7 @@ def federation(state: State, workers: int, rounds: int, folder: Path) -> Turn:
         footprint = coordinator.footprint
     check_bytes(run, workers)
     began = first_trainings(stamps.read_text())
-    return Turn(
+    return FederationTurn(
         state_bytes=run["state_bytes"],
         rounds_s=round_seconds(run),
         periods_s=periods(began),
@@ -153,7 +155,7 @@ def _workers(address: str, count: int, folder: Path, env: Mapping[str, str]) -> 
         yield started
     finally:
         for worker in started:
-            worker.end()
+            worker.kill()
 
 
 def first_trainings(stamps: str) -> list[float]:
@@ -170,13 +172,13 @@ def periods(began: Sequence[float]) -> list[float]:
     return [after - before for before, after in itertools.pairwise(began[1:])]
 
 
-def measure(state: State, workers: int, turns: int, rounds: int, folder: Path) -> Row:
+def measure(state: State, workers: int, turns: int, rounds: int, folder: Path) -> TransportRow:
     """All turns of a configuration; what they leave in `folder` is removed."""
-    done: list[Turn] = []
+    done: list[FederationTurn] = []
     echo_s: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(turns):
         with tempfile.TemporaryDirectory(dir=folder) as name:
-            done.append(federation(state, workers, rounds, Path(name, "federation")))
+            done.append(run_federation(state, workers, rounds, Path(name, "federation")))
         for kind in KINDS:
             size = done[0].state_bytes
             with (
@@ -188,7 +190,7 @@ def measure(state: State, workers: int, turns: int, rounds: int, folder: Path) -
     return row(state, workers, done, echo_s)
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[TransportRow]) -> Table:
     """A line a configuration. The times are of a round or a pass, the ratios are the round's to the pass's."""
     shown = Table(title="A round in which nobody trains", title_justify="left")
     columns = ("state", "workers", "round", "round to round", "bare echo", "durable echo", "tcp")
@@ -242,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"benchmarks.transport: {error}", file=sys.stderr)
         return error.exit_code
     lines = [{**dataclasses.asdict(line), "ratio": {kind: line.ratio(kind) for kind in KINDS}} for line in rows]
-    broken = [words for line in rows for words in line.broken()]
+    broken = [figure for line in rows for figure in line.broken()]
     return conclude(console, table(rows), lines, broken, file=options.json, check=options.check)
 
 

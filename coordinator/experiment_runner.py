@@ -84,7 +84,7 @@ class ExperimentRunner:
         self._cancelled = self._shut_down = self._started = False
         if record.exit_code is not None:
             self._waiting.clear()
-            self.board.end(record.outcome, self._files())
+            self.board.finish(record.outcome, self._files())
 
     @property
     def over(self) -> bool:
@@ -146,7 +146,7 @@ class ExperimentRunner:
                 log.exception("the results could not be written")
                 outcome = Outcome(exit_code=EXIT_ERROR, message=f"cannot write the results: {error}")
         self._waiting.clear()
-        self.board.end(outcome, self._files())
+        self.board.finish(outcome, self._files())
         return outcome
 
     def cancel(self, shut_down: bool = False) -> None:
@@ -165,7 +165,7 @@ class ExperimentRunner:
         outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended before it began")
         await in_thread(self._end, outcome)
         if not self.over:
-            self.board.end(outcome, [])
+            self.board.finish(outcome, [])
 
     def _conclude(self, outcome: Outcome) -> None:
         """Write the results, and that it is over, unless the next coordinator goes on with it."""

@@ -72,7 +72,7 @@ class ProgressBoard:
         """A worker's entry, made when it is first asked for."""
         return self._workers.setdefault(name, WorkerProgress(name=name))
 
-    def end(self, outcome: Outcome, files: list[str]) -> None:
+    def finish(self, outcome: Outcome, files: list[str]) -> None:
         """Show that nothing more happens."""
         self._progress.over = True
         self._progress.outcome.CopyFrom(outcome)

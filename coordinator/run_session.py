@@ -184,7 +184,7 @@ class RunSession:
     async def _score_test(self, executor: RoundExecutor) -> Score:
         """Score the test part. Devices may be away for long: what ends the run is taken in meanwhile."""
         testing = asyncio.ensure_future(executor.score("test"))
-        failing = asyncio.ensure_future(self._fail_when_told())
+        failing = asyncio.ensure_future(self._fail_when_posted())
         try:
             await asyncio.wait({testing, failing}, return_when=asyncio.FIRST_COMPLETED)
             if failing.done():
@@ -221,7 +221,7 @@ class RunSession:
         self._model.stop()
         if self.executor is not None:
             self.executor.stop()
-        missing = await self.clients.end(self._board.run.stage)
+        missing = await self.clients.release(self._board.run.stage)
         if missing:
             self._board.run.note = f"no last report from {', '.join(missing)}"
         await self.recorder.finish()
@@ -238,7 +238,7 @@ class RunSession:
             raise event
         return event
 
-    async def _fail_when_told(self) -> None:
+    async def _fail_when_posted(self) -> None:
         """Never return; raise what ends the run."""
         while True:
             await self._next_event()

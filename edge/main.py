@@ -13,13 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.board import identity as device_identity
-from edge.power.choice import check_spec, open_source
+from edge.power.choice import check_spec, open_power
 from edge.power.meter import DEFAULT_HZ, Meter
 from edge.training.runtime import ClientRuntime, TorchRuntime
 from edge.worker.health import HealthServer, check_address
-from edge.worker.identity import Identity, default_folder
-from edge.worker.model_cache import ModelCache
-from edge.worker.model_cache import default_folder as default_cache
+from edge.worker.identity import Identity, default_state_folder
+from edge.worker.model_cache import ModelCache, default_cache_folder
 from edge.worker.worker import Worker
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
@@ -83,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
 def parse_clients(text: str) -> tuple[int, ...]:
     """The clients of '0-4' or '1,3,5-7', ascending. Raises BadInput."""
     chosen: set[int] = set()
-    for piece in text.split(","):
-        first, dash, last = piece.strip().partition("-")
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) < int(first):
             raise BadInput(f"--clients: must be numbers and ranges such as 0-4 or 1,3,5-7, not {text!r}")
         if int(last or first) >= 1 << 20:
@@ -94,7 +93,7 @@ def parse_clients(text: str) -> tuple[int, ...]:
 
 
 def torch_runtime(options: argparse.Namespace) -> ClientRuntime:
-    """The real engine on the device that works."""
+    """The real runtime on the device that works."""
     # Read when CUDA starts: without it cuBLAS may choose another order of sums from one run to the next.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
@@ -109,8 +108,8 @@ def torch_runtime(options: argparse.Namespace) -> ClientRuntime:
     return TorchRuntime(device, options.data)
 
 
-def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_runtime) -> int:
-    """Run the command; returns the exit code. `make_engine` lets a test join without torch."""
+def main(arguments: list[str] | None = None, make_runtime: EngineFactory = torch_runtime) -> int:
+    """Run the command; returns the exit code. `make_runtime` lets a test join without torch."""
     parse = parser()
     options = parse.parse_args(arguments)
     # A compose file passes variables on that may be empty: those say nothing.
@@ -126,12 +125,14 @@ def main(arguments: list[str] | None = None, make_engine: EngineFactory = torch_
         _check(options)
         clients = parse_clients(options.clients) if options.clients else ()
         key = credentials.worker_key if credentials is not None else ""
-        with Identity(options.state or default_folder(), options.name, key) as identity:
-            power = open_source(options.power, board=options.board, interval_s=1.0 / options.power_hz)
+        with Identity(options.state or default_state_folder(), options.name, key) as identity:
+            power = open_power(options.power, board=options.board, interval_s=1.0 / options.power_hz)
             logging.getLogger("federa.worker").info("power: %s", power.detail)
             try:
                 with Meter(power.source, hz=options.power_hz, detail=power.detail) as meter:
-                    return asyncio.run(_serve(options, credentials, identity.key, clients, make_engine(options), meter))
+                    return asyncio.run(
+                        _serve(options, credentials, identity.key, clients, make_runtime(options), meter)
+                    )
             finally:
                 if power.source is not None:
                     power.source.close()
@@ -164,7 +165,7 @@ def _look(options: argparse.Namespace) -> int:
     """--check. What is wrong with a certificate is a finding of it; bad arguments are BadInput as ever."""
     from rich.console import Console
 
-    from edge.check.run import check
+    from edge.check.run import check_device
     from edge.check.table import show
 
     if options.coordinator is not None:
@@ -175,7 +176,7 @@ def _look(options: argparse.Namespace) -> int:
     if options.certs is not None and options.insecure:
         raise BadInput("--insecure: is for plaintext; with --certs there is none")
     _check(options)
-    return EXIT_OK if show(check(options), Console()) else EXIT_ERROR
+    return EXIT_OK if show(check_device(options), Console()) else EXIT_ERROR
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -199,12 +200,12 @@ async def _serve(
     credentials: Credentials | None,
     key: str,
     clients: tuple[int, ...],
-    engine: ClientRuntime,
+    runtime: ClientRuntime,
     meter: Meter,
 ) -> int:
     async with HealthServer(options.health) as health:
         worker = Worker(
-            engine=engine,
+            runtime=runtime,
             address=options.coordinator,
             credentials=credentials,
             name=options.name,
@@ -214,7 +215,7 @@ async def _serve(
             give_up_after_s=options.give_up_after,
             meter=meter,
             facts=device_identity(options.board),
-            cache=ModelCache(options.cache or default_cache()),
+            cache=ModelCache(options.cache or default_cache_folder()),
             on_connection=health.set_serving,
         )
         task = asyncio.ensure_future(worker.run())

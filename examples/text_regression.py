@@ -93,8 +93,8 @@ class TextRegression(Task):
 
     def describe(self, records: Sequence[Record]) -> tuple[str, str]:
         values = [record[1] for record in records]
-        said = f"{len(records)} documents"
-        return (f"{said} with values from {min(values):g} to {max(values):g}" if values else said), ""
+        summary = f"{len(records)} documents"
+        return (f"{summary} with values from {min(values):g} to {max(values):g}" if values else summary), ""
 
     # ---- the model
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from federa import __version__
 from federa.config import Experiment, parse_experiment
 from federa.durable import replacement, sync, write_file
 from federa.errors import BadInput, one_line
 from federa.models.files import file_sha256
+from federa.versions import versions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -133,7 +133,7 @@ def write_bundle(folder: Path, *, state: Path, start: Path, facts: BundleFacts) 
                 shutil.copyfile(source, fresh)
     tree = {
         "schema": SCHEMA,
-        "federa": __version__,
+        "federa": versions()["federa"],
         "method": facts.experiment.method.name,
         "task": facts.experiment.task,
         "base_model": {"name": facts.experiment.model, "digest": facts.base_digest},

@@ -13,7 +13,7 @@ class Energy:
     covered_s: float = 0.0
     """How many of the seconds were measured."""
     joules: float | None = None
-    """Of `covered_s`; None where nothing was measured."""
+    """The energy of `covered_s`; None where nothing was measured."""
     largest_gap_s: float = 0.0
     """The longest time between readings that the time is a part of."""
     peak_w: float | None = None

@@ -21,8 +21,8 @@ megabytes."""
 MAX_REQUEST_BYTES = CHUNK_BYTES + (64 << 10)
 """What a server takes: chunks, and smaller messages."""
 
-MAX_WORDS_BYTES = 64 << 10
-"""Of an experiment, and of a hello without its list of clients."""
+MAX_TEXT_BYTES = 64 << 10
+"""The most bytes of an experiment's text, and of a hello without its list of clients."""
 
 ADMITTED = "federa-admitted"
 """Initial metadata with which the server asks the client to go on; its value is the byte to go on from (of a control

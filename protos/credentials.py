@@ -98,20 +98,20 @@ def read_credentials(folder: Path) -> Credentials:
         leaf.verify_directly_issued_by(ca)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         raise BadCredentials(f"{folder / CERTIFICATE_FILE} was not issued by {CA_FILE} beside it") from None
-    said = certificate_of(leaf)
-    if not said.name or said.role not in ROLES:
+    own = certificate_of(leaf)
+    if not own.name or own.role not in ROLES:
         raise BadCredentials(
             f"{folder / CERTIFICATE_FILE} must have a name (CN) and a role (OU {', '.join(ROLES)}): "
             "make it with federa-certs issue"
         )
     now = datetime.now(timezone.utc)
-    for name, certificate in ((CA_FILE, certificate_of(ca)), (CERTIFICATE_FILE, said)):
+    for name, certificate in ((CA_FILE, certificate_of(ca)), (CERTIFICATE_FILE, own)):
         if why := certificate.untimely(now):
             mend = "is the clock wrong?" if now < certificate.not_before else "federa-certs issue makes another"
             raise BadCredentials(f"{folder / name} {why}: {mend}")
     return Credentials(
-        name=said.name, role=said.role, serial=said.serial, hosts=said.hosts,
-        not_before=said.not_before, not_after=said.not_after,
+        name=own.name, role=own.role, serial=own.serial, hosts=own.hosts,
+        not_before=own.not_before, not_after=own.not_after,
         folder=folder, ca_pem=ca_pem, certificate_pem=certificate_pem, key_pem=key_pem, ca_key=_public(ca.public_key()),
     )  # fmt: skip
 

@@ -26,13 +26,13 @@ _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LO
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """`words` in one line: what is wrong, and what to do. A `lasting` one does not go away by waiting."""
+    """`message` is one line: what is wrong, and what to do. A `lasting` one does not go away by waiting."""
 
-    words: str
+    message: str
     lasting: bool = True
 
     def __str__(self) -> str:
-        return self.words
+        return self.message
 
 
 def find_obstacle(address: str, credentials: Credentials | None) -> Obstacle | None:

@@ -40,7 +40,7 @@ class Health:
         await self._servicer.set("", status.SERVING if serving else status.NOT_SERVING)
 
 
-def check(address: str, certs: Path | None = None) -> str | None:
+def probe(address: str, certs: Path | None = None) -> str | None:
     """None when what listens on `address` serves, else why not, in one line. Raises BadCredentials."""
     if certs is None:
         channel = grpc.insecure_channel(address, options=client_options())
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     try:
         host_port(options.address, least_port=1)
-        problem = check(options.address, options.certs)
+        problem = probe(options.address, options.certs)
     except BadAddress as error:
         print(f"federa-health: {error}", file=sys.stderr)
         return 2

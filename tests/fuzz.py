@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["federa", "protos", "coordinator"]):
     from coordinator.storage.run_folder import RunFolder
     from federa.config import Experiment, parse_json
     from federa.errors import FederaError
-    from federa.tensors.codec import WIRES, Encoded, check, decode, distance, encode
+    from federa.tensors.codec import WIRES, Encoded, check_update, decode, distance, encode
     from protos.federation_pb2 import Chunk, UpdateHeader, WorkerMessage
     from protos.streams import Assembler, StreamError, data_chunks, header_of
 
@@ -63,7 +63,7 @@ def state(data: bytes) -> None:
     for wire in WIRES:
         try:
             encoded = Encoded(path)
-            check(encoded, wire=wire, shapes=SHAPES, reference_sha256="0" * 64)
+            check_update(encoded, wire=wire, shapes=SHAPES, reference_sha256="0" * 64)
             moved = distance(encoded, REFERENCE.__getitem__)
             assert moved >= 0, moved
         except FederaError:
@@ -108,8 +108,8 @@ def _good_ledger() -> bytes:
         round_=1, client=0, device="a", examples=1, loss=0.5, sha256="1" * 64, step_ms=[1.0], distance=1.0, after_s=1.0,
         wire_bytes=10, state_bytes=9,
     )  # fmt: skip
-    ledger.setback("failed", round_=1, attempt=1, client=1, device="a", reason="it rained")
-    ledger.folded(1, 2.0, "2" * 64)
+    ledger.record_failure("failed", round_=1, attempt=1, client=1, device="a", reason="it rained")
+    ledger.aggregated(1, 2.0, "2" * 64)
     ledger.evaluated(1, 0.5)
     ledger.selected(2, 1, [0], "2" * 64)
     ledger.close()

@@ -31,7 +31,7 @@ class GrpcCohort:
 
     @property
     def control_bytes(self) -> int:
-        """Of all control messages of the run so far."""
+        """Bytes of all control messages of the run so far."""
         open_now = sum(session.control_bytes - before for session, before in self._streams.values())
         return self._control_bytes_of_old + open_now
 

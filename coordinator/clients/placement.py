@@ -17,7 +17,7 @@ class PlacementRequest:
 
 
 def assign_clients(
-    clients: int, devices: int, wishes: Mapping[str, PlacementRequest], hosts: Mapping[int, str] | None = None
+    clients: int, devices: int, requests: Mapping[str, PlacementRequest], hosts: Mapping[int, str] | None = None
 ) -> dict[int, str]:
     """A worker for each of `clients` clients that these workers are to host, in addition to `hosts`: first as the
     workers insist, the rest dealt in turn to the `devices` that the run expects. With fewer workers than that some
@@ -25,31 +25,31 @@ def assign_clients(
 
     Raises BadInput where a client would have two hosts, or none although everybody is there.
     """
-    dealt = dict(hosts or {})
-    devices_left = devices - len(set(dealt.values()))
-    for worker, wish in sorted(wishes.items()):
-        for client in wish.clients:
+    assigned = dict(hosts or {})
+    devices_left = devices - len(set(assigned.values()))
+    for worker, request in sorted(requests.items()):
+        for client in request.clients:
             if not 0 <= client < clients:
                 raise BadInput(f"worker {worker} hosts client {client}, but the experiment has 0 to {clients - 1}")
-            if client in dealt:
-                raise BadInput(f"client {client} is hosted by both {dealt[client]} and {worker}")
-            dealt[client] = worker
-        devices_left -= bool(wish.clients)
-    for worker in sorted(name for name, wish in wishes.items() if not wish.clients):
-        rest = _without_host(clients, dealt)
-        dealt.update(dict.fromkeys(rest[:: max(1, devices_left)], worker))
+            if client in assigned:
+                raise BadInput(f"client {client} is hosted by both {assigned[client]} and {worker}")
+            assigned[client] = worker
+        devices_left -= bool(request.clients)
+    for worker in sorted(name for name, request in requests.items() if not request.clients):
+        rest = _without_host(clients, assigned)
+        assigned.update(dict.fromkeys(rest[:: max(1, devices_left)], worker))
         devices_left -= 1
-    rest = _without_host(clients, dealt)
+    rest = _without_host(clients, assigned)
     if rest and devices_left <= 0:
         raise BadInput(f"no worker hosts the clients {_listed(rest)}; name them with federa-worker --clients")
-    for worker, wish in sorted(wishes.items()):
-        hosted = [client for client, host in dealt.items() if host == worker]
-        if wish.own_data and len(hosted) != 1:
+    for worker, request in sorted(requests.items()):
+        hosted = [client for client, host in assigned.items() if host == worker]
+        if request.own_data and len(hosted) != 1:
             raise BadInput(
                 f"worker {worker} trains on a file of its own, so it must host one client, not {len(hosted)}; "
                 "set federation.clients to the number of devices or name one with federa-worker --clients"
             )
-    return dict(sorted(dealt.items()))
+    return dict(sorted(assigned.items()))
 
 
 def _without_host(clients: int, hosts: Mapping[int, str]) -> list[int]:

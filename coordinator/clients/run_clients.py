@@ -83,7 +83,7 @@ class RunClients:
         self.access.is_ready = True
         self._show_bytes()
 
-    async def end(self, reason: str) -> list[str]:
+    async def release(self, reason: str) -> list[str]:
         """Let the workers go, and their names be free again. Returns those of which no last report came."""
         missing = await self.cohort.release(reason)
         self._sessions.unbind()

@@ -105,7 +105,7 @@ class Sessions:
             )
         old = self._live.get(hello.name)
         if old is not None:
-            # A bound name's owner takes it from a stranger's stream that is ending.
+            # A bound name's owner takes it from another's stream that is ending.
             if old.hello.key != hello.key and hello.name not in self._bound:
                 raise NameTaken(f"a worker named {hello.name!r} is connected already; give this one another --name")
             old.close()

@@ -20,17 +20,17 @@ from protos import federation_pb2 as pb
 log = logging.getLogger("federa.coordinator")
 
 SCOPES = ("module", "board", "package", "gpu")
-MAX_WORDS = 1_000
+MAX_TEXT_CHARS = 1_000
 """Characters of a text of a worker's."""
-MAX_NAME = 40
+MAX_NAME_CHARS = 40
 MAX_PHASES, MAX_SAMPLES = 2_000, 10_000
-"""Of one message; a worker sends one a second, with some dozens of either."""
+"""In one message; a worker sends one a second, with some dozens of either."""
 MAX_RAILS, MAX_SENSORS = 32, 64
-"""Of one device: a Jetson has some six rails and a dozen thermal zones."""
+"""On one device: a Jetson has some six rails and a dozen thermal zones."""
 MAX_EPOCHS = 10_000
 """Lives of one worker in a run."""
 MAX_MESSAGES_A_SECOND, MAX_SAMPLES_A_SECOND = 50, 120
-"""Of one device, on the mean since the run began: a meter reads at most 100 times a second. More would only fill the
+"""From one device, on the mean since the run began: a meter reads at most 100 times a second. More would only fill the
 ledger and the disk. What a link held back comes at once and is within the mean."""
 SLACK_S = 600.0
 """A device's time line may be so much longer than the run: its clock is another one."""
@@ -41,7 +41,7 @@ its samples are moved to when they came."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Latest:
+class DeviceSample:
     """A device's newest sample, which came at `heard_s` of this process's monotonic clock. `valid_s` is how long it
     may stand for the present."""
 
@@ -71,13 +71,14 @@ class _Device:
 
 
 class TelemetryReceiver:
-    """Of one run. `elapsed_s` says how long the run has been under way, restarts and downtime included.
+    """Takes in what the meters of one run's devices report. `elapsed_s` says how long the run has been under way,
+    restarts and downtime included.
 
-    A phase or sample with a number that no meter says is dropped; a batch that is too large, or beyond what a device
-    can send since the run began, is dropped as a whole."""
+    A phase's energy or a sample with a number that no meter gives is dropped; a batch that is too large, or beyond what
+    a device can send since the run began, is dropped as a whole."""
 
     def __init__(self, ledger: Ledger, samples: Samples, rounds: int, elapsed_s: Callable[[], float]) -> None:
-        self.latest: dict[str, Latest] = {}
+        self.latest: dict[str, DeviceSample] = {}
         self._ledger = ledger
         self._samples = samples
         self._rounds = rounds
@@ -90,19 +91,19 @@ class TelemetryReceiver:
         for name, sensors in ledger.sensors().items():
             self._devices[name].sensors = set(sensors)
 
-    def receive_power(self, name: str, said: pb.Power) -> None:
+    def receive_power(self, name: str, reported: pb.Power) -> None:
         """What a device measures with. Its first idle power stays: a later life may begin on a warm board. So do source
         and scope where a later life measures nothing: they are those of the joules that there are."""
         known = self._devices[name].power
-        source, scope = _words(said.source, 200), said.scope if said.scope in SCOPES else ""
-        idle_w = said.idle_w if said.HasField("idle_w") and 0 <= said.idle_w <= MAX_W else None
+        source, scope = _one_line(reported.source, 200), reported.scope if reported.scope in SCOPES else ""
+        idle_w = reported.idle_w if reported.HasField("idle_w") and 0 <= reported.idle_w <= MAX_W else None
         replays = source.startswith("replay of")
         power = {
             "source": source or known.get("source"),
             "scope": scope or known.get("scope"),
             # Whoever shows it says that first.
-            "detail": _words(said.detail, MAX_WORDS).removeprefix("not measured: ") or None,
-            "interval_s": said.interval_s if 0 < said.interval_s <= CLOCK_OFF_S else known.get("interval_s"),
+            "detail": _one_line(reported.detail, MAX_TEXT_CHARS).removeprefix("not measured: ") or None,
+            "interval_s": reported.interval_s if 0 < reported.interval_s <= CLOCK_OFF_S else known.get("interval_s"),
             "idle_w": idle_w if known.get("idle_w") is None else known["idle_w"],
             # All that it measured in this run: figures of two scopes, or of a replay, are not to be taken for one.
             "scopes": sorted({*known.get("scopes", ()), *([scope] if scope else ())})[: len(SCOPES)],
@@ -113,15 +114,15 @@ class TelemetryReceiver:
             self._devices[name].power = power
             self._ledger.powered(name, power)
 
-    def receive(self, name: str, clients: Collection[int], said: pb.Telemetry) -> None:
+    def receive(self, name: str, clients: Collection[int], batch: pb.Telemetry) -> None:
         """A batch of a device that hosts these clients."""
-        device, epoch = self._devices[name], f"{said.epoch:016x}"
-        if said.sequence <= device.sequences.get(epoch, 0):
+        device, epoch = self._devices[name], f"{batch.epoch:016x}"
+        if batch.sequence <= device.sequences.get(epoch, 0):
             return  # sent again: it is in
         device.messages += 1
         elapsed_s, hosted = self._elapsed_s() + SLACK_S, {0, *clients}
-        why = self._refusal(device, epoch, said, elapsed_s)
-        energies = {} if why else self._energies(said.phases, hosted)
+        why = self._refusal(device, epoch, batch, elapsed_s)
+        energies = {} if why else self._energies(batch.phases, hosted)
         seconds = device.seconds + sum(energy.seconds for energy in energies.values())
         if seconds > 2 * elapsed_s:
             why = "it reports more time than has passed"
@@ -131,90 +132,92 @@ class TelemetryReceiver:
                 log.warning("telemetry of worker %s is dropped: %s", name, why)
             return
         device.seconds = seconds
-        device.samples += len(said.samples)
-        sensors = list(said.sensors)
-        samples = [sample for sample in said.samples if self._is_sample(sample, hosted, said)]
-        device.sequences[epoch] = said.sequence
-        self._ledger.measured(name, epoch, said.sequence, energies, _tallies(samples, sensors))
+        device.samples += len(batch.samples)
+        sensors = list(batch.sensors)
+        samples = [sample for sample in batch.samples if self._is_sample(sample, hosted, batch)]
+        device.sequences[epoch] = batch.sequence
+        self._ledger.measured(name, epoch, batch.sequence, energies, _tallies(samples, sensors))
         if samples:
-            self._keep(name, device, epoch, samples, Columns(rails=tuple(said.rails), sensors=tuple(sensors)))
+            self._keep(name, device, epoch, samples, Columns(rails=tuple(batch.rails), sensors=tuple(sensors)))
 
-    def _refusal(self, device: _Device, epoch: str, said: pb.Telemetry, elapsed_s: float) -> str | None:
+    def _refusal(self, device: _Device, epoch: str, batch: pb.Telemetry, elapsed_s: float) -> str | None:
         """Why a batch is dropped as a whole."""
-        if len(said.phases) > MAX_PHASES or len(said.samples) > MAX_SAMPLES:
-            return f"a batch has {len(said.phases)} phases and {len(said.samples)} samples"
+        if len(batch.phases) > MAX_PHASES or len(batch.samples) > MAX_SAMPLES:
+            return f"a batch has {len(batch.phases)} phases and {len(batch.samples)} samples"
         if epoch not in device.sequences and len(device.sequences) >= MAX_EPOCHS:
             return f"it has had {MAX_EPOCHS} lives"
         for what, names, known, most in (
-            ("rails", said.rails, device.rails, MAX_RAILS),
-            ("sensors", said.sensors, {name[5:] for name in device.sensors if name.startswith("temp ")}, MAX_SENSORS),
+            ("rails", batch.rails, device.rails, MAX_RAILS),
+            ("sensors", batch.sensors, {name[5:] for name in device.sensors if name.startswith("temp ")}, MAX_SENSORS),
         ):
             if len(names) > most or len(known.union(names)) > most:
                 return f"it has more than {most} {what}"
-            if len(set(names)) != len(names) or not all(0 < len(n) <= MAX_NAME and n.isprintable() for n in names):
-                return f"its {what} need names, each of its own, of 1 to {MAX_NAME} printable characters"
+            if len(set(names)) != len(names) or not all(
+                0 < len(n) <= MAX_NAME_CHARS and n.isprintable() for n in names
+            ):
+                return f"its {what} need names, each of its own, of 1 to {MAX_NAME_CHARS} printable characters"
         if device.messages > MAX_MESSAGES_A_SECOND * elapsed_s:
             return "it sends too many batches"
-        if device.samples + len(said.samples) > MAX_SAMPLES_A_SECOND * elapsed_s:
+        if device.samples + len(batch.samples) > MAX_SAMPLES_A_SECOND * elapsed_s:
             return "it sends too many samples"
-        device.rails.update(said.rails)
-        device.sensors.update(f"temp {name}" for name in said.sensors)
+        device.rails.update(batch.rails)
+        device.sensors.update(f"temp {name}" for name in batch.sensors)
         return None
 
-    def _energies(self, phases: Iterable[pb.PhaseEnergy], hosted: set[int]) -> dict[Activity, Energy]:
+    def _energies(self, reports: Iterable[pb.PhaseEnergy], hosted: set[int]) -> dict[Activity, Energy]:
         energies: dict[Activity, Energy] = defaultdict(Energy)
-        for said in phases:
-            if (energy := self._energy(said, hosted)) is not None:
-                energies[Activity(round=said.round, client=said.client, phase=said.phase)] += energy
+        for reported in reports:
+            if (energy := self._energy(reported, hosted)) is not None:
+                energies[Activity(round=reported.round, client=reported.client, phase=reported.phase)] += energy
         return energies
 
-    def _energy(self, said: pb.PhaseEnergy, hosted: set[int]) -> Energy | None:
+    def _energy(self, reported: pb.PhaseEnergy, hosted: set[int]) -> Energy | None:
         """What the ledger adds up, or None for what no meter says: JSON has no word for it, and sums no way back."""
-        if said.phase not in PHASES or not 0 <= said.round <= self._rounds or said.client not in hosted:
+        if reported.phase not in PHASES or not 0 <= reported.round <= self._rounds or reported.client not in hosted:
             return None
-        covered_s, joules = said.covered_s, said.joules if said.HasField("joules") else None
-        peak_mw = said.peak_mw if said.HasField("peak_mw") else None
-        numbers = (said.seconds, covered_s, said.largest_gap_s, joules or 0.0, peak_mw or 0.0)
+        covered_s, joules = reported.covered_s, reported.joules if reported.HasField("joules") else None
+        peak_mw = reported.peak_mw if reported.HasField("peak_mw") else None
+        numbers = (reported.seconds, covered_s, reported.largest_gap_s, joules or 0.0, peak_mw or 0.0)
         if not all(0 <= number < math.inf for number in numbers):
             return None
-        if covered_s > said.seconds * 1.001 + 0.01 or said.largest_gap_s > 2 * (self._elapsed_s() + SLACK_S):
+        if covered_s > reported.seconds * 1.001 + 0.01 or reported.largest_gap_s > 2 * (self._elapsed_s() + SLACK_S):
             return None
         if (joules or 0.0) > MAX_W * covered_s or (peak_mw or 0.0) > 1e3 * MAX_W:
             return None
         return Energy(
-            seconds=said.seconds,
+            seconds=reported.seconds,
             # No joules of no time: nothing was measured, which is not 0.
             joules=joules if covered_s > 0 else None,
-            covered_s=min(covered_s, said.seconds),
-            largest_gap_s=said.largest_gap_s,
+            covered_s=min(covered_s, reported.seconds),
+            largest_gap_s=reported.largest_gap_s,
             peak_w=None if peak_mw is None else peak_mw / 1e3,
         )
 
-    def _is_sample(self, said: pb.Sample, hosted: set[int], batch: pb.Telemetry) -> bool:
-        if said.phase not in PHASES or not 0 <= said.round <= self._rounds or said.client not in hosted:
+    def _is_sample(self, sample: pb.Sample, hosted: set[int], batch: pb.Telemetry) -> bool:
+        if sample.phase not in PHASES or not 0 <= sample.round <= self._rounds or sample.client not in hosted:
             return False
-        if len(said.rails_mw) != len(batch.rails) or len(said.temps_c) != len(batch.sensors):
+        if len(sample.rails_mw) != len(batch.rails) or len(sample.temps_c) != len(batch.sensors):
             return False
         return (
-            0 <= said.at_s < 1e11
-            and 0 <= said.total_mw <= 1e3 * MAX_W
-            and 0 <= said.gpu_load <= 100
-            and 0 <= said.gpu_mhz <= 1e5
-            and all(math.isnan(rail) or -1e3 * MAX_W <= rail <= 1e3 * MAX_W for rail in said.rails_mw)
-            and all(math.isnan(temp) or -300 <= temp <= 1000 for temp in said.temps_c)
+            0 <= sample.at_s < 1e11
+            and 0 <= sample.total_mw <= 1e3 * MAX_W
+            and 0 <= sample.gpu_load <= 100
+            and 0 <= sample.gpu_mhz <= 1e5
+            and all(math.isnan(rail) or -1e3 * MAX_W <= rail <= 1e3 * MAX_W for rail in sample.rails_mw)
+            and all(math.isnan(temp) or -300 <= temp <= 1000 for temp in sample.temps_c)
         )
 
-    def _keep(self, name: str, device: _Device, epoch: str, said: list[pb.Sample], columns: Columns) -> None:
+    def _keep(self, name: str, device: _Device, epoch: str, samples: list[pb.Sample], columns: Columns) -> None:
         now = time.time()
-        newest = max(sample.at_s for sample in said)
+        newest = max(sample.at_s for sample in samples)
         if epoch not in device.offsets_s:
             device.offsets_s[epoch] = now - newest if abs(now - newest) > CLOCK_OFF_S else 0.0
         offset_s = device.offsets_s[epoch]
-        within = [s for s in said if abs(s.at_s + offset_s - now) <= CLOCK_OFF_S + self._elapsed_s() + SLACK_S]
+        within = [s for s in samples if abs(s.at_s + offset_s - now) <= CLOCK_OFF_S + self._elapsed_s() + SLACK_S]
         interval_s = device.power.get("interval_s") or 0.0
         self._samples.add(name, columns, (_row(sample, offset_s) for sample in within), interval_s)
-        last = said[-1]
-        self.latest[name] = Latest(
+        last = samples[-1]
+        self.latest[name] = DeviceSample(
             heard_s=time.monotonic(),
             valid_s=max(10.0, 3 * interval_s),
             phase=last.phase,
@@ -228,7 +231,7 @@ class TelemetryReceiver:
         )
 
 
-def _words(text: str, most: int) -> str:
+def _one_line(text: str, most: int) -> str:
     """In one line, cut."""
     return "".join(char for char in " ".join(text.split()) if char.isprintable())[:most]
 
@@ -237,19 +240,19 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.7g}"
 
 
-def _row(said: pb.Sample, offset_s: float) -> Sequence[str]:
+def _row(sample: pb.Sample, offset_s: float) -> Sequence[str]:
     """A sample as a line of its table; what is missing is empty."""
     return (
-        f"{said.at_s + offset_s:.3f}",
-        str(said.round),
-        str(said.client),
-        said.phase,
-        _number(said.total_mw) if said.HasField("total_mw") else "",
-        *map(_number, said.rails_mw),
-        _number(said.gpu_load) if said.HasField("gpu_load") else "",
-        _number(said.gpu_mhz) if said.HasField("gpu_mhz") else "",
-        *map(_number, said.temps_c),
-        str(int(said.throttled)) if said.HasField("throttled") else "",
+        f"{sample.at_s + offset_s:.3f}",
+        str(sample.round),
+        str(sample.client),
+        sample.phase,
+        _number(sample.total_mw) if sample.HasField("total_mw") else "",
+        *map(_number, sample.rails_mw),
+        _number(sample.gpu_load) if sample.HasField("gpu_load") else "",
+        _number(sample.gpu_mhz) if sample.HasField("gpu_mhz") else "",
+        *map(_number, sample.temps_c),
+        str(int(sample.throttled)) if sample.HasField("throttled") else "",
     )
 
 

@@ -112,7 +112,7 @@ class UpdateReceiver:
         if self._is_hosted(update) and 1 <= update.round <= machine.round and late not in self._late:
             self._late.add(late)
             await in_thread(
-                self._ledger.setback,
+                self._ledger.record_failure,
                 "late",
                 round_=update.round,
                 attempt=machine.attempt,

@@ -16,7 +16,7 @@ from coordinator.storage.run_folder import RunFolder
 from coordinator.threads import in_thread, to_its_end
 from federa.durable import sync
 from federa.errors import BadInput
-from federa.tensors.codec import Encoded, check, distance
+from federa.tensors.codec import Encoded, check_update, distance
 from protos.federation_pb2 import Chunk, UpdateHeader, UploadReply
 from protos.streams import CHUNK_BYTES, Assembler, StreamError
 
@@ -241,7 +241,7 @@ def _restore(assembler: Assembler, partial: Path) -> None:
 def _inspect(path: Path, expected: Expected) -> float:
     encoded = Encoded(path)
     broadcast = expected.broadcast
-    check(encoded, wire=expected.wire, shapes=broadcast.shapes, reference_sha256=broadcast.sha256)
+    check_update(encoded, wire=expected.wire, shapes=broadcast.shapes, reference_sha256=broadcast.sha256)
     return distance(encoded, broadcast.reference)
 
 

@@ -10,7 +10,7 @@ from coordinator.clients.cohort import GrpcCohort
 from coordinator.clients.placement import PlacementRequest
 from coordinator.clients.registry import ClientRegistry
 from coordinator.clients.sessions import Session, Sessions
-from coordinator.clients.telemetry import MAX_WORDS, TelemetryReceiver
+from coordinator.clients.telemetry import MAX_TEXT_CHARS, TelemetryReceiver
 from coordinator.clients.worker_setup import WorkerSetup
 from coordinator.progress import ProgressBoard
 from coordinator.rounds.cohort import CountersReport
@@ -153,7 +153,7 @@ class WorkerHandler:
         if objection:
             self._unable(name, BadInput(objection))
             return
-        chosen = {"device": prepared.device[:MAX_WORDS], "precision": prepared.precision[:MAX_WORDS]}
+        chosen = {"device": prepared.device[:MAX_TEXT_CHARS], "precision": prepared.precision[:MAX_TEXT_CHARS]}
         examples = {client: prepared.examples[client] for client in clients}
         self._ledger.prepared(name, {**session.hello.device, **session.hello.versions, **chosen}, examples)
         if prepared.HasField("power"):
@@ -175,7 +175,7 @@ class WorkerHandler:
         self.listener.receive(session.name, counted, most)
 
     def _client_error(self, worker: str, error: pb.ClientError) -> None:
-        message = " ".join(error.message.split())[:MAX_WORDS]
+        message = " ".join(error.message.split())[:MAX_TEXT_CHARS]
         if error.round == 0:
             self._unable(worker, (BadInput if error.bad_input else FederaError)(message))
         elif self._registry.hosts.get(error.client) == worker:

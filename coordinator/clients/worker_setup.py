@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from protos import federation_pb2 as pb
 
 MAX_EXAMPLES = 1 << 31
-"""Of one client: far above any data set, and what SQLite holds and float64 weighs exactly."""
+"""The most examples of one client: far above any data set, and what SQLite holds and float64 weighs exactly."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +34,10 @@ class WorkerSetup:
         if self.own_data_only and not own_data:
             return "it has no data of its own: start it with --data FILE"
         for client in clients:
-            count, dealt = examples.get(client, 0), len(self.shards[client])
-            right = count <= dealt if self.held_out_there else count == dealt
+            count, assigned = examples.get(client, 0), len(self.shards[client])
+            right = count <= assigned if self.held_out_there else count == assigned
             if not (1 <= count <= MAX_EXAMPLES and (own_data or right)):
-                must = f"1 to {MAX_EXAMPLES}" if own_data else f"the {dealt} that were dealt to it"
+                must = f"1 to {MAX_EXAMPLES}" if own_data else f"the {assigned} that were dealt to it"
                 must = f"1 to {must}" if self.held_out_there and not own_data else must
                 return f"it has {count} examples of client {client}, must be {must}"
         return ""

@@ -125,14 +125,15 @@ class TorchReferenceModel:
         if config.evaluation == "coordinator":
             split = split_examples(strata, list(map(task.identity, dataset.records)), data.validation, data.test)
             owned = split.train
-            held_out = {"validation": dataset.take(split.validation), "test": dataset.take(split.test)}
+            held_out = {"validation": dataset.select(split.validation), "test": dataset.select(split.test)}
         seed = derive_seed(config.seed, "partition")
         dealt = partition_examples([strata[index] for index in owned], clients, data.partition, seed)
         self.shards = [[owned[position] for position in shard] for shard in dealt]
         return held_out
 
     def model_files(self, folder: Path) -> list[Path]:
-        from federa.models.files import TOKENIZER, WEIGHTS, metadata_files, save_tokenizer, save_weights, weight_files
+        from federa.models.conversion import save_tokenizer, save_weights
+        from federa.models.files import TOKENIZER, WEIGHTS, metadata_files, weight_files
         from federa.models.pretrained import load_pretrained, local_folder
 
         config = self.experiment

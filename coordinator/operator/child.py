@@ -34,30 +34,30 @@ class Child:
         """Its exit code, once it has ended."""
         return self._process.poll()
 
-    def say(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Write a line to its stdin. Raises FederaError when it has ended."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise self.trouble("ended") from None
+            raise self.failure("ended") from None
 
-    def hear(self, word: str = "") -> str:
+    def receive(self, word: str = "") -> str:
         """Wait for its next line and return what stands behind that word. Raises FederaError for another line, or when
         it ended without one."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
         if not line or not line.startswith(word):
-            raise self.trouble(f"said {line!r} in place of {word!r}")
+            raise self.failure(f"said {line!r} in place of {word!r}")
         return line[len(word) :].strip()
 
-    def trouble(self, what: str) -> FederaError:
+    def failure(self, what: str) -> FederaError:
         """An error that names it and has the last lines of its log."""
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return FederaError(f"{self._called} {what}: {' | '.join(lines[-3:]) or 'nothing in its log'}")
 
-    def end(self) -> None:
+    def kill(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()

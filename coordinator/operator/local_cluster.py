@@ -40,7 +40,7 @@ class LocalCluster:
             line = b""
         word, _, address = line.decode().strip().rpartition(" ")
         if word != "listening on":
-            raise FederaError(f"the coordinator did not start: {self.last_words('coordinator')}")
+            raise FederaError(f"the coordinator did not start: {self.last_lines('coordinator')}")
         self.address = address
         # Two workers that each take all cores slow each other down to less than half.
         threads = max(1, len(os.sched_getaffinity(0)) // self._devices)
@@ -59,9 +59,9 @@ class LocalCluster:
             for wait in waits:
                 wait.cancel()
         name = waits[done.pop()]
-        return f"{name} ended with {self._processes[name].returncode}: {self.last_words(name)}"
+        return f"{name} ended with {self._processes[name].returncode}: {self.last_lines(name)}"
 
-    def last_words(self, name: str) -> str:
+    def last_lines(self, name: str) -> str:
         """The last line of a process's log, and where the rest is."""
         log = self.logs / f"{name}.log"
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []

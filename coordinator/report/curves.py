@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coordinator.report.elements import Cell, Figure, Row, Table, cell, scored
-from coordinator.report.energy import Kind, cover_words, energy_of_run, kind_of_run, name_of_kind, runs_badge
+from coordinator.report.elements import Cell, Figure, Table, TableRow, cell, scored
+from coordinator.report.energy import Kind, coverage_text, energy_of_run, kind_of_run, name_of_kind, runs_badge
 from coordinator.report.runs import (
     Entry,
+    as_text,
     curve_of,
     devices_of,
     distinct,
-    in_words,
     initial_upper,
     metric_of,
     number_in,
@@ -32,7 +32,7 @@ def curve_figure(
     }
     places = [place for place, run in enumerate(runs) if kind is None or kind_of_run(run) == kind]
     rows = [
-        Row(labels[place], _point_cells(runs[place], point, (x, y)))
+        TableRow(labels[place], _point_cells(runs[place], point, (x, y)))
         for place in places
         for point in curve_of(runs[place])
     ]
@@ -72,8 +72,8 @@ def energy_curves(runs: Sequence[Entry], labels: Sequence[str], title: str, note
     }
     figures = []
     for kind in dict.fromkeys(known.values()):
-        parts = [(labels[place], cover_words(devices_of(runs[place]))) for place in known if known[place] == kind]
-        covered = " ".join(f"{label}: {words}." for label, words in parts if words)
+        parts = [(labels[place], coverage_text(devices_of(runs[place]))) for place in known if known[place] == kind]
+        covered = " ".join(f"{label}: {text}." for label, text in parts if text)
         name = f"{title} over energy ({name_of_kind(kind)})"
         figures.append(curve_figure(runs, labels, "energy", "value", name, f"{note} {covered}", kind))
     silent = [label for place, label in enumerate(labels) if place not in known]
@@ -83,5 +83,5 @@ def energy_curves(runs: Sequence[Entry], labels: Sequence[str], title: str, note
 
 
 def _why(runs: Sequence[Entry]) -> str:
-    notes = distinct(in_words(run.get("energy_note")) for run in runs)
+    notes = distinct(as_text(run.get("energy_note")) for run in runs)
     return " ".join(f"{note.rstrip('.')}." for note in notes if note)

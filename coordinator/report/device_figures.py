@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coordinator.report.elements import UNMEASURED, Cell, Figure, Row, Table, cell
+from coordinator.report.elements import UNMEASURED, Cell, Figure, Table, TableRow, cell
 from coordinator.report.energy import (
     NO_SCOPE,
     Kind,
@@ -18,7 +18,7 @@ from coordinator.report.energy import (
     replay_badge,
     replay_of,
 )
-from coordinator.report.runs import Entry, devices_of, distinct, in_words, number_in, sum_known
+from coordinator.report.runs import Entry, as_text, devices_of, distinct, number_in, sum_known
 from federa.numbers import show_seconds, show_watts
 from federa.phases import PHASES
 
@@ -72,7 +72,7 @@ def _phase_figure(devices: Sequence[Entry], index: int, label: str, kind: Kind |
     ]
     members = [devices[place] for place in places]
     phases = distinct([*PHASES, *(phase for device in members for phase in device.get(key) or {})])
-    rows = [Row(in_words(device.get("name")), _phase_cells(device, key, phases)) for device in members]
+    rows = [TableRow(as_text(device.get("name")), _phase_cells(device, key, phases)) for device in members]
     title = "Time by phase" if kind is None else f"Energy by phase ({name_of_kind(kind)})"
     data = {"kind": key, "run": str(index), "devices": ",".join(map(str, places))}
     largest = scales.get(kind)
@@ -107,14 +107,14 @@ def _trace_figure(device: Entry, index: int, order: int, label: str) -> Figure |
     for place, value in enumerate(watts):
         start = from_s + place * bin_s
         round_, phase = _doing(spans, start + bin_s / 2)
-        rows.append(Row(f"{start:.4g}", [Cell(in_words(round_)), Cell(in_words(phase)), _watts_cell(value)]))
-    title = f"Power of {in_words(device.get('name'))} over time"
+        rows.append(TableRow(f"{start:.4g}", [Cell(as_text(round_)), Cell(as_text(phase)), _watts_cell(value)]))
+    title = f"Power of {as_text(device.get('name'))} over time"
     heads = ["From (s)", "Round", "Phase", "Mean power (W)"]
     idle = number_in(device.get("idle_w"))
     note = f"Means of {show_seconds(bin_s)}. The coloured areas are the phases' joules; breaks were not measured. "
     note += "Thin lines: a round begins." + (f" Dashed: at rest, {show_watts(idle)}." if idle is not None else "")
     return Figure(
-        title=f"{title}, {in_words(device.get('scope')) or NO_SCOPE}",
+        title=f"{title}, {as_text(device.get('scope')) or NO_SCOPE}",
         label=f"{title}, {label}",
         kind="trace",
         data={"kind": "trace", "run": str(index), "device": str(order)},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from coordinator.report.device_figures import Scales, run_figures
-from coordinator.report.elements import UNMEASURED, Cell, Fold, Row, RunDevices, Table, cell, plain
+from coordinator.report.elements import UNMEASURED, Cell, Fold, RunDevices, Table, TableRow, cell, plain
 from coordinator.report.energy import energy_of_device, has_energy, mean_w, replay_badge, replay_of
-from coordinator.report.runs import Entry, devices_of, distinct, in_words, number_in, steps_of
+from coordinator.report.runs import Entry, as_text, devices_of, distinct, number_in, steps_of
 from coordinator.report.sentences import memory_sentences
 from federa.numbers import SPACE, show_ms, show_seconds, show_share, show_watts
 
@@ -63,7 +63,7 @@ def _energy_table(devices: Sequence[Entry], label: str) -> Table:
             cell(device.get("largest_gap_s"), show_seconds, "s"),
             plain(device.get("power_source"), "none"),
         ]
-        rows.append(Row(in_words(device.get("name")), cells))
+        rows.append(TableRow(as_text(device.get("name")), cells))
     return Table(f"Energy of the devices, {label}", [*heads, "Power source"], rows)
 
 
@@ -73,7 +73,7 @@ def _step_cells(timed: Entry) -> list[Cell]:
 
 def _steps_table(devices: Sequence[Entry], label: str) -> Table:
     rows = [
-        Row(in_words(device.get("name")), [plain(device.get("board"), "not known"), *_step_cells(device)])
+        TableRow(as_text(device.get("name")), [plain(device.get("board"), "not known"), *_step_cells(device)])
         for device in devices
     ]
     heads = ["Device", "Board", "Step p50", "Step p95", "Step p99"]
@@ -82,8 +82,8 @@ def _steps_table(devices: Sequence[Entry], label: str) -> Table:
 
 def _rounds_table(devices: Sequence[Entry], label: str) -> Table:
     rows = [
-        Row(
-            in_words(device.get("name")),
+        TableRow(
+            as_text(device.get("name")),
             [
                 cell(entry.get("round"), "{:g}".format),
                 cell(entry.get("seconds"), show_seconds, "s"),
@@ -103,16 +103,16 @@ def _sensor_table(devices: Sequence[Entry], label: str) -> Table:
     """A row a sensor, a column a device: '45 °C, most 51'."""
     sensors: list[Entry] = [device.get("sensors") or {} for device in devices]
     rows = [
-        Row("GPU load", [_mean_cell(found.get("gpu_load"), "%") for found in sensors]),
-        Row("GPU clock", [_mean_cell(found.get("gpu_mhz"), "MHz") for found in sensors]),
-        Row("Throttled", [cell((found.get("throttled") or {}).get("mean"), _throttled) for found in sensors]),
+        TableRow("GPU load", [_mean_cell(found.get("gpu_load"), "%") for found in sensors]),
+        TableRow("GPU clock", [_mean_cell(found.get("gpu_mhz"), "MHz") for found in sensors]),
+        TableRow("Throttled", [cell((found.get("throttled") or {}).get("mean"), _throttled) for found in sensors]),
     ]
     temps: list[Entry] = [found.get("temps_c") or {} for found in sensors]
     rows += [
-        Row(f"Temperature {name}", [_mean_cell(found.get(name), "°C") for found in temps])
+        TableRow(f"Temperature {name}", [_mean_cell(found.get(name), "°C") for found in temps])
         for name in distinct(name for found in temps for name in found)
     ]
-    heads = ["Mean, and the most", *(in_words(device.get("name")) for device in devices)]
+    heads = ["Mean, and the most", *(as_text(device.get("name")) for device in devices)]
     return Table(f"Sensors, {label}", heads, rows, kind="across")
 
 
@@ -140,6 +140,6 @@ def _identity_table(devices: Sequence[Entry], label: str) -> Table:
     named["Power source"] = [device.get("power_source") or "none" for device in devices]
     named["Scope"] = [device.get("scope") for device in devices]
     named["What is read"] = [device.get("power_detail") for device in devices]
-    rows = [Row(name, [plain(value, "not known") for value in values]) for name, values in named.items()]
-    heads = ["", *(in_words(device.get("name")) for device in devices)]
+    rows = [TableRow(name, [plain(value, "not known") for value in values]) for name, values in named.items()]
+    heads = ["", *(as_text(device.get("name")) for device in devices)]
     return Table(f"What the devices are, {label}", heads, rows, kind="pairs across")

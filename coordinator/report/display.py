@@ -45,9 +45,9 @@ class Display:
     def _print_news(self, progress: Progress) -> None:
         """A lasting line for each finished round; off a terminal also for each stage with something to say."""
         run = progress.run
-        number, shown, said = self._printed
+        number, shown, printed = self._printed
         if progress.run_number != number:
-            number, shown, said = progress.run_number, 0, ""
+            number, shown, printed = progress.run_number, 0, ""
         for round_ in range(shown + 1, len(run.values) + 1):
             value = run.values[round_ - 1]
             self._console.print(
@@ -57,11 +57,11 @@ class Display:
                 markup=False,
                 emoji=False,
             )
-        words = f"{run.method:8} {run.stage}: {run.note}" if run.note else ""
-        if words and words != said and not self._live:
+        text = f"{run.method:8} {run.stage}: {run.note}" if run.note else ""
+        if text and text != printed and not self._live:
             # Names and notes come from other machines: their brackets are no markup.
-            self._console.print(words, highlight=False, markup=False, emoji=False)
-        self._printed = (number, len(run.values), words or said)
+            self._console.print(text, highlight=False, markup=False, emoji=False)
+        self._printed = (number, len(run.values), text or printed)
 
     def render(self, progress: Progress) -> RenderableType:
         """One frame."""

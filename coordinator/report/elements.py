@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coordinator.report.runs import Entry, in_words, number_in, show_backing
+from coordinator.report.runs import Entry, as_text, number_in, show_backing
 from federa.numbers import SPACE, Formatter
 
 UNMEASURED, UNREACHED = "not measured", "not reached"
@@ -37,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A table's row. With a `method` its head has that method's coloured dot."""
 
     head: str
@@ -51,7 +51,7 @@ class Table:
 
     caption: str
     heads: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     box: str = ""
     kind: str = ""
 
@@ -82,7 +82,7 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class TextPart:
     """A part of a sentence."""
 
     text: str
@@ -94,7 +94,7 @@ class Sentence:
     """How one run went."""
 
     method: str
-    parts: Sequence[Words]
+    parts: Sequence[TextPart]
     badge: Badge | None = None
 
 
@@ -129,8 +129,8 @@ def scored(value: object, show: Formatter, examples: object) -> Cell:
 
 def plain(value: object, missing: str = UNMEASURED) -> Cell:
     """Any value as words."""
-    words = in_words(value)
-    return Cell(words) if words else Cell(missing, "none")
+    text = as_text(value)
+    return Cell(text) if text else Cell(missing, "none")
 
 
 def exact(number: float) -> str:
@@ -140,4 +140,4 @@ def exact(number: float) -> str:
 
 def method_key(run: Entry) -> str:
     """What the style sheet finds a method's colour by."""
-    return in_words(run.get("method"))
+    return as_text(run.get("method"))

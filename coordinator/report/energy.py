@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from coordinator.report.elements import UNMEASURED, Badge, Cell, exact
-from coordinator.report.runs import Entry, devices_of, distinct, in_words, number_in, sum_known
+from coordinator.report.runs import Entry, as_text, devices_of, distinct, number_in, sum_known
 from federa.numbers import SPACE, show_joules, show_seconds, show_share
 
 REPLAY = "replay of "
@@ -21,13 +21,13 @@ Kind = tuple[str, bool]
 
 def replay_of(device: Entry) -> str | None:
     """'replay of FILE', or None for what was measured there and then."""
-    source = in_words(device.get("power_source"))
+    source = as_text(device.get("power_source"))
     return source if source.startswith(REPLAY) else None
 
 
 def kind_of_device(device: Entry) -> Kind:
     """What the device's joules can be compared with."""
-    return in_words(device.get("scope")) or NO_SCOPE, replay_of(device) is not None
+    return as_text(device.get("scope")) or NO_SCOPE, replay_of(device) is not None
 
 
 def is_replay(run: Entry) -> bool:
@@ -37,7 +37,7 @@ def is_replay(run: Entry) -> bool:
 
 def kind_of_run(run: Entry) -> Kind | None:
     """The kind of its joules to the target; None where there is no common scope: nothing can be compared with it."""
-    scope = in_words(run.get("energy_scope"))
+    scope = as_text(run.get("energy_scope"))
     return (scope, is_replay(run)) if scope else None
 
 
@@ -57,13 +57,13 @@ def name_of_kind(kind: Kind) -> str:
     return f"{kind[0]}, replay" if kind[1] else kind[0]
 
 
-def cover_words(devices: Iterable[Entry]) -> str:
+def coverage_text(devices: Iterable[Entry]) -> str:
     """'99.2 % covered, largest gap 0.4 s': the least and the largest of these devices. Empty where nothing is known."""
     listed = list(devices)
     shares = [share for device in listed if (share := number_in(device.get("coverage"))) is not None]
     gaps = [gap for device in listed if (gap := number_in(device.get("largest_gap_s"))) is not None]
-    words = [f"{show_share(min(shares))} covered"] if shares else []
-    return ", ".join(words + ([f"largest gap {show_seconds(max(gaps))}"] if gaps else []))
+    text = [f"{show_share(min(shares))} covered"] if shares else []
+    return ", ".join(text + ([f"largest gap {show_seconds(max(gaps))}"] if gaps else []))
 
 
 def mean_w(device: Entry) -> float | None:
@@ -78,8 +78,8 @@ def replay_badge(sources: Iterable[str | None], short: bool = False) -> Badge | 
     names = distinct(name for name in sources if name)
     if not names:
         return None
-    words = f"{'; '.join(names)}, not measured on this device"
-    return Badge("replay" if short else words, words)
+    text = f"{'; '.join(names)}, not measured on this device"
+    return Badge("replay" if short else text, text)
 
 
 def runs_badge(runs: Sequence[Entry], short: bool = False) -> Badge | None:
@@ -92,24 +92,24 @@ def runs_badge(runs: Sequence[Entry], short: bool = False) -> Badge | None:
 
 def energy_of_device(device: Entry, value: object, beside: str | None = None) -> Cell:
     """Joules of a device; below them what they cover, or the words `beside`."""
-    words = cover_words([device]) if beside is None else beside
-    return _energy_cell(value, device.get("scope"), replay_badge([replay_of(device)], short=True), words, UNMEASURED)
+    text = coverage_text([device]) if beside is None else beside
+    return _energy_cell(value, device.get("scope"), replay_badge([replay_of(device)], short=True), text, UNMEASURED)
 
 
 def energy_of_run(run: Entry, value: object, missing: str = UNMEASURED, beside: bool = True) -> Cell:
     """Joules of a run; below them, when they stand `beside` nothing that says so, what they cover."""
-    words = cover_words(devices_of(run)) if beside else ""
-    return _energy_cell(value, run.get("energy_scope"), runs_badge([run], short=True), words, missing)
+    text = coverage_text(devices_of(run)) if beside else ""
+    return _energy_cell(value, run.get("energy_scope"), runs_badge([run], short=True), text, missing)
 
 
 def _energy_cell(value: object, scope: object, badge: Badge | None, small: str, missing: str) -> Cell:
     joules = number_in(value)
     if joules is None:
         return Cell(missing, "none")
-    words = f"{show_joules(joules)}, {in_words(scope) or NO_SCOPE}"
-    return Cell(words, title=f"{exact(joules)}{SPACE}J", badge=badge, small=small)
+    text = f"{show_joules(joules)}, {as_text(scope) or NO_SCOPE}"
+    return Cell(text, title=f"{exact(joules)}{SPACE}J", badge=badge, small=small)
 
 
 def why_unmeasured(device: Entry) -> str:
     """Why a device has no joules, or an empty text where nobody said."""
-    return in_words(device.get("power_detail")) if number_in(device.get("energy_j")) is None else ""
+    return as_text(device.get("power_detail")) if number_in(device.get("energy_j")) is None else ""

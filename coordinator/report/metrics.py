@@ -20,7 +20,7 @@ _FACTS = ("board", "l4t", "power_mode", "device", "precision")
 """What is told of a device, as it is named in its facts."""
 
 
-class Reading(Protocol):
+class LatestSample(Protocol):
     """A device's newest sample, which came at `heard_s` of time.monotonic() and is the present for `valid_s`."""
 
     @property
@@ -39,7 +39,7 @@ class Reading(Protocol):
     def temps_c(self) -> Mapping[str, float]: ...
 
 
-class Status(Protocol):
+class MetricsStatus(Protocol):
     """What the coordinator is doing at one moment, in copies."""
 
     @property
@@ -53,10 +53,10 @@ class Status(Protocol):
     @property
     def connected(self) -> int: ...
     @property
-    def latest(self) -> Mapping[str, Reading]: ...
+    def latest(self) -> Mapping[str, LatestSample]: ...
 
 
-def exposition(status: Status, result: Mapping[str, Any], now_s: float | None = None) -> bytes:
+def exposition(status: MetricsStatus, result: Mapping[str, Any], now_s: float | None = None) -> bytes:
     """The text that Prometheus reads, of a result in the schema of result.json; `now_s` is time.monotonic()'s."""
     registry = CollectorRegistry()
     registry.register(_Collector(status, result, time.monotonic() if now_s is None else now_s))
@@ -64,7 +64,7 @@ def exposition(status: Status, result: Mapping[str, Any], now_s: float | None = 
 
 
 class _Collector:
-    def __init__(self, status: Status, result: Mapping[str, Any], now_s: float) -> None:
+    def __init__(self, status: MetricsStatus, result: Mapping[str, Any], now_s: float) -> None:
         self._status = status
         runs = result.get("runs") or []
         self._run: Mapping[str, Any] = runs[-1] if runs else {}
@@ -79,8 +79,8 @@ class _Collector:
         if not run:
             return
         run_info = InfoMetricFamily("federa_run", "The run that these metrics are about.")
-        words = {key: str(run.get(key) or "") for key in ("run_id", "method", "state")}
-        run_info.add_metric([], {**words, "stage": status.stage})
+        text = {key: str(run.get(key) or "") for key in ("run_id", "method", "state")}
+        run_info.add_metric([], {**text, "stage": status.stage})
         yield run_info
         metric = str(run["metric"])
         values = [((metric,), point["value"]) for point in run["curve"][-1:]]
@@ -103,7 +103,7 @@ class _Collector:
         info = InfoMetricFamily("federa_device", "What a device is.", labels=["device"])
         for device in devices:
             facts = {"device" if key == "device" else key: str(device["facts"].get(key) or "") for key in _FACTS}
-            # Of the label device the name has the place: what it computes on has another.
+            # The label `device` is the device's name, so what it computes on has another label.
             about = {"accelerator" if key == "device" else key: value for key, value in facts.items()}
             about |= {"source": device["power_source"] or "", "scope": device["scope"] or ""}
             info.add_metric([device["name"]], about)

@@ -30,11 +30,11 @@ from coordinator.report.run_tables import (
 )
 from coordinator.report.runs import (
     Entry,
+    as_text,
     config_of,
     devices_of,
     distinct,
     goal_of,
-    in_words,
     initial_upper,
     is_share,
     joined,
@@ -76,7 +76,7 @@ def write_report(result: dict[str, Any], path: Path) -> None:
 def render_report(result: dict[str, Any]) -> str:
     """The page as text. What is missing or null is said in words; no key is required."""
     runs: list[Entry] = list(result.get("runs") or [])
-    names = {in_words(config_of(run).get("name")) for run in runs} - {""}
+    names = {as_text(config_of(run).get("name")) for run in runs} - {""}
     scripts = {"plotly": _plotly(), "script": _script()}
     allowed = " ".join(f"'sha256-{_digest(text)}'" for text in scripts.values())
     labels = run_labels(runs)
@@ -171,7 +171,7 @@ def _curves(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Figure | 
 
 def _names(run: Entry) -> tuple[str, str, str]:
     """The run's method, link and seed."""
-    return method_of(run), link_of(run), f"seed {in_words(run.get('seed'))}"
+    return method_of(run), link_of(run), f"seed {as_text(run.get('seed'))}"
 
 
 def _facets(runs: Sequence[Entry]) -> list[list[Facet]]:

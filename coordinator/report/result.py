@@ -94,7 +94,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "downtime_s": facts.get("downtime_s"),
         "restarts": facts.get("restarts"),
         "wire": config["wire"],
-        "setbacks": ledger.setbacks(),
+        "setbacks": ledger.client_failures(),
         "control_bytes": facts.get("control_bytes"),
         "model_bytes": facts.get("model_bytes"),
         "shard_sizes": facts.get("shard_sizes"),
@@ -119,7 +119,7 @@ def _curve(ledger: LedgerReader, energy: RunEnergy) -> list[dict[str, Any]]:
     points = []
     energy_j: float | None = None
     for point in ledger.curve():
-        # Of a round from which no device has reported yet the sum so far stands: its joules come with the next result.
+        # A round from which no device has reported yet has the sum so far: its joules come with the next result.
         energy_j = energy.after.get(point["round"], energy_j)
         points.append({**point, "energy_j": energy_j})
     return points

@@ -9,8 +9,8 @@ from coordinator.report.elements import (
     UNMEASURED,
     UNREACHED,
     Cell,
-    Row,
     Table,
+    TableRow,
     cell,
     method_key,
     plain,
@@ -20,11 +20,11 @@ from coordinator.report.energy import energy_of_run, kind_of_run
 from coordinator.report.runs import (
     NAMES,
     Entry,
+    as_text,
     config_of,
     devices_of,
     distinct,
     examples_behind_best,
-    in_words,
     number_in,
     score_format,
 )
@@ -58,7 +58,7 @@ def comparison_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table:
             cell(run.get("trainable_parameters"), show_count),
             cell(run.get("state_bytes"), show_bytes, "B"),
         ]
-        rows.append(Row(label, cells, method_key(run)))
+        rows.append(TableRow(label, cells, method_key(run)))
     return Table("Every run on the way to its target", heads, rows, kind="comparison")
 
 
@@ -66,8 +66,8 @@ def _verdict(run: Entry) -> Cell:
     if run.get("reached"):
         return Cell("yes", "good")
     state = str(run.get("state") or "finished")
-    words = {"running": "not yet", "failed": "failed", "stopped": "stopped"}.get(state, "no")
-    return Cell(words, "bad" if words in ("no", "failed") else "none")
+    text = {"running": "not yet", "failed": "failed", "stopped": "stopped"}.get(state, "no")
+    return Cell(text, "bad" if text in ("no", "failed") else "none")
 
 
 def _against(run: Entry, runs: Sequence[Entry], method: str) -> Cell:
@@ -97,13 +97,13 @@ def _no_joules(run: Entry, missing: str) -> str:
 def failure_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
     """Updates that are in no state: whose, and why."""
     rows = [
-        Row(
+        TableRow(
             label,
             [
                 cell(entry.get("round"), "{:g}".format),
                 cell(entry.get("client"), "{:g}".format),
                 plain(entry.get("device")),
-                plain(FAILURES.get(in_words(entry.get("kind")), entry.get("kind"))),
+                plain(FAILURES.get(as_text(entry.get("kind")), entry.get("kind"))),
                 plain(entry.get("reason")),
             ],
         )
@@ -128,7 +128,7 @@ def counter_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
     others = distinct(key for _, _, entry in counted for key in entry if key not in ("device", "client", "examples"))
     names = [*others, "examples"]
     rows = [
-        Row(
+        TableRow(
             label,
             [
                 plain(part),
@@ -165,7 +165,7 @@ def configuration_tables(runs: Sequence[Entry], labels: Sequence[str]) -> list[T
     tables = [_pairs("The same in every run", shared)] if shared else []
     if differing:
         rows = [
-            Row(label, [plain(flat.get(key), "not set") for key in differing])
+            TableRow(label, [plain(flat.get(key), "not set") for key in differing])
             for flat, label in zip(flats, labels, strict=True)
         ]
         tables.append(Table("What differs from run to run", ["Run", *differing], rows))
@@ -179,9 +179,9 @@ def _flat(tree: object, prefix: str = "") -> dict[str, str]:
     if isinstance(tree, Mapping) and tree:
         entries = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items()]
         return {key: value for entry in entries for key, value in entry.items()}
-    return {prefix: "not set" if tree is None else in_words(tree)} if prefix else {}
+    return {prefix: "not set" if tree is None else as_text(tree)} if prefix else {}
 
 
 def _pairs(caption: str, flat: Mapping[str, str]) -> Table:
-    rows = [Row(key, [plain(value, "empty")]) for key, value in flat.items()]
+    rows = [TableRow(key, [plain(value, "empty")]) for key, value in flat.items()]
     return Table(caption, ["Field", "Value"], rows, kind="pairs")

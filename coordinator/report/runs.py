@@ -29,7 +29,7 @@ def sum_known(*values: object) -> float | None:
     return None if None in numbers else sum(number for number in numbers if number is not None)
 
 
-def in_words(value: object) -> str:
+def as_text(value: object) -> str:
     """Any value of JSON as text; empty for null."""
     if value is None:
         return ""
@@ -57,9 +57,9 @@ def distinct(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def initial_upper(words: str) -> str:
+def initial_upper(text: str) -> str:
     """The first letter in upper case, the others as they are."""
-    return words[:1].upper() + words[1:]
+    return text[:1].upper() + text[1:]
 
 
 # ---- a run
@@ -72,7 +72,7 @@ def config_of(run: Entry) -> Entry:
 
 def method_of(run: Entry) -> str:
     """The method's name as people write it."""
-    key = in_words(run.get("method"))
+    key = as_text(run.get("method"))
     return NAMES.get(key, key or "unnamed method")
 
 
@@ -102,12 +102,12 @@ def run_labels(runs: Sequence[Entry]) -> list[str]:
     labels = [method_of(run) for run in runs]
     if any(labels.count(label) > 1 for label in labels):
         # Only runs of several folders that are put in one report have this key.
-        named = zip(labels, (in_words(run.get("folder")) for run in runs), strict=True)
+        named = zip(labels, (as_text(run.get("folder")) for run in runs), strict=True)
         labels = [f"{label} · {name}" if name and labels.count(label) > 1 else label for label, name in named]
     if len({link_of(run) for run in runs}) > 1:
         labels = [f"{label} · {link_of(run)}" for label, run in zip(labels, runs, strict=True)]
-    if len({in_words(run.get("seed")) for run in runs}) > 1:
-        labels = [f"{label} · seed {in_words(run.get('seed'))}" for label, run in zip(labels, runs, strict=True)]
+    if len({as_text(run.get("seed")) for run in runs}) > 1:
+        labels = [f"{label} · seed {as_text(run.get('seed'))}" for label, run in zip(labels, runs, strict=True)]
     return [f"{x} · run {i + 1}" if labels.count(x) > 1 else x for i, x in enumerate(labels)]
 
 
@@ -116,7 +116,7 @@ def run_labels(runs: Sequence[Entry]) -> list[str]:
 
 def metric_of(run: Entry) -> str:
     """The metric's name, in words."""
-    return in_words(run.get("metric")).replace("_", " ") or "score"
+    return as_text(run.get("metric")).replace("_", " ") or "score"
 
 
 def lower_is_better(run: Entry) -> bool:

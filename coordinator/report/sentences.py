@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from coordinator.report.elements import Sentence, Words, method_key
-from coordinator.report.energy import NO_SCOPE, cover_words, has_energy, replay_of, runs_badge, why_unmeasured
+from coordinator.report.elements import Sentence, TextPart, method_key
+from coordinator.report.energy import NO_SCOPE, coverage_text, has_energy, replay_of, runs_badge, why_unmeasured
 from coordinator.report.runs import (
     Entry,
+    as_text,
     config_of,
     curve_of,
     devices_of,
     distinct,
     goal_of,
-    in_words,
     joined,
     link_of,
     method_of,
@@ -40,15 +40,15 @@ def lede(runs: Sequence[Entry]) -> str:
 def run_sentence(run: Entry, label: str) -> Sentence:
     """How a run went."""
     state = str(run.get("state") or "finished")
-    parts = [Words(label, strong=True), Words(" ")]
+    parts = [TextPart(label, strong=True), TextPart(" ")]
     parts += _reached(run) if run.get("reached") else _tried(run, state)
-    parts.append(Words("." + _tested(run)))
+    parts.append(TextPart("." + _tested(run)))
     if run.get("reached"):
         later = {"failed": " It failed later.", "stopped": " It was stopped later.", "running": " It is still running."}
-        parts.append(Words(later.get(state, "")))
-    parts.append(Words(_interruption(run)))
+        parts.append(TextPart(later.get(state, "")))
+    parts.append(TextPart(_interruption(run)))
     if run.get("failure"):
-        parts.append(Words(f" Reason: {in_words(run['failure'])}"))
+        parts.append(TextPart(f" Reason: {as_text(run['failure'])}"))
     badge = runs_badge([run]) if number_in(run.get("joules_to_target")) is not None else None
     return Sentence(method_key(run), parts, badge)
 
@@ -62,43 +62,43 @@ def _after(rounds: object) -> str:
     return "" if count is None else f" after {count:g} {'round' if count == 1 else 'rounds'}"
 
 
-def _reached(run: Entry) -> list[Words]:
+def _reached(run: Entry) -> list[TextPart]:
     seconds, size = number_in(run.get("time_to_target_s")), number_in(run.get("bytes_to_target"))
     joules = number_in(run.get("joules_to_target"))
-    parts = [Words(f"reached {_goal(run)}")]
+    parts = [TextPart(f"reached {_goal(run)}")]
     if seconds is not None:
-        parts += [Words(" in "), Words(show_seconds(seconds), strong=True)]
-    parts.append(Words(_after(run.get("rounds_to_target"))))
+        parts += [TextPart(" in "), TextPart(show_seconds(seconds), strong=True)]
+    parts.append(TextPart(_after(run.get("rounds_to_target"))))
     if size is not None:
-        parts += [Words(", with "), Words(show_bytes(size), strong=True), Words(" on the wire")]
+        parts += [TextPart(", with "), TextPart(show_bytes(size), strong=True), TextPart(" on the wire")]
     if joules is not None:
-        about = [in_words(run.get("energy_scope")) or NO_SCOPE, cover_words(devices_of(run))]
+        about = [as_text(run.get("energy_scope")) or NO_SCOPE, coverage_text(devices_of(run))]
         parts += [
-            Words(" and "),
-            Words(show_joules(joules), strong=True),
-            Words(f" ({', '.join(filter(None, about))})"),
+            TextPart(" and "),
+            TextPart(show_joules(joules), strong=True),
+            TextPart(f" ({', '.join(filter(None, about))})"),
         ]
     return parts
 
 
-def _tried(run: Entry, state: str) -> list[Words]:
+def _tried(run: Entry, state: str) -> list[TextPart]:
     goal, after, best = _goal(run), _after(run.get("rounds")), number_in(run.get("best"))
     tried = {
         "running": f"is still running{after} and has not reached {goal} yet",
         "stopped": f"was stopped{after}, before it reached {goal}",
         "failed": f"failed{after}, before it reached {goal}",
     }
-    parts = [Words(tried.get(state, f"did not reach {goal}{after}"))]
+    parts = [TextPart(tried.get(state, f"did not reach {goal}{after}"))]
     if best is None:
-        return [*parts, Words("; nothing has been evaluated yet")]
-    return [*parts, Words("; its best is "), Words(score_format(run)(best), strong=True)]
+        return [*parts, TextPart("; nothing has been evaluated yet")]
+    return [*parts, TextPart("; its best is "), TextPart(score_format(run)(best), strong=True)]
 
 
 def _tested(run: Entry) -> str:
     test = number_in(run.get("test"))
     if test is None:
         return ""
-    behind = f" {words}" if (words := show_backing(run.get("test_examples"))) else ""
+    behind = f" {text}" if (text := show_backing(run.get("test_examples"))) else ""
     behind += " that the devices hold out" if behind and run.get("evaluation") == "devices" else ""
     return f" On the test part: {score_format(run)(test)}{behind}."
 
@@ -119,7 +119,7 @@ def memory_sentences(run: Entry) -> list[str]:
     wanted = number_in(training.get("micro_batch_size")) or number_in(training.get("batch_size"))
     instead = "" if wanted is None else f", where the experiment says {wanted:g}"
     return [
-        f"Memory was too short on {in_words(device.get('name'))}: it went down to {size:g} "
+        f"Memory was too short on {as_text(device.get('name'))}: it went down to {size:g} "
         f"{'example' if size == 1 else 'examples'} at a time{instead}."
         for device in devices_of(run)
         if (size := number_in(device.get("micro_batch")))
@@ -158,7 +158,7 @@ def energy_gaps(runs: Sequence[Entry], labels: Sequence[str]) -> list[str]:
         where = "" if len(names) == len(devices) else f" on {joined(names)}"
         found.append(f"Energy was not measured{where}{f': {_ended(reason)}' if reason else '.'}")
     notes = _grouped(
-        (in_words(run["energy_note"]), label)
+        (as_text(run["energy_note"]), label)
         for run, label in zip(runs, labels, strict=True)
         if run.get("energy_note") and any(number_in(d.get("energy_j")) is not None for d in devices_of(run))
     )
@@ -170,7 +170,7 @@ def energy_gaps(runs: Sequence[Entry], labels: Sequence[str]) -> list[str]:
 def _named_devices(runs: Sequence[Entry], labels: Sequence[str]) -> list[tuple[Entry, str]]:
     """Every device as 'orin-1 (FeDeRA)'."""
     return [
-        (device, f"{in_words(device.get('name'))} ({label})")
+        (device, f"{as_text(device.get('name'))} ({label})")
         for run, label in zip(runs, labels, strict=True)
         for device in devices_of(run)
     ]
@@ -183,5 +183,5 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
     return groups
 
 
-def _ended(words: str) -> str:
-    return words if words.endswith((".", "!", "?")) else f"{words}."
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

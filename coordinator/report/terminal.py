@@ -10,14 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from coordinator.report.comparison import base_of, bases_among, savings
-from coordinator.report.energy import cover_words, is_replay, mean_w, replay_of
+from coordinator.report.energy import coverage_text, is_replay, mean_w, replay_of
 from coordinator.report.runs import (
     NAMES,
+    as_text,
     curve_of,
     devices_of,
     distinct,
     examples_behind_best,
-    in_words,
     lower_is_better,
     number_in,
     run_labels,
@@ -46,7 +46,7 @@ def summary(result: Record) -> Table:
         number = number_in(run.get("target"))
         target = "" if number is None else f", {human_goal(f'{number:g}', lower_is_better(run))}"
         table.add_row(
-            escape(in_words(label)),
+            escape(as_text(label)),
             (("[green]yes[/green]" if run.get("reached") else "[red]no[/red]") + target),
             human_seconds(number_in(run.get("time_to_target_s"))),
             str(run.get("rounds_to_target") or f"{DASH} of {len(curve_of(run))}"),
@@ -85,7 +85,7 @@ def _joules(run: Record, value: object) -> str:
     if joules is None:
         return DASH
     replay = " (replay)" if is_replay(run) else ""
-    return f"{_show_joules(joules)}, {in_words(run.get('energy_scope')) or 'scope not known'}{replay}"
+    return f"{_show_joules(joules)}, {as_text(run.get('energy_scope')) or 'scope not known'}{replay}"
 
 
 def _savings(run: Record, runs: Sequence[Record], method: str) -> list[str]:
@@ -107,11 +107,11 @@ def device_table(result: Record) -> Table:
             joules = number_in(device.get("energy_j"))
             watts = (device.get("idle_w"), mean_w(device), device.get("peak_w"))
             share, gap_s = number_in(device.get("coverage")), number_in(device.get("largest_gap_s"))
-            words = (label, device.get("name"), device.get("board") or "not known")
+            text = (label, device.get("name"), device.get("board") or "not known")
             table.add_row(
-                *(escape(in_words(word)) for word in words),
-                escape(in_words(device.get("power_source")) or "none"),
-                escape(in_words(device.get("scope")) or DASH),
+                *(escape(as_text(word)) for word in text),
+                escape(as_text(device.get("power_source")) or "none"),
+                escape(as_text(device.get("scope")) or DASH),
                 "not measured" if joules is None else _show_joules(joules) + (" (replay)" if replay_of(device) else ""),
                 *(DASH if (watt := number_in(value)) is None else f"{watt:.3g}" for value in watts),
                 DASH if share is None else show_share(share).replace("\u00a0", " "),
@@ -124,7 +124,7 @@ def device_table(result: Record) -> Table:
 def phase_table(result: Record) -> Table:
     """Seconds of each phase, and below them its joules where they are known."""
     found = [device.get("seconds") or {} for run in _runs(result) for device in devices_of(run)]
-    phases = distinct([*PHASES, *(in_words(phase) for phases in found for phase in phases)])
+    phases = distinct([*PHASES, *(as_text(phase) for phases in found for phase in phases)])
     table = Table(header_style="bold", title_justify="left")
     for column in ("method", "device", "", *phases, "total"):
         table.add_column(escape(column), justify="left" if column in ("method", "device", "") else "right")
@@ -133,13 +133,13 @@ def phase_table(result: Record) -> Table:
             seconds, joules = device.get("seconds") or {}, device.get("joules") or {}
             times = [number_in(seconds.get(phase)) for phase in phases]
             total_s = sum_known(*seconds.values()) if seconds else None
-            name = escape(in_words(device.get("name")))
+            name = escape(as_text(device.get("name")))
             table.add_row(escape(label), name, "time", *map(human_seconds, (*times, total_s)))
             total_j = number_in(device.get("energy_j"))
             if total_j is None:
                 continue
             energies = (*(number_in(joules.get(phase)) for phase in phases), total_j)
-            kind = in_words(device.get("scope")) + (", replay" if replay_of(device) else "")
+            kind = as_text(device.get("scope")) + (", replay" if replay_of(device) else "")
             table.add_row("", "", escape(f"J, {kind}"), *(DASH if j is None else _show_joules(j) for j in energies))
     return table
 
@@ -150,26 +150,26 @@ def joule_lines(result: Record) -> list[str]:
     lines = []
     for run, label in zip(runs, _labels(runs), strict=True):
         if number_in(run.get("joules_to_target")) is not None:
-            cover = cover_words(devices_of(run)).replace("\u00a0", " ")
-            words = _joules(run, run["joules_to_target"]) + (f", {cover}" if cover else "")
-            lines.append(f"joules: {label}: {words}")
+            cover = coverage_text(devices_of(run)).replace("\u00a0", " ")
+            text = _joules(run, run["joules_to_target"]) + (f", {cover}" if cover else "")
+            lines.append(f"joules: {label}: {text}")
         elif spent := [
             point.get("energy_j") for point in curve_of(run) if number_in(point.get("energy_j")) is not None
         ]:
             rounds = "1 round" if len(curve_of(run)) == 1 else f"{len(curve_of(run))} rounds"
-            cover = cover_words(devices_of(run)).replace("\u00a0", " ")
+            cover = coverage_text(devices_of(run)).replace("\u00a0", " ")
             lines.append(f"joules: {label}: {_joules(run, spent[-1])} in {rounds}{f', {cover}' if cover else ''}")
     reasons: dict[str, list[str]] = {}
     for run in runs:
         for device in devices_of(run):
             if number_in(device.get("energy_j")) is None:
-                reasons.setdefault(in_words(device.get("power_detail")), []).append(in_words(device.get("name")))
+                reasons.setdefault(as_text(device.get("power_detail")), []).append(as_text(device.get("name")))
     for reason, names in reasons.items():
         lines.append(f"joules: not measured on {', '.join(distinct(names))}" + (f": {reason}" if reason else ""))
     for run, label in zip(runs, _labels(runs), strict=True):
         measured = any(number_in(device.get("energy_j")) is not None for device in devices_of(run))
         if measured and run.get("energy_note"):
-            lines.append(f"joules: no sum for {label}: {in_words(run['energy_note'])}")
+            lines.append(f"joules: no sum for {label}: {as_text(run['energy_note'])}")
         sources = distinct(source for device in devices_of(run) if (source := replay_of(device)))
         if measured and sources:
             lines.append(f"joules: {label}: {', '.join(sources)}, not measured on this device")
@@ -192,12 +192,12 @@ def memory_lines(result: Record) -> list[str]:
     ]
 
 
-def setback_lines(result: Record) -> list[str]:
+def failure_lines(result: Record) -> list[str]:
     """What each run did without, a line each: how many updates were not taken, by what happened to them."""
     lines = []
     for run in _runs(result):
         counts = Counter(entry["kind"] for entry in run.get("setbacks") or [])
         if counts:
-            words = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-            lines.append(f"{run['method']}: updates that were not taken: {words}; the report says whose and why")
+            text = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+            lines.append(f"{run['method']}: updates that were not taken: {text}; the report says whose and why")
     return lines

@@ -26,7 +26,7 @@ class RoundClock:
         """Seconds of the round so far; 0 before the first."""
         return 0.0 if self._began_s is None else time.monotonic() - self._began_s
 
-    def end(self) -> float:
+    def close_round(self) -> float:
         """Add the round's seconds to the total; they go on meanwhile. Returns them."""
         seconds = self.elapsed_s()
         self.total_s += seconds

@@ -170,7 +170,7 @@ class RoundExecutor:
             self._cohort.abandon(order.round, missing, reason)
         self._progress.stage("averaging")
         made = await self._states.aggregate(order.round, updates)
-        await self._store.aggregated(order.round, self.clock.end(), made)
+        await self._store.aggregated(order.round, self.clock.close_round(), made)
         await self._uploads.forget(order.round)
         await self._states.tidy(order.round)
         self._evaluate(order.round)

@@ -116,7 +116,7 @@ class RoundStateMachine:
         return self._settle() if self.round else []
 
     def closed(self) -> None:
-        """The round is folded already: only its evaluation is awaited. After `recover`."""
+        """The round is aggregated already: only its evaluation is awaited. After `recover`."""
         self._open.closing = True
 
     def apply(self, event: Event) -> list[Decision]:

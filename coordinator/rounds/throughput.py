@@ -9,7 +9,7 @@ from typing import Any
 
 SLACK = 2.0
 """A device may take so many times what it is expected to take."""
-LEAST_S = 1.0
+MIN_DEADLINE_S = 1.0
 _ROUNDS = 5
 
 
@@ -36,7 +36,7 @@ class Throughput:
             return None
         slowest = max(rates.values())
         expected = (rates.get(device, slowest) * examples for device, examples in work.items())
-        return max(LEAST_S, SLACK * max(expected, default=0.0))
+        return max(MIN_DEADLINE_S, SLACK * max(expected, default=0.0))
 
     def _rate(self, device: str) -> float:
         last = list(self._rounds[device].values())[-_ROUNDS:]

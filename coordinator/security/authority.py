@@ -51,8 +51,8 @@ _USES = {
 
 
 class Authority:
-    """Of a folder: ca.crt, ca.key, all that was issued in issued.pem, what of it is revoked in crl.pem (copied to the
-    coordinator's folder), and a folder a name. One process at a time."""
+    """A CA kept in a folder: ca.crt, ca.key, all that was issued in issued.pem, what is revoked of it in crl.pem
+    (copied to the coordinator's folder), and a folder a name. One process at a time."""
 
     def __init__(self, folder: Path) -> None:
         """The one that is in the folder. Raises BadInput where there is none, or a damaged one."""

@@ -91,12 +91,12 @@ def _init(options: argparse.Namespace) -> None:
             f"made an authority in {folder}: keep {folder / CA_KEY_FILE} to yourself, whoever has it can let anybody in"
         )
     if not authority.has(COORDINATOR):
-        _say(folder, authority.issue(COORDINATOR, COORDINATOR, hosts=_hosts(hosts)))
+        _print_made(folder, authority.issue(COORDINATOR, COORDINATOR, hosts=_hosts(hosts)))
     if not authority.has(OPERATOR):
-        _say(folder, authority.issue(OPERATOR, OPERATOR))
+        _print_made(folder, authority.issue(OPERATOR, OPERATOR))
     for name in devices:
         if not authority.has(name):
-            _say(folder, authority.issue(name, DEVICE))
+            _print_made(folder, authority.issue(name, DEVICE))
 
 
 def _issue(options: argparse.Namespace) -> None:
@@ -119,7 +119,7 @@ def _issue(options: argparse.Namespace) -> None:
         role, hosts = COORDINATOR, _hosts([*(before[-1].hosts if before else ()), *given])
     elif options.host:
         raise BadInput(f"--host: is for {COORDINATOR}; devices and operators are not called")
-    _say(options.dir, authority.issue(name, role, hosts=hosts, valid=timedelta(days=options.days)))
+    _print_made(options.dir, authority.issue(name, role, hosts=hosts, valid=timedelta(days=options.days)))
     now, revoked = datetime.now(timezone.utc), authority.revoked()
     for old in before:
         if old.serial not in revoked and not old.untimely(now) and role != COORDINATOR:
@@ -164,14 +164,14 @@ def _list(options: argparse.Namespace) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _say(folder: Path, made: Certificate) -> None:
+def _print_made(folder: Path, made: Certificate) -> None:
     hosts = f", for {', '.join(made.hosts)}" if made.hosts else ""
     print(f"made {folder / made.name}: certificate of {made.role} {made.name}, until {made.not_after:%Y-%m-%d}{hosts}")
 
 
-def _listed(words: list[str]) -> list[str]:
+def _listed(names: list[str]) -> list[str]:
     # A compose file passes variables on that may be empty.
-    return [stripped for some in words for word in some.split(",") if (stripped := word.strip())]
+    return [stripped for some in names for word in some.split(",") if (stripped := word.strip())]
 
 
 def _hosts(given: list[str]) -> tuple[str, ...]:

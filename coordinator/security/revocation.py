@@ -52,7 +52,7 @@ class Revocation:
         self._list = RevokedList.read(path, authority)
 
     def serials(self) -> frozenset[int]:
-        """Of what does not count now."""
+        """The serial numbers of the certificates that are revoked now."""
         if (mark := self._mark()) != self._seen:
             self._seen = mark
             self._read_again()

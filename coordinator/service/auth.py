@@ -42,7 +42,8 @@ class _Call:
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Of a server that demands certificates of its authority, which TLS has checked. Made on the event loop."""
+    """Checks what each call may do, on a server that demands certificates of its authority; TLS has checked those. Made
+    on the event loop."""
 
     def __init__(self, credentials: Credentials, revocation: Revocation) -> None:
         self._credentials, self._revocation = credentials, revocation
@@ -132,10 +133,10 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         call.task.cancel()
 
     async def _refuse(self, context: Context, certificate: Certificate | None, why: str) -> None:
-        words = f"{certificate or 'a certificate'} {why}"
-        log.warning("%s was refused: %s", unquote(context.peer()), words)
+        message = f"{certificate or 'a certificate'} {why}"
+        log.warning("%s was refused: %s", unquote(context.peer()), message)
         status = grpc.StatusCode.UNAUTHENTICATED if certificate is None else grpc.StatusCode.PERMISSION_DENIED
-        await context.abort(status, words)
+        await context.abort(status, message)
 
 
 def _certificate(context: Context) -> Certificate | None:

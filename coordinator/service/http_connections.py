@@ -15,7 +15,7 @@ TIMEOUT_S = 10.0
 LINGER_S = 1.0
 """For what a client goes on to send after its answer."""
 
-# Of every malformed request aiohttp would log a traceback: a stranger could fill the disk with them.
+# aiohttp would log a traceback for every malformed request: anybody could fill the disk with them.
 _silent = logging.getLogger("federa.coordinator.http")
 _silent.setLevel(logging.CRITICAL + 1)
 

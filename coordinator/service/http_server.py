@@ -32,7 +32,7 @@ from multidict import CIMultiDict
 from coordinator.report import render_report
 from coordinator.report.metrics import CONTENT_TYPE, exposition
 from coordinator.service.http_connections import LimitedServer
-from coordinator.service.server import Coordinator, Status
+from coordinator.service.server import Coordinator, CoordinatorStatus
 from federa.errors import BadInput, one_line
 from protos.address import BadAddress, host_port, plain_host
 
@@ -46,7 +46,7 @@ MIN_TOKEN = 16
 """Characters."""
 _MAX_TOKEN = 1000
 _BACKLOG = 64
-_PIECE_BYTES = 1 << 16
+_WRITE_BYTES = 1 << 16
 _METHODS = ("GET", "HEAD")
 
 T = TypeVar("T")
@@ -132,8 +132,8 @@ class HttpServer:
         try:
             listening = _listen(plain_host(host), port)
         except (OSError, UnicodeError) as error:
-            words = getattr(error, "strerror", None) or one_line(error)
-            raise BadInput(f"--http: cannot listen on {address}: {words}") from None
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise BadInput(f"--http: cannot listen on {address}: {reason}") from None
         self.address = f"{host}:{listening.getsockname()[1]}"
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="http-worker")
         self._result: _Cached[dict[str, Any]] = _Cached(FRESH_S, self._read_result)
@@ -184,8 +184,8 @@ class HttpServer:
         await response.prepare(request)
         if request.method != "HEAD":
             view = memoryview(page.content)
-            for begin in range(0, len(view), _PIECE_BYTES):
-                await response.write(view[begin : begin + _PIECE_BYTES])
+            for begin in range(0, len(view), _WRITE_BYTES):
+                await response.write(view[begin : begin + _WRITE_BYTES])
                 connections.hurry(request.protocol)
         await response.write_eof()
         return response
@@ -231,13 +231,13 @@ class HttpServer:
     def _work(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         return self._loop.run_in_executor(self._workers, function, *arguments)
 
-    async def _status(self) -> Status:
+    async def _status(self) -> CoordinatorStatus:
         """Taken on the coordinator's loop: whatever changes there is whole between two of its steps."""
 
-        async def take() -> Status:
+        async def read_status() -> CoordinatorStatus:
             return self._coordinator.status()
 
-        taken = asyncio.run_coroutine_threadsafe(take(), self._coordinator_loop)
+        taken = asyncio.run_coroutine_threadsafe(read_status(), self._coordinator_loop)
         return await asyncio.wait_for(asyncio.wrap_future(taken), SNAPSHOT_WAIT_S)
 
     async def _read_result(self) -> dict[str, Any]:

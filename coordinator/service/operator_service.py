@@ -16,7 +16,7 @@ from federa.errors import BadInput
 from federa.models.files import file_sha256
 from federa.versions import versions
 from protos import federation_pb2 as pb
-from protos.channel import MAX_WORDS_BYTES, PROTOCOL
+from protos.channel import MAX_TEXT_BYTES, PROTOCOL
 from protos.federation_pb2_grpc import OperatorServiceServicer
 
 Context = Any  # grpc.aio.ServicerContext, which has no type parameters at run time
@@ -45,8 +45,8 @@ class OperatorService(OperatorServiceServicer):
                 f"(federa {versions()['federa']}): install the same federa on both",
             )
         try:
-            if len(request.experiment_json) > MAX_WORDS_BYTES:
-                raise BadInput(f"experiment_json: must have at most {MAX_WORDS_BYTES} bytes")
+            if len(request.experiment_json) > MAX_TEXT_BYTES:
+                raise BadInput(f"experiment_json: must have at most {MAX_TEXT_BYTES} bytes")
             if request.experiment_id and not re.fullmatch("[0-9a-f]{1,32}", request.experiment_id):
                 raise BadInput("experiment_id: must be up to 32 hex digits, or empty")
             runner = await self._coordinator.submit(parse_json(request.experiment_json), request.experiment_id)

@@ -11,7 +11,7 @@ import grpc
 from cryptography.x509 import load_pem_x509_certificate
 
 from coordinator.clients.sessions import Sessions
-from coordinator.clients.telemetry import Latest
+from coordinator.clients.telemetry import DeviceSample
 from coordinator.evaluation.reference_model import TorchReferenceModel
 from coordinator.experiment_runner import ExperimentRunner, ReferenceModelFactory, View
 from coordinator.run_session import RunSession
@@ -34,7 +34,7 @@ MAX_QUEUED = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Status:
+class CoordinatorStatus:
     """One moment of a coordinator, in copies that other threads may read. Of an experiment under way, or the last."""
 
     view: View
@@ -43,7 +43,7 @@ class Status:
     round: int
     rounds: int
     connected: int
-    latest: Mapping[str, Latest]
+    latest: Mapping[str, DeviceSample]
     """The newest sample of each device of the run under way."""
 
 
@@ -130,11 +130,11 @@ class Coordinator:
         """Whether a run of that id will be under way again, or for the first time."""
         return any(runner.expects(run_id) for runner in self.experiments.values())
 
-    def status(self) -> Status:
+    def status(self) -> CoordinatorStatus:
         """What HTTP shows of this moment."""
         run, last = self.run(), self.last
         progress = last.board.snapshot() if last is not None else None
-        return Status(
+        return CoordinatorStatus(
             view=last.view() if last is not None else View(folders=()),
             stage=progress.run.stage if progress is not None else "",
             experiment_id=last.experiment_id if last is not None else "",

@@ -19,7 +19,7 @@ from coordinator.service.file_stream import file_chunks
 from federa.errors import FederaError
 from federa.versions import versions
 from protos import federation_pb2 as pb
-from protos.channel import ADMITTED, HEARTBEAT_S, MAX_WORDS_BYTES, PROTOCOL, valid_key, valid_name
+from protos.channel import ADMITTED, HEARTBEAT_S, MAX_TEXT_BYTES, PROTOCOL, valid_key, valid_name
 from protos.federation_pb2_grpc import WorkerServiceServicer
 from protos.streams import wire_size
 
@@ -95,8 +95,8 @@ class WorkerService(WorkerServiceServicer):
                 "the first message must be a hello with a name of 1 to 100 printable characters",
             )
         hello = first.hello
-        if hello.ByteSize() - 5 * len(hello.clients) > MAX_WORDS_BYTES:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a hello must have at most {MAX_WORDS_BYTES} bytes")
+        if hello.ByteSize() - 5 * len(hello.clients) > MAX_TEXT_BYTES:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a hello must have at most {MAX_TEXT_BYTES} bytes")
         if not valid_key(hello.key):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a hello must carry the worker's key, 32 hex digits")
         if hello.protocol != PROTOCOL:
@@ -127,7 +127,7 @@ class WorkerService(WorkerServiceServicer):
                     run = self._runs.run(getattr(message, kind).run_id)
                     if run is not None:
                         run.clients.handler.received(session, message)
-        except (StopAsyncIteration, grpc.aio.AbortError):  # the second from the gate
+        except (StopAsyncIteration, grpc.aio.AbortError):  # the second from the auth interceptor
             pass
         except asyncio.TimeoutError:
             log.warning("worker %s has been silent for %g s, its stream is ended", session.name, SILENCE_S)

@@ -59,7 +59,7 @@ class ExperimentRecord:
 
 
 def new_record(experiment: Experiment, experiment_id: str = "") -> ExperimentRecord:
-    """Of an experiment that is submitted now."""
+    """The record of an experiment that is submitted now."""
     return ExperimentRecord(
         experiment_id=experiment_id or uuid.uuid4().hex[:12], experiment=experiment, submitted_at=time.time()
     )
@@ -111,16 +111,16 @@ def _difference(there: Any, here: Any, field: str = "") -> str:
     """The first field in which two experiments differ, in words; empty where they are equal."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in there:
-            words = _difference(there[key], here.get(key), f"{field}.{key}" if field else key)
-            if words:
-                return words
+            difference = _difference(there[key], here.get(key), f"{field}.{key}" if field else key)
+            if difference:
+                return difference
         return ""
     if there == here:
         return ""
     if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         return next(
-            words
+            difference
             for i, pair in enumerate(zip(there, here, strict=True))
-            if (words := _difference(*pair, f"{field}.{i}"))
+            if (difference := _difference(*pair, f"{field}.{i}"))
         )
     return f"{field} is {json.dumps(there)} there, {json.dumps(here)} here"

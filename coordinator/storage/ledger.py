@@ -130,19 +130,21 @@ class Ledger(LedgerReader):
         )
         return fresh == 1
 
-    def setback(self, kind: ClientFailure, *, round_: int, attempt: int, client: int, device: str, reason: str) -> None:
+    def record_failure(
+        self, kind: ClientFailure, *, round_: int, attempt: int, client: int, device: str, reason: str
+    ) -> None:
         """Record what went wrong with a client."""
-        self.setback_of_each(kind, round_=round_, attempt=attempt, devices={client: device}, reason=reason)
+        self.record_failures(kind, round_=round_, attempt=attempt, devices={client: device}, reason=reason)
 
-    def setback_of_each(
+    def record_failures(
         self, kind: ClientFailure, *, round_: int, attempt: int, devices: Mapping[int, str], reason: str
     ) -> None:
         """Record the same for several clients, each with the device that hosts it."""
-        insert = "INSERT INTO setback VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        insert = "INSERT INTO client_failure VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
         rows = ((round_, attempt, client, device, kind, reason) for client, device in devices.items())
         self._write(*((insert, row) for row in rows))
 
-    def folded(self, round_: int, seconds: float, state_sha256: str, server_sha256: str | None = None) -> None:
+    def aggregated(self, round_: int, seconds: float, state_sha256: str, server_sha256: str | None = None) -> None:
         """Record the state that a round made, and what its aggregator keeps for the next one."""
         row = (seconds, state_sha256, server_sha256, round_)
         self._write(("UPDATE round SET seconds = ?, state_sha256 = ?, server_sha256 = ? WHERE round = ?", row))

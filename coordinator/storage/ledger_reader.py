@@ -87,9 +87,9 @@ class LedgerReader:
         """Every hosted client: client, device, examples."""
         return self._read("SELECT * FROM host ORDER BY client")
 
-    def setbacks(self) -> Rows:
+    def client_failures(self) -> Rows:
         """Everything that went wrong with a client, in the order it happened."""
-        return self._read("SELECT * FROM setback ORDER BY rowid")
+        return self._read("SELECT * FROM client_failure ORDER BY rowid")
 
     # ---- rounds
 

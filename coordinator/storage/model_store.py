@@ -11,7 +11,8 @@ from protos import federation_pb2 as pb
 
 
 class ModelStore:
-    """Of one run: `fill` it once. `wire_bytes` are those that have gone down, counted apart from the states'."""
+    """The files of one run's base model, by digest: `fill` it once. `wire_bytes` have gone down to devices, counted
+    apart from the bytes of states."""
 
     def __init__(self) -> None:
         self.wire_bytes = 0

@@ -77,19 +77,19 @@ def _snapshot(ledger: LedgerReader, round_: int, accepted: Mapping[int, str]) ->
     attempts = ledger.attempts(round_)
     for attempt, clients in attempts.items():
         drawn_in.update(dict.fromkeys(clients, attempt))
-    setbacks = ledger.setbacks()
+    failures = ledger.client_failures()
     return RoundSnapshot(
         hosts={row["client"]: row["device"] for row in ledger.clients()},
         round=round_,
         attempt=max(attempts, default=0),
         selected=set(drawn_in),
         accepted=set(accepted),
-        failed={row["client"] for row in setbacks if row["round"] == round_ and _is_failed(row, drawn_in)},
-        refusals=Counter(row["client"] for row in setbacks if row["kind"] == "refused"),
+        failed={row["client"] for row in failures if row["round"] == round_ and _is_failed(row, drawn_in)},
+        refusals=Counter(row["client"] for row in failures if row["kind"] == "refused"),
     )
 
 
-def _is_failed(setback: Mapping[str, Any], drawn_in: Mapping[int, int]) -> bool:
+def _is_failed(failure: Mapping[str, Any], drawn_in: Mapping[int, int]) -> bool:
     """Whether a client failed in the last attempt that it was drawn in: one that was drawn again is waited for."""
-    client = setback["client"]
-    return setback["kind"] in ("failed", "refused") and client in drawn_in and setback["attempt"] >= drawn_in[client]
+    client = failure["client"]
+    return failure["kind"] in ("failed", "refused") and client in drawn_in and failure["attempt"] >= drawn_in[client]

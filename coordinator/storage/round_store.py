@@ -35,12 +35,12 @@ class LedgerRoundStore:
     ) -> None:
         """Record that this befell these clients, each with the device that hosts it."""
         await in_thread(
-            self._ledger.setback_of_each, kind, round_=round_, attempt=attempt, devices=devices, reason=reason
+            self._ledger.record_failures, kind, round_=round_, attempt=attempt, devices=devices, reason=reason
         )
 
     async def aggregated(self, round_: int, seconds: float, made: Aggregate) -> None:
         """Record what a round made, so long after its announcement: the state and the aggregator's own together."""
-        await in_thread(self._ledger.folded, round_, seconds, made.state, made.server_state)
+        await in_thread(self._ledger.aggregated, round_, seconds, made.state, made.server_state)
 
     async def evaluated(self, round_: int, value: float, examples: int) -> None:
         """Record the metric of a round's state."""

@@ -40,7 +40,7 @@ class RunFolder:
         return self.path / "states" / f"{digest}.safetensors"
 
     def update(self, round_: int, client: int, digest: str) -> Path:
-        """Where an update lies until its round is folded. Its digest is in the name, so that a second update of the
+        """Where an update lies until its round is aggregated. Its digest is in the name, so that a second update of the
         same round and client can never overwrite the first."""
         return self.path / "spool" / f"round-{round_:05d}-client-{client:05d}-{digest}.safetensors"
 
@@ -66,7 +66,7 @@ class RunFolder:
 
     def fresh_state(self) -> Path:
         """Where a state is written that has no digest yet."""
-        return self.path / "states" / "folded.new"
+        return self.path / "states" / "aggregated.new"
 
     def fresh_server_state(self) -> Path:
         """The same for what an aggregator remembers beside it."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from coordinator.report.trace import Trace
+from coordinator.storage.trace import PowerTrace
 
 log = logging.getLogger("federa.coordinator")
 
@@ -30,7 +30,7 @@ MAX_WAITING_BYTES = 32 << 20
 MAX_FILES = 100
 """Files of one device: each begins when its set of rails or sensors changes."""
 _MAX_QUOTED = 150  # of the 255 bytes that a file's name may have
-_PIECE_BYTES = 1 << 16
+_READ_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class _Table:
 
     interval_s: float = 0.0
     waiting: list[tuple[str, str]] = field(default_factory=list)
-    trace: Trace | None = None
+    trace: PowerTrace | None = None
     file: Path | None = None
     header: str = ""
 
@@ -112,11 +112,11 @@ class Samples:
         with self._taking:
             return self._tables.setdefault(device, _Table())
 
-    def _trace(self, device: str) -> Trace:
+    def _trace(self, device: str) -> PowerTrace:
         """A device's trace, the first time from the files of earlier processes."""
         table = self._table(device)
         if table.trace is None:
-            table.trace = Trace(table.interval_s)
+            table.trace = PowerTrace(table.interval_s)
             for path in self._files(device):
                 _draw(table.trace, _lines(path))
         return table.trace
@@ -191,7 +191,7 @@ def _members(file: io.BufferedReader) -> Iterator[tuple[bytes, int]]:
         inflate = zlib.decompressobj(wbits=31)
         content: list[bytes] = []
         while not inflate.eof:
-            data = data or file.read(_PIECE_BYTES)
+            data = data or file.read(_READ_BYTES)
             if not data:
                 return
             try:
@@ -225,7 +225,7 @@ def _by_header(texts: Sequence[tuple[str, str]]) -> Iterator[tuple[str, list[str
             together = []
 
 
-def _draw(trace: Trace, lines: Iterable[str]) -> None:
+def _draw(trace: PowerTrace, lines: Iterable[str]) -> None:
     for row in csv.DictReader(line for text in lines for line in text.splitlines(keepends=True)):
         try:
             power = row["total_mw"]

@@ -21,7 +21,7 @@ CREATE TABLE round (
   round INTEGER PRIMARY KEY,
   broadcast_sha256 TEXT NOT NULL,
   spent_s REAL NOT NULL,         -- while the round is open: seconds since its announcement, downtime apart
-  seconds REAL,                  -- from the announcement until the new state was folded, downtime apart
+  seconds REAL,                  -- from the announcement until the new state was aggregated, downtime apart
   state_sha256 TEXT,             -- of the state that the round made
   server_sha256 TEXT,            -- of what the aggregator keeps for the next round; NULL: nothing
   value REAL,                    -- its validation metric
@@ -45,7 +45,7 @@ CREATE TABLE contribution (
   micro_batch INTEGER NOT NULL DEFAULT 0,  -- examples at a time, where memory was too short for the experiment's
   UNIQUE (round, client)
 );
-CREATE TABLE setback (
+CREATE TABLE client_failure (
   round INTEGER NOT NULL, attempt INTEGER NOT NULL, client INTEGER NOT NULL, device TEXT NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('failed', 'refused', 'late', 'missing')),
   reason TEXT NOT NULL,

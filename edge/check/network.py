@@ -109,9 +109,9 @@ def _unanswered(address: str, credentials: Credentials | None, error: grpc.aio.A
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         obstacle = find_obstacle(address, credentials)
         if obstacle is not None:
-            words, _, todo = str(obstacle).partition(": ")
+            message, _, todo = str(obstacle).partition(": ")
             return CheckResult(
-                what="coordinator", level="failed", found=words, todo=todo or "compare both ends' certificates"
+                what="coordinator", level="failed", found=message, todo=todo or "compare both ends' certificates"
             )
         todo = "is it running, is this its address, is the port open in its firewall?"
         found = f"nobody answers at {address} ({' '.join(str(error.details()).split())})"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from edge.board import identity as board_identity
 from edge.check.result import CheckResult, guarded
-from edge.power.choice import open_source
+from edge.power.choice import open_power
 from edge.power.rails import board_of
-from edge.power.source import Reading, Source
+from edge.power.source import PowerSource, Reading
 from edge.worker import identity, model_cache
 from federa.data.readers import open_file
 from federa.errors import BadInput
@@ -34,7 +34,7 @@ _HIGH_COST = 0.02  # of a core
 _IN_CONTAINER = "in a container, docker/compose.jetson.yaml mounts it"
 
 
-def check(options: argparse.Namespace, root: Path = Path("/")) -> Iterator[CheckResult]:
+def check_device(options: argparse.Namespace, root: Path = Path("/")) -> Iterator[CheckResult]:
     """Everything, one after the other. `options` are the worker's; `root` is where /sys, /proc and /etc are."""
     from edge.check.compute import check_compute
     from edge.check.network import check_network
@@ -48,10 +48,10 @@ def check(options: argparse.Namespace, root: Path = Path("/")) -> Iterator[Check
     yield from guarded("data", partial(_data, options.data))
     yield from guarded("coordinator", partial(check_network, options))
     yield from guarded(
-        "state folder", partial(_folder, "state folder", "--state", options.state, identity.default_folder)
+        "state folder", partial(_folder, "state folder", "--state", options.state, identity.default_state_folder)
     )
     yield from guarded(
-        "cache folder", partial(_folder, "cache folder", "--cache", options.cache, model_cache.default_folder)
+        "cache folder", partial(_folder, "cache folder", "--cache", options.cache, model_cache.default_cache_folder)
     )
 
 
@@ -116,7 +116,7 @@ def _memory(root: Path) -> Iterator[CheckResult]:
 
 def _power(options: argparse.Namespace, jetson: bool, root: Path) -> Iterator[CheckResult]:
     children_s, began_s = _children_s(), time.monotonic()
-    choice = open_source(options.power, board=options.board, interval_s=1.0 / options.power_hz, root=root)
+    choice = open_power(options.power, board=options.board, interval_s=1.0 / options.power_hz, root=root)
     if choice.source is None:
         if options.power == "none":
             yield CheckResult(what="power", found="not measured, as asked (--power none)")
@@ -126,10 +126,10 @@ def _power(options: argparse.Namespace, jetson: bool, root: Path) -> Iterator[Ch
         return
     try:
         readings, spent_s, busy_s, over_s = _sample(choice.source, options.power_hz)
-        trouble = choice.source.trouble()
+        problem = choice.source.problem()
     finally:
         choice.source.close()
-    yield _reading(choice.source, readings, trouble or choice.detail)
+    yield _reading(choice.source, readings, problem or choice.detail)
     # A source that is a process of its own (tegrastats) has used what it did since it was started.
     share = busy_s / over_s + (_children_s() - children_s) / (time.monotonic() - began_s)
     text = f"{1e3 * spent_s / max(1, len(readings)):.2f} ms a reading, {share:.2%} of a core at {options.power_hz:g} Hz"
@@ -140,7 +140,7 @@ def _power(options: argparse.Namespace, jetson: bool, root: Path) -> Iterator[Ch
         yield CheckResult(what="cost of power readings", found=text)
 
 
-def _sample(source: Source, hz: float) -> tuple[list[Reading], float, float, float]:
+def _sample(source: PowerSource, hz: float) -> tuple[list[Reading], float, float, float]:
     """Readings at that pace, and seconds: of waiting for them, of this process's CPU, and in all."""
     readings: list[Reading] = []
     spent_s, began_s, busy_began_s = 0.0, time.monotonic(), time.process_time()
@@ -154,7 +154,7 @@ def _sample(source: Source, hz: float) -> tuple[list[Reading], float, float, flo
         time.sleep(max(0.0, asked_s + 1 / hz - answered_s))
 
 
-def _reading(source: Source, readings: list[Reading], why: str) -> CheckResult:
+def _reading(source: PowerSource, readings: list[Reading], why: str) -> CheckResult:
     last = next((one for one in reversed(readings) if one.total_mw is not None or one.rails_mw), None)
     if last is None:
         return CheckResult(

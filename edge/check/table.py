@@ -28,8 +28,8 @@ def show(findings: Iterable[CheckResult], console: Console) -> bool:
             # As it comes, and a line each, however long.
             print(_line(finding), file=console.file, flush=True)
     counts = Counter(finding.level for finding in seen)
-    words = [f"{counts[level]} {level}" for level in _COLOURS if counts[level]]
-    print(", ".join(words), file=console.file, flush=True)
+    parts = [f"{counts[level]} {level}" for level in _COLOURS if counts[level]]
+    print(", ".join(parts), file=console.file, flush=True)
     return not counts["failed"]
 
 

@@ -13,7 +13,7 @@ from edge.power.jtop import Jtop
 from edge.power.nvml import Nvml
 from edge.power.rails import board_of, check_board
 from edge.power.rapl import Rapl
-from edge.power.source import Source
+from edge.power.source import PowerSource
 from edge.power.sysfs import Sysfs
 from federa.errors import BadInput, one_line
 
@@ -28,7 +28,7 @@ _POLL_S = 0.02
 class Choice:
     """What is measured with; None: nothing."""
 
-    source: Source | None
+    source: PowerSource | None
     detail: str
     """In one line, for reports: what is read, or what was looked for."""
 
@@ -42,7 +42,7 @@ class _Where:
     root: Path
 
 
-def _open_tegrastats(where: _Where) -> Source:
+def _open_tegrastats(where: _Where) -> PowerSource:
     path = tegrastats.find(where.root)
     if path is None:
         raise OSError("not found in $PATH nor as /usr/bin/tegrastats")
@@ -50,7 +50,7 @@ def _open_tegrastats(where: _Where) -> Source:
 
 
 # In the order in which `auto` tries them. Each raises OSError where it cannot measure here.
-_OPENERS: dict[str, Callable[[_Where], Source]] = {
+_OPENERS: dict[str, Callable[[_Where], PowerSource]] = {
     "sysfs": lambda where: Sysfs(where.board, where.root),
     "tegrastats": _open_tegrastats,
     "jtop": lambda where: Jtop(where.board, where.interval_s),
@@ -67,7 +67,7 @@ def check_spec(spec: str) -> None:
         raise BadInput(f"--power: {spec!r} is no source of power readings; it may be {_CHOICES}")
 
 
-def open_source(spec: str, *, board: str | None, interval_s: float, root: Path = Path("/")) -> Choice:
+def open_power(spec: str, *, board: str | None, interval_s: float, root: Path = Path("/")) -> Choice:
     """The source that `spec` means. `board` is --board's word, or None: then the device tree tells.
 
     Raises BadInput for a bad spec or board, and for a source named in `spec` that cannot be opened here. `auto` never
@@ -93,7 +93,7 @@ def open_source(spec: str, *, board: str | None, interval_s: float, root: Path =
 def _first(where: _Where) -> Choice:
     """The first that gives a total; without any, the first that gives rails."""
     refused: list[str] = []
-    rails: tuple[Source, str] | None = None
+    rails: tuple[PowerSource, str] | None = None
     for name in _OPENERS:
         try:
             source, why_no_total = _open(name, where)
@@ -116,7 +116,7 @@ def _first(where: _Where) -> Choice:
     return Choice(source, "; ".join([_detail(source, why_no_total), *_refusals(others)]))
 
 
-def _open(name: str, where: _Where) -> tuple[Source, str | None]:
+def _open(name: str, where: _Where) -> tuple[PowerSource, str | None]:
     """The source, and why it gives no total (None: it does). Raises OSError where it gives no reading at all."""
     source = _OPENERS[name](where)
     # RAPL and tegrastats need an interval for their first reading, and a slow start another.
@@ -134,20 +134,20 @@ def _open(name: str, where: _Where) -> tuple[Source, str | None]:
         time.sleep(_POLL_S)
     if rails:
         return source, f"rails, but no total: {_why(source, where)}"
-    trouble = source.trouble() or ("what it reads holds no power; as root it may" if count else "it gives no reading")
+    problem = source.problem() or ("what it reads holds no power; as root it may" if count else "it gives no reading")
     source.close()
-    raise OSError(trouble)
+    raise OSError(problem)
 
 
-def _why(source: Source, where: _Where) -> str:
+def _why(source: PowerSource, where: _Where) -> str:
     if where.board == "unknown":
         return "the board is unknown; --board names it"
     if board_of(where.board) is None:
         return f"none is known for the board {where.board!r}; --board overrides it"
-    return source.trouble() or f"these are not the rails of {where.board}"
+    return source.problem() or f"these are not the rails of {where.board}"
 
 
-def _detail(source: Source, why_no_total: str | None) -> str:
+def _detail(source: PowerSource, why_no_total: str | None) -> str:
     scope = f"total of the {source.scope}" if why_no_total is None else why_no_total
     return f"{source.name}: {source.detail}; {scope}"
 

@@ -46,7 +46,7 @@ class Jtop:
     def readings(self) -> list[Reading]:
         return [self._readings.popleft() for _ in range(len(self._readings))]
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         # Its thread ends when the service goes away.
         return self._warning if self._service.is_alive() else "jtop's service has gone away"
 

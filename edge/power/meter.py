@@ -11,7 +11,7 @@ from dataclasses import replace
 from statistics import median
 
 from edge.power.integral import MAX_GAP_INTERVALS, add_counts, integrate
-from edge.power.source import CountedEnergy, Reading, Source
+from edge.power.source import CountedEnergy, PowerSource, Reading
 from federa.energy import Energy
 
 log = logging.getLogger("federa.worker")
@@ -35,7 +35,7 @@ class Meter:
 
     def __init__(
         self,
-        source: Source | None = None,
+        source: PowerSource | None = None,
         *,
         hz: float = DEFAULT_HZ,
         detail: str = "",
@@ -53,7 +53,7 @@ class Meter:
         self._interval_s = self._period_s
         self._fresh: deque[Reading] = deque()
         self._newest_s = float("-inf")
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -154,14 +154,14 @@ class Meter:
             while not self._over.is_set():
                 for reading in self._source.readings():
                     self.record(reading)
-                self._log_trouble(self._source.trouble())
+                self._log_problem(self._source.problem())
                 # Each turn has its own moment from the beginning on: no drift, and what was missed is not made up for.
                 turn = max(turn + 1, int((self._clock() - began_s) / self._period_s) + 1)
                 self._over.wait(began_s + turn * self._period_s - self._clock())
         except Exception:  # its contract says that there is none; training goes on without
             log.exception("power: the source failed, nothing more is measured")
 
-    def _log_trouble(self, trouble: str | None) -> None:
-        if trouble != self._trouble:
-            log.warning("power: %s", trouble if trouble is not None else "read again")
-        self._trouble = trouble
+    def _log_problem(self, problem: str | None) -> None:
+        if problem != self._problem:
+            log.warning("power: %s", problem if problem is not None else "read again")
+        self._problem = problem

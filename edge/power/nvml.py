@@ -26,7 +26,7 @@ class Nvml:
             raise OSError("nvidia-ml-py is not installed") from None
         self._nvml = pynvml
         self._clock = clock
-        self._trouble: str | None = None
+        self._problem: str | None = None
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as problem:
@@ -52,7 +52,7 @@ class Nvml:
 
     def readings(self) -> list[Reading]:
         nvml, at_s = self._nvml, self._clock()
-        self._trouble = None
+        self._problem = None
         power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage)
         use = self._ask(nvml.nvmlDeviceGetUtilizationRates)
         mhz = self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM)
@@ -71,14 +71,14 @@ class Nvml:
             )
         ]
 
-    def trouble(self) -> str | None:
-        return self._trouble
+    def problem(self) -> str | None:
+        return self._problem
 
     def close(self) -> None:
         try:
             self._nvml.nvmlShutdown()
         except self._nvml.NVMLError as problem:
-            self._trouble = one_line(problem)
+            self._problem = one_line(problem)
 
     def _count(self) -> tuple[float, float] | None:
         """When, and the counter's joules then; None where this GPU has none."""
@@ -91,7 +91,7 @@ class Nvml:
         before, now = self._before, self._count()
         if now is None:
             if before is not None:
-                self._trouble = "the counter of energy does not answer"
+                self._problem = "the counter of energy does not answer"
             return None
         self._before = now
         if before is None or now[0] <= before[0] or now[1] < before[1]:
@@ -104,5 +104,5 @@ class Nvml:
             return question(self._gpu, *arguments)
         except self._nvml.NVMLError as problem:
             if question is self._nvml.nvmlDeviceGetPowerUsage:
-                self._trouble = f"no power: {one_line(problem)}"
+                self._problem = f"no power: {one_line(problem)}"
             return None

@@ -68,16 +68,16 @@ class Rapl:
         except ValueError as problem:
             raise OSError(f"a counter is no number: {one_line(problem)}") from None
         self.detail = f"RAPL: {', '.join(self._counters)}"
-        self._trouble: str | None = None
+        self._problem: str | None = None
 
     def readings(self) -> list[Reading]:
         at_s, (before_s, before_uj) = self._clock(), self._before
         try:
             energies_uj = self._energies_uj()
         except (OSError, ValueError) as problem:
-            self._trouble = f"no reading: {problem}"  # the next one counts from the last that there was
+            self._problem = f"no reading: {problem}"  # the next one counts from the last that there was
             return []
-        self._trouble = None
+        self._problem = None
         if at_s <= before_s:
             return []
         self._before = (at_s, energies_uj)
@@ -87,15 +87,15 @@ class Rapl:
         for name, counter in self._counters.items():
             rise_uj = counter.rise_uj(before_uj[name], energies_uj[name], elapsed_s)
             if rise_uj is None:
-                self._trouble = f"the counter of {name} was set back, or not read for too long ({elapsed_s:.0f} s)"
+                self._problem = f"the counter of {name} was set back, or not read for too long ({elapsed_s:.0f} s)"
                 return []
             rails_mw[name] = rise_uj / 1e3 / elapsed_s
             joules += rise_uj / 1e6
         counted = CountedEnergy(since_s=before_s, until_s=at_s, joules=joules)
         return [Reading(at_s=at_s, rails_mw=rails_mw, total_mw=sum(rails_mw.values()), counted=counted)]
 
-    def trouble(self) -> str | None:
-        return self._trouble
+    def problem(self) -> str | None:
+        return self._problem
 
     def close(self) -> None:
         """Nothing is open."""

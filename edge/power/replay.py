@@ -29,7 +29,7 @@ class Replay:
         """`board` decides the total; None judges by the rails alone."""
         self._board, self._clock = board, clock
         self._times_s: array[float] = array("d")
-        """Of each line, since the first."""
+        """Seconds of each line since the first."""
         self._lines: list[str] = []
         scopes = self._read(path)
         # A line that was cut may have a narrower one.
@@ -55,8 +55,8 @@ class Replay:
                     _, scope, _ = reading_of(sample.read, sample.t_s, self._board)
                     scopes.update([scope] if scope else [])
         except (OSError, ValueError) as error:
-            words = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-            raise BadInput(f"--power: cannot read replay:{path}: {words}") from None
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+            raise BadInput(f"--power: cannot read replay:{path}: {reason}") from None
         self._cycle_s = self._times_s[-1] + log.interval_s if self._times_s else 0.0
         return scopes
 
@@ -76,7 +76,7 @@ class Replay:
         self._next = max(self._next, due)
         return found
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         return None
 
     def close(self) -> None:

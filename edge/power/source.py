@@ -34,7 +34,7 @@ class Reading:
     throttled: bool | None = None
 
 
-class Source(Protocol):
+class PowerSource(Protocol):
     """One way of measuring. `close` ends whatever it started."""
 
     name: str
@@ -52,7 +52,7 @@ class Source(Protocol):
         source that speaks by itself. Never raises: a sensor that fails is a reading without it, or none."""
         ...
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """In one line, what is wrong with it at present."""
         ...
 

@@ -74,7 +74,7 @@ class Sysfs:
         )
         self._events = self._count_events()
         self._slow_at_s = self._looked_at_s = float("-inf")
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self._closed = False
         self.scope = total_of(self._rails(), board).scope
         self.detail = f"INA3221 in sysfs: {', '.join(self._channels)}"
@@ -85,12 +85,12 @@ class Sysfs:
         at_s = self._clock()
         rails = self._rails()
         total = total_of(rails, self._board, self.scope)
-        self._trouble = total.warning
+        self._problem = total.warning
         missing = [name for name in self._channels if name not in rails]
         if missing:
-            self._trouble = f"no reading from {', '.join(missing)}"
+            self._problem = f"no reading from {', '.join(missing)}"
         elif not self._channels:
-            self._trouble = self._none()
+            self._problem = self._none()
         if (missing or total.mw is None) and at_s - self._looked_at_s >= _LOOK_AGAIN_S:
             self._looked_at_s = at_s
             self._open_channels()
@@ -113,8 +113,8 @@ class Sysfs:
             )
         ]
 
-    def trouble(self) -> str | None:
-        return self._trouble
+    def problem(self) -> str | None:
+        return self._problem
 
     def close(self) -> None:
         self._closed = True

@@ -70,7 +70,7 @@ class Tegrastats:
         self._output = _Output(board, self.interval_s)
         self._command = (path, "--interval", str(round(self.interval_s * 1000)))
         self._first_pause_s = first_pause_s
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self._closing = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="tegrastats", daemon=True)
@@ -99,8 +99,8 @@ class Tegrastats:
     def readings(self) -> list[Reading]:
         return self._output.drain()
 
-    def trouble(self) -> str | None:
-        return self._trouble or self._output.warning
+    def problem(self) -> str | None:
+        return self._problem or self._output.warning
 
     def close(self) -> None:
         self._closing.set()
@@ -120,7 +120,7 @@ class Tegrastats:
             # One that ran for a while has earned a short pause again.
             if time.monotonic() - began_s > 10 * max(pause_s, self.interval_s):
                 pause_s = self._first_pause_s
-            self._trouble = f"tegrastats {problem}; started again in {pause_s:g} s (restart {self.restarts})"
+            self._problem = f"tegrastats {problem}; started again in {pause_s:g} s (restart {self.restarts})"
             self._closing.wait(pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
@@ -159,7 +159,7 @@ class Tegrastats:
                     return "floods"
                 if self._output.add(lines.split(chunk), lines.take_dropped(), now_s):
                     understood_s = max(understood_s, now_s)
-                    self._trouble = None
+                    self._problem = None
             if time.monotonic() - understood_s > longest_s:
                 return f"said nothing that is understood for {longest_s:g} s{_last_message(lines)}"
         return "is closed"

@@ -25,7 +25,7 @@ _BYTE_ORDER = b"\xef\xbb\xbf\xff\xfe"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class LogSample:
     """One line that was understood."""
 
     line: int
@@ -70,7 +70,7 @@ class TegrastatsFile:
         self.skipped = 0
         """Lines that were not understood."""
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[LogSample]:
         seconds = self._seconds()
         first = list(islice(seconds, _FIRST_STEPS + 1))
         self.has_dates = any(second.moment is not None for second in first)
@@ -97,7 +97,7 @@ class TegrastatsFile:
             before = second
             for place, (number, text, line) in enumerate(second.lines):
                 last_s = began_s + late_s + place * each_s
-                yield Sample(number, last_s, follows or place > 0, text, line)
+                yield LogSample(number, last_s, follows or place > 0, text, line)
 
     def _seconds(self) -> Iterator[_Second]:
         """Lines that have one date together; each by itself before the first date. A line without one in a log that

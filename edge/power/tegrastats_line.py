@@ -51,7 +51,7 @@ class Line:
     gpu_load: float | None = None
     """Percent."""
     gpu_mhz: float | None = None
-    """Of several clusters, the fastest."""
+    """The fastest of several clusters."""
     temps_c: dict[str, float] = field(default_factory=dict)
     ram_mb: tuple[float, float] | None = None
     """Used, of all."""

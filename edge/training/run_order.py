@@ -14,10 +14,10 @@ class RunOrder:
 
     experiment_json: str
     base_digest: str
-    """Of the base model that the coordinator has."""
+    """The digest of the coordinator's base model."""
     data_digest: str
-    """Of the data set of which the shards are parts."""
+    """The digest of the data set that the shards are parts of."""
     shards: Mapping[int, Sequence[int]]
-    """Of each client that this device hosts, which records are its own."""
+    """Which records are each hosted client's own, by their index in the data set."""
     model: Sequence[ModelFile] = ()
     """The base model's files, where the coordinator serves them."""

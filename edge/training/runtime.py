@@ -35,7 +35,7 @@ EVALUATION_BATCH_SIZE = 64
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedClient:
     """A client's new state, and what is said with it. `tensors` may share the model's memory: they hold until the
-    engine's next call. `micro_batch` is how many examples were trained at a time, where memory was too short for what
+    runtime's next call. `micro_batch` is how many examples were trained at a time, where memory was too short for what
     the experiment says, else 0."""
 
     tensors: Tensors
@@ -206,7 +206,7 @@ class TorchRuntime:
         dataset = task.load()
         if dataset.digest() != order.data_digest:
             raise BadInput(f"data: {config.data.source} here is not the data set that the coordinator dealt out")
-        return {client: dataset.take(indices) for client, indices in order.shards.items()}
+        return {client: dataset.select(indices) for client, indices in order.shards.items()}
 
 
 def _hold_out(datasets: dict[int, Dataset], task: Task) -> dict[tuple[int, str], Dataset]:
@@ -226,8 +226,8 @@ def _hold_out(datasets: dict[int, Dataset], task: Task) -> dict[tuple[int, str],
                 "client %d has %d documents: %d to train on, %d to validate on, %d to test on",
                 client, len(dataset), len(split.train), len(split.validation), len(split.test),
             )  # fmt: skip
-        held_out.update({(client, part): dataset.take(indices) for part, indices in parts.items() if indices})
-        datasets[client] = dataset.take(split.train)
+        held_out.update({(client, part): dataset.select(indices) for part, indices in parts.items() if indices})
+        datasets[client] = dataset.select(split.train)
     return held_out
 
 

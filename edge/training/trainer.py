@@ -129,7 +129,8 @@ class Trainer:
 
 
 class _Beginning:
-    """Of an optimizer step: what an attempt changes before it moves the parameters, to be put back."""
+    """The state before an optimizer step of all that an attempt changes before it moves the parameters, to be put
+    back."""
 
     def __init__(self, device: torch.device, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         self.is_first = not optimizer.state

@@ -41,7 +41,7 @@ class _Stream:
         self.welcomed = asyncio.Event()
         self.over = False
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let who waits for it go on, and find it over: of a stream that broke, gRPC leaves the generator suspended."""
         self.over = True
         self.admitted.set()
@@ -118,7 +118,7 @@ class Connection:
                     raise
                 return "no answer to its heartbeats"
             finally:
-                stream.end()
+                stream.close()
                 self._on_change(False)
                 beating.cancel()
                 call.cancel()

@@ -18,8 +18,8 @@ class LocalEvaluation:
     """Remembers a run's newest round's counters, for a coordinator that was restarted and asks again, and the state
     that was scored, which the next round's training begins with."""
 
-    def __init__(self, engine: ClientRuntime, reports: Reports) -> None:
-        self._engine = engine
+    def __init__(self, runtime: ClientRuntime, reports: Reports) -> None:
+        self._runtime = runtime
         self._reports = reports
         self._counted: dict[Slot, Counters] = {}
         self._kept: tuple[bytes, Tensors] | None = None
@@ -45,8 +45,8 @@ class LocalEvaluation:
         return unknown
 
     def count(self, order: pb.Evaluate, client: int, state: Tensors, on_batch: Callable[[], None]) -> None:
-        """Score a client's part, on the engine's thread. Whatever `on_batch` raises ends it."""
-        self._counted[order.round, order.part, client] = self._engine.evaluate(client, order.part, state, on_batch)
+        """Score a client's part, on the runtime's thread. Whatever `on_batch` raises ends it."""
+        self._counted[order.round, order.part, client] = self._runtime.evaluate(client, order.part, state, on_batch)
 
     def report(self, order: pb.Evaluate, client: int) -> None:
         """Report what was counted."""

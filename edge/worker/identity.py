@@ -19,7 +19,7 @@ from protos.channel import valid_key
 _LONGEST = 200  # bytes of a file's name; most file systems take 255
 
 
-def default_folder() -> Path:
+def default_state_folder() -> Path:
     """$XDG_STATE_HOME/federa, or ~/.local/state/federa where that is unset or relative: also on macOS, where keys have
     always been there. Raises BadInput for a user without a home."""
     try:

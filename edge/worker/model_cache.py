@@ -32,7 +32,7 @@ FetchFile = Callable[[ModelFile, Path, Callable[[int], None]], Awaitable[None]]
 """Makes a file whole at a path, where its beginning may lie; tells how many of its bytes are there."""
 
 
-def default_folder() -> Path:
+def default_cache_folder() -> Path:
     """$XDG_CACHE_HOME/federa, or ~/.cache/federa where that is unset or relative. Raises BadInput for a user without a
     home."""
     try:

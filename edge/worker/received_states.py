@@ -23,7 +23,7 @@ class ReceivedStates:
         self,
         start_sha256: bytes,
         *,
-        engine: ClientRuntime,
+        runtime: ClientRuntime,
         setup: RunSetup,
         evaluation: LocalEvaluation,
         transfers: RunTransfers,
@@ -31,7 +31,7 @@ class ReceivedStates:
         thread: ComputeThread,
     ) -> None:
         self._start_sha256 = start_sha256
-        self._engine = engine
+        self._runtime = runtime
         self._setup = setup
         self._evaluation = evaluation
         self._transfers = transfers
@@ -62,10 +62,10 @@ class ReceivedStates:
     def _install(self, blob: memoryview, wire: str) -> Tensors:
         start = decode(blob)
         try:
-            self._engine.install(start)
+            self._runtime.install(start)
         except BaseException:
             # The model may be half changed. The next order loads it anew.
-            self._engine.release()
+            self._runtime.release()
             self._setup.forget()
             raise
         self._is_installed = True

@@ -48,7 +48,7 @@ class Reports:
         message = pb.Counters(run_id=self._run_id, round=round_, part=part, client=client, counters=counters)
         self._post(pb.WorkerMessage(counters=message))
 
-    def trouble(self, round_: int, client: int, error: Exception) -> None:
+    def client_error(self, round_: int, client: int, error: Exception) -> None:
         """A client came to nothing, or with round 0 the run's preparation."""
         if isinstance(error, FederaError):
             log.error("%s", error)
@@ -59,7 +59,7 @@ class Reports:
         else:
             log.error("run %s failed here", self._run_id, exc_info=error)
             message = f"{type(error).__name__}: {one_line(error)}"
-        trouble = pb.ClientError(
+        client_error = pb.ClientError(
             run_id=self._run_id, round=round_, client=client, message=message, bad_input=isinstance(error, BadInput)
         )
-        self._post(pb.WorkerMessage(client_error=trouble))
+        self._post(pb.WorkerMessage(client_error=client_error))

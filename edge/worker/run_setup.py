@@ -33,7 +33,7 @@ class RunSetup:
         self,
         order: pb.Prepare,
         *,
-        engine: ClientRuntime,
+        runtime: ClientRuntime,
         reports: Reports,
         timeline: Timeline,
         meter: Meter,
@@ -44,7 +44,7 @@ class RunSetup:
     ) -> None:
         self.setup: Setup | None = None
         self._order = order
-        self._engine = engine
+        self._runtime = runtime
         self._reports = reports
         self._timeline = timeline
         self._meter = meter
@@ -96,13 +96,13 @@ class RunSetup:
         if order.model and self._cache is not None:
             folder = await self._thread.run(self._cache.find, order.model)
         try:
-            return await self._thread.run(self._engine.prepare, order, folder)
+            return await self._thread.run(self._runtime.prepare, order, folder)
         except ModelNotFound:
             if not order.model or self._cache is None:
                 raise
         folder = await self._fetched(self._cache, order.model, round_)
         self._timeline.enter(round_, 0, LOAD)
-        return await self._thread.run(self._engine.prepare, order, folder)
+        return await self._thread.run(self._runtime.prepare, order, folder)
 
     async def _fetched(self, cache: ModelCache, files: Sequence[ModelFile], round_: int) -> Path:
         loop = asyncio.get_running_loop()

@@ -26,14 +26,14 @@ log = logging.getLogger("federa.worker")
 
 
 class Worker:
-    """`run` it; cancel that to end it. `facts` of the device stand beside the engine's. `meter` is in use already, and
+    """`run` it; cancel that to end it. `facts` of the device stand beside the runtime's. `meter` is in use already, and
     stays so; without one no power is measured. Without a `cache` a base model that is not on this machine is not
     fetched. `on_connection` is called when a coordinator takes this worker, and when that is over."""
 
     def __init__(
         self,
         *,
-        engine: ClientRuntime,
+        runtime: ClientRuntime,
         address: str,
         name: str,
         key: str,
@@ -46,7 +46,7 @@ class Worker:
         cache: ModelCache | None = None,
         on_connection: Callable[[bool], None] = lambda connected: None,
     ) -> None:
-        self._engine = engine
+        self._runtime = runtime
         self._meter = meter or Meter()
         self._facts = dict(facts or {})
         self._cache = cache
@@ -75,8 +75,8 @@ class Worker:
     async def run(self) -> None:
         """Serve until cancelled. Raises FederaError when the coordinator refuses this worker, or has been away for
         longer than it waits."""
-        self._hello.versions.update(self._engine.versions())
-        self._hello.device.update({**self._engine.facts(), **self._facts})
+        self._hello.versions.update(self._runtime.versions())
+        self._hello.device.update({**self._runtime.facts(), **self._facts})
         async with dial(self._address, self._credentials) as data_channel:
             tasks = [
                 asyncio.ensure_future(endless)
@@ -102,7 +102,7 @@ class Worker:
 
     def _context(self, stub: WorkerServiceStub) -> WorkerContext:
         return WorkerContext(
-            engine=self._engine,
+            runtime=self._runtime,
             stub=stub,
             name=self._hello.name,
             key=self._hello.key,
@@ -195,4 +195,4 @@ class Worker:
         run.close()
         self._run = None
         self._tasks.forget(run.run_id)
-        await self._thread.run(self._engine.release)
+        await self._thread.run(self._runtime.release)

@@ -44,7 +44,7 @@ _REFUSALS = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUME
 class WorkerContext:
     """What a worker has for all of its runs."""
 
-    engine: ClientRuntime
+    runtime: ClientRuntime
     stub: WorkerServiceStub
     name: str
     key: str
@@ -63,11 +63,11 @@ class WorkerRun:
 
     def __init__(self, order: pb.Prepare, context: WorkerContext) -> None:
         self.order = order
-        self._engine = context.engine
+        self._runtime = context.runtime
         self._tasks = context.tasks
         self._thread = context.thread
         self._reports = Reports(order.run_id, context.post)
-        self._evaluation = LocalEvaluation(context.engine, self._reports)
+        self._evaluation = LocalEvaluation(context.runtime, self._reports)
         self._is_evaluating = False
         self._config = Experiment()
         self._work = WorkInProgress()
@@ -79,7 +79,7 @@ class WorkerRun:
         )
         self._setup = RunSetup(
             order,
-            engine=context.engine,
+            runtime=context.runtime,
             reports=self._reports,
             timeline=timeline,
             meter=context.meter,
@@ -90,7 +90,7 @@ class WorkerRun:
         )
         self._states = ReceivedStates(
             order.start_sha256,
-            engine=context.engine,
+            runtime=context.runtime,
             setup=self._setup,
             evaluation=self._evaluation,
             transfers=self._transfers,
@@ -148,7 +148,7 @@ class WorkerRun:
         except WorkStopped:
             return
         except Exception as error:
-            self._reports.trouble(0, 0, error)
+            self._reports.client_error(0, 0, error)
             return
         finally:
             self._activity.rest()
@@ -180,7 +180,7 @@ class WorkerRun:
             log.info("ended the evaluation of round %d's state", order.round)
         except Exception as error:
             for client in self._work.clients:
-                self._reports.trouble(order.round, client, error)
+                self._reports.client_error(order.round, client, error)
         finally:
             self._is_evaluating = False
         await self._end(order.clients[-1])
@@ -236,13 +236,15 @@ class WorkerRun:
             # The coordinator knows, and goes on without it. So does this worker.
             log_refused(client, self._activity.round, str(error.details()))
         else:
-            self._reports.trouble(self._activity.round, client, error)
+            self._reports.client_error(self._activity.round, client, error)
 
     async def _train_client(self, client: int, state: Tensors, state_sha256: str) -> None:
         self._activity.enter(client, LOAD)
-        trained = await self._thread.run(self._engine.train, self._activity.round, client, state, self._on_step(client))
+        trained = await self._thread.run(
+            self._runtime.train, self._activity.round, client, state, self._on_step(client)
+        )
         self._activity.enter(client, UPLOAD)
-        # Before the engine's next call, which may change what it gave.
+        # Before the runtime's next call, which may change what it gave.
         blob = await self._thread.run(self._encode, client, trained, state, state_sha256)
         update = pb.UpdateHeader(
             round=self._activity.round,
@@ -256,7 +258,7 @@ class WorkerRun:
         await self._transfers.upload(blob, update)
 
     def _on_step(self, client: int) -> Callable[[float], None]:
-        """What the engine calls at every step, on its thread, with the progress."""
+        """What the runtime calls at every step, on its thread, with the progress."""
         last_shown_s: float | None = None  # None: not a step was made
         loop = asyncio.get_running_loop()
 

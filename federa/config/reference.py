@@ -129,16 +129,16 @@ def _plural(items: Mapping[str, Any]) -> str:
 def _bounds(field: Mapping[str, Any]) -> str:
     least, above = field.get("minimum"), field.get("exclusiveMinimum")
     most, below = field.get("maximum"), field.get("exclusiveMaximum")
-    words = []
+    bounds = []
     if least is not None:
-        words.append(f"from {least:g}" if most is None or most >= MAX_COUNT else f"{least:g} to {most:g}")
+        bounds.append(f"from {least:g}" if most is None or most >= MAX_COUNT else f"{least:g} to {most:g}")
     elif above is not None:
-        words.append(f"above {above:g}")
+        bounds.append(f"above {above:g}")
     if least is None and most is not None:
-        words.append(f"up to {most:g}")
+        bounds.append(f"up to {most:g}")
     if below is not None and below < 1 << 32:
-        words.append(f"below {below:g}")
-    return f", {', '.join(words)}" if words else ""
+        bounds.append(f"below {below:g}")
+    return f", {', '.join(bounds)}" if bounds else ""
 
 
 def _methods() -> str:
@@ -161,9 +161,9 @@ def _metrics() -> str:
 
 
 def _target(metric: Metric) -> str:
-    words = [f"above {metric.above:g}"] if metric.above is not None else []
-    words += [f"up to {metric.at_most:g}"] if metric.at_most is not None else []
-    return " and ".join(words) or "any number"
+    bounds = [f"above {metric.above:g}"] if metric.above is not None else []
+    bounds += [f"up to {metric.at_most:g}"] if metric.at_most is not None else []
+    return " and ".join(bounds) or "any number"
 
 
 def _task(name: str) -> str:

@@ -29,7 +29,7 @@ class Examples:
 
     @property
     def lengths(self) -> list[int]:
-        """Of each example, in tokens."""
+        """Each example's length in tokens."""
         return list(map(len, self.token_ids))
 
     @property

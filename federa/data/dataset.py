@@ -23,7 +23,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.records)
 
-    def take(self, indices: Sequence[int]) -> Dataset:
+    def select(self, indices: Sequence[int]) -> Dataset:
         """The records at these indices, in that order."""
         return Dataset(records=tuple(self.records[index] for index in indices), found=self.found)
 

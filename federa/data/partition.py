@@ -29,8 +29,8 @@ def partition_examples(strata: Sequence[int], clients: int, partition: Partition
         even = partition.kind == "iid"
         shares = np.full(clients, 1 / clients) if even else rng.dirichlet(np.full(clients, partition.alpha))
         cuts = np.round(np.cumsum(shares)[:-1] * len(group)).astype(int)
-        for shard, piece in zip(shards, np.split(rng.permutation(group), cuts), strict=True):
-            shard.extend(map(int, piece))
+        for shard, part in zip(shards, np.split(rng.permutation(group), cuts), strict=True):
+            shard.extend(map(int, part))
     for shard in shards:
         # A strong skew leaves clients without any example; each takes one from whoever has most.
         if not shard:

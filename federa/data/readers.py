@@ -67,7 +67,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class DataSource:
     """Where rows come from, in words, and the rows."""
 
     name: str
@@ -78,10 +78,10 @@ def _role(field: str) -> str:
     return field.removesuffix("_column")
 
 
-def open_source(data: DataSection) -> Source:
+def open_data(data: DataSection) -> DataSource:
     """The rows that an experiment names. Raises BadInput, naming the file or the data set, where there are none."""
     if data.source == EMBEDDED:
-        return Source(name="the embedded BBC News", rows=_embedded_rows())
+        return DataSource(name="the embedded BBC News", rows=_embedded_rows())
     if data.source == DEVICES:
         raise BadInput("data: it is the devices' own (data.source: devices): start this worker with --data FILE")
     # os.path, not Path: these raise for no text, be it too long or with the name of an unknown user.
@@ -91,10 +91,10 @@ def open_source(data: DataSection) -> Source:
     looks_local = data.source.startswith((".", "~", os.sep)) or _ending(path) in ENDINGS
     if os.path.exists(path) or looks_local:
         raise BadInput(f"data: no such file: {data.source}")
-    return Source(name=data.source, rows=_hub_rows(data))
+    return DataSource(name=data.source, rows=_hub_rows(data))
 
 
-def open_file(path: Path, *, private: bool = False) -> Source:
+def open_file(path: Path, *, private: bool = False) -> DataSource:
     """The rows of one JSONL, CSV or TSV file (also gzipped). What is refused of a `private` one quotes none of its
     texts: it goes to the coordinator."""
     ending = _ending(path)
@@ -114,7 +114,7 @@ def open_file(path: Path, *, private: bool = False) -> Source:
         raise BadInput(f"data: {path} is not UTF-8 (byte {error.start})") from None
     records = _json_records(text, path) if ending in (".jsonl", ".json") else _csv_records(text, ending, path)
     rows = (Row(values=values, place=f"{path} line {number}", private=private) for number, values in records)
-    return Source(name=str(path), rows=rows)
+    return DataSource(name=str(path), rows=rows)
 
 
 def _ending(path: Path) -> str:

@@ -17,8 +17,8 @@ class Partition(Section):
     """How the training part is dealt out to the clients."""
 
     kind: Literal["dirichlet", "iid", "quantity"] = "dirichlet"
-    """`dirichlet`: each stratum (of a classification: each label) in shares from a Dirichlet distribution. `iid`:
-    alike. `quantity`: alike, in different amounts."""
+    """`dirichlet`: each of the task's strata in shares from a Dirichlet distribution. `iid`: alike.
+    `quantity`: alike, in different amounts."""
     alpha: Annotated[float, Field(gt=0)] = 0.5
     """The Dirichlet concentration: smaller is more skewed. `iid` has no use for it."""
 

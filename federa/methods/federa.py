@@ -50,7 +50,7 @@ class FeDeRA(LoRA):
                 layer.weight.copy_(residual(layer.weight, layer.a, layer.b, self.config.scale))
 
     def low_rank_change(self, model: nn.Module, start: Tensors) -> LowRankChange:
-        """Of W, not of W_res: s (B A - B0 A0), which is [B, -B0] [A; A0] at twice the rank."""
+        """The change of W, not of W_res: s (B A - B0 A0), which is [B, -B0] [A; A0] at twice the rank."""
         import torch
 
         learned = super().low_rank_change(model, start)

@@ -9,15 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from federa.durable import replacement, write_file
-from federa.errors import BadInput, FederaError, one_line
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from federa.models.pretrained import PretrainedModel
+from federa.errors import BadInput
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -28,7 +21,7 @@ MAX_BYTES = 64 << 30
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. +-]{0,199}\.(json|txt|model|safetensors)", re.ASCII)
 # It would have another model loaded, by a name of its own.
 _NEVER = {"adapter_config.json"}
-_PIECE_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 
 
 class ModelNotFound(BadInput):
@@ -85,11 +78,11 @@ def describe(path: Path) -> ModelFile:
 
 
 def file_sha256(path: Path) -> bytes:
-    """SHA-256 of a file, read in pieces. Raises OSError."""
+    """SHA-256 of a file, read in chunks. Raises OSError."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            sha.update(piece)
+        while chunk := file.read(_READ_BYTES):
+            sha.update(chunk)
     return sha.digest()
 
 
@@ -119,40 +112,3 @@ def metadata_files(folder: Path) -> list[Path]:
         # No index: of the weights' own apart, it is of a format that is not served.
         if path.is_file() and may_be_served(path.name) and not path.name.endswith((".safetensors", ".index.json"))
     )
-
-
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> list[Path]:
-    """Write a tokenizer that was made from another format as the file that holds all of it; nothing where it is of a
-    kind that knows no such file. Raises FederaError where it cannot be written."""
-    core = getattr(tokenizer, "backend_tokenizer", None)
-    if core is None:
-        return []
-    core.no_padding()
-    core.no_truncation()
-    text: str = core.to_str(pretty=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, text.encode())
-    except OSError as error:
-        raise FederaError(f"cannot write {path}, the tokenizer for the devices: {one_line(error)}") from None
-    return [path]
-
-
-def save_weights(base: PretrainedModel, path: Path) -> None:
-    """Write what a checkpoint held as safetensors in fp32, whole or not at all: loaded from there it has the same base
-    digest. Raises FederaError where it cannot be written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    # Clones: of tied tensors, which safetensors refuses, each is written.
-    tensors = {
-        name: tensor.detach().clone().contiguous()
-        for name, tensor in base.model.state_dict().items()
-        if name not in base.missing
-    }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacement(path) as fresh:
-            save_file(tensors, fresh, metadata={"format": "pt"})
-    except (OSError, SafetensorError) as error:
-        raise FederaError(f"cannot write {path}, the base model for the devices: {one_line(error)}") from None

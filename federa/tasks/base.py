@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import Self
 
 from federa.data.dataset import Dataset, Record
-from federa.data.readers import Row, Source, open_file, open_source
+from federa.data.readers import DataSource, Row, open_data, open_file
 from federa.data.section import DataSection
 from federa.errors import BadInput
 from federa.tasks.metric import Counters, Metric
@@ -52,7 +52,7 @@ class Task:
         """What becomes of one row of a file. Raises BadInput through the row, which knows its place."""
         raise NotImplementedError
 
-    def read(self, source: Source) -> Dataset:
+    def read(self, source: DataSource) -> Dataset:
         """All records of a source. A task that finds something out from all of them together (such as the classes) says
         so in the data set's `found`. Raises BadInput where there is none, or one cannot be used."""
         records = tuple(map(self.record, source.rows))
@@ -63,7 +63,7 @@ class Task:
     def load(self, file: Path | None = None) -> Dataset:
         """The data set that the experiment names, or a device's own `file`: what is refused of it goes to the
         coordinator, and quotes none of its texts. Raises BadInput."""
-        return self.read(open_source(self.data) if file is None else open_file(file, private=True))
+        return self.read(open_data(self.data) if file is None else open_file(file, private=True))
 
     def resolved(self, dataset: Dataset) -> Self:
         """The task that knows what was found when this data set was read."""
@@ -121,7 +121,15 @@ class Task:
         """The counters of all examples. `before_batch` may raise to end it early."""
         from federa.tasks.evaluation import count_batches
 
-        return count_batches(self, model, examples, batch_size=batch_size, device=device, before_batch=before_batch)
+        return count_batches(
+            model,
+            examples,
+            collate=self.collate,
+            count=self.count,
+            batch_size=batch_size,
+            device=device,
+            before_batch=before_batch,
+        )
 
     def check(self, counters: Counters) -> str:
         """What is wrong with counters that came over the network; empty where they may be. A task adds what it knows of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import field_validator, model_validator
 
 from federa.data.dataset import Dataset, Record
-from federa.data.readers import Row, Source
+from federa.data.readers import DataSource, Row
 from federa.data.section import DEVICES, DataSection
 from federa.errors import BadInput
 from federa.tasks.base import Task
@@ -84,7 +84,7 @@ class TextClassification(Task):
             raise row.refused(f"has an empty label in column {self.data.label_column!r}")
         return text, label
 
-    def read(self, source: Source) -> Dataset:
+    def read(self, source: DataSource) -> Dataset:
         """The records with their labels' indices; the labels are found where the experiment does not fix them."""
         return label_texts(list(map(self.record, source.rows)), self.data.labels, source.name)
 
@@ -97,15 +97,16 @@ class TextClassification(Task):
 
     def describe(self, records: Sequence[Record]) -> tuple[str, str]:
         counts = Counter(label for _, label in records)
-        said = f"{len(records)} documents with {len(counts)} labels"
+        summary = f"{len(records)} documents with {len(counts)} labels"
         if len(counts) > max(2, len(records) // 2):
             # Perhaps they are texts, which stay where they are: the columns may be mistaken for one another.
             column = self.data.label_column
-            return said, f"is the label in the column {column!r}? The experiment's data.label_column says which it is"
+            doubt = f"is the label in the column {column!r}? The experiment's data.label_column says which it is"
+            return summary, doubt
         most = ", ".join(
             f"{label if len(label) <= 20 else f'{label[:19]}…'} {count}" for label, count in counts.most_common(8)
         )
-        return f"{said}: {most}{', ...' if len(counts) > 8 else ''}", ""
+        return f"{summary}: {most}{', ...' if len(counts) > 8 else ''}", ""
 
     def model_options(self) -> dict[str, Any]:
         assert self.data.labels is not None, "the experiment must be resolved: its labels are known by then"

@@ -77,15 +77,15 @@ def encode(
 class Encoded:
     """A blob, read tensor by tensor from its file or from memory.
 
-    It reads where safetensors would map: pages of a map stay resident, and a round's fold would come to hold every
-    client's update. It keeps no file open: a round may have more clients than a process may have files.
+    It reads where safetensors would map: pages of a map stay resident, and a round's aggregation would come to hold
+    every client's update. It keeps no file open: a round may have more clients than a process may have files.
     """
 
     wire: str
     reference_sha256: str
-    """Of the blob that the differences are taken from, in hex; empty for fp32."""
+    """The digest (hex) of the blob that the differences are taken from; empty for fp32."""
     shapes: dict[str, tuple[int, ...]]
-    """Of the decoded tensors, in the order of their names."""
+    """The shapes of the decoded tensors, in the order of their names."""
 
     def __init__(self, source: Path | Blob) -> None:
         """Read the header. Raises BadInput for anything but a well-formed blob."""
@@ -195,7 +195,7 @@ def decode(blob: Blob, reference: Tensors | None = None) -> dict[str, NDArray[np
     return {name: encoded.absolute(name, reference[name]) for name in encoded.shapes}
 
 
-def check(encoded: Encoded, *, wire: str, shapes: Shapes, reference_sha256: str) -> None:
+def check_update(encoded: Encoded, *, wire: str, shapes: Shapes, reference_sha256: str) -> None:
     """Raises BadInput naming the first thing that differs from what was asked for. Looks at the header alone."""
     if encoded.wire != wire:
         raise BadInput(f"the wire must be {wire}, not {encoded.wire}")
@@ -260,10 +260,10 @@ class _Memory(io.RawIOBase):
         return self._at
 
     def readinto(self, room: Any) -> int:
-        piece = self._view[self._at : self._at + len(room)]
-        room[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
+        chunk = self._view[self._at : self._at + len(room)]
+        room[: len(chunk)] = chunk
+        self._at += len(chunk)
+        return len(chunk)
 
 
 def _read(file: BinaryIO, entry: Entry, begin: int, end: int) -> NDArray:

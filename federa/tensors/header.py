@@ -24,7 +24,7 @@ MAX_DIMENSIONS = 32
 """numpy 1.26 knows no more."""
 
 MAX_VALUES = 1 << 48
-"""Of one tensor, dimensions of length 0 left out, so that no size computed from a shape overflows."""
+"""The most values of one tensor, dimensions of length 0 left out, so that no size computed from a shape overflows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

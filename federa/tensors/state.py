@@ -20,7 +20,7 @@ Tensors = Mapping[str, NDArray[np.float32]]
 Shapes = Mapping[str, tuple[int, ...]]
 
 SCALE_SUFFIX = "::scale"
-"""Of the tensor of scales that goes with one in int8 (see codec.py). No tensor of a state is called so."""
+"""Ends the name of the tensor of scales that goes with one in int8 (see codec.py), and of no tensor of a state."""
 
 
 def pack(tensors: Tensors) -> bytes:

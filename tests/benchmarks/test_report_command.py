@@ -81,7 +81,7 @@ def test_run_without_results_is_read_from_its_ledger(tmp_path: Path, capsys: pyt
         ledger = Ledger(folder / "ledger.sqlite")
         ledger.note(run_id="e-lora", config=config.model_dump(mode="json"), environment={"cpus": 2}, state="running")
         ledger.selected(1, 1, [0], "digest")
-        ledger.folded(1, 2.5, "digest")
+        ledger.aggregated(1, 2.5, "digest")
         ledger.evaluated(1, 0.5)
         ledger.hosted({"orin-1": "key"}, {0: "orin-1"})
         ledger.powered("orin-1", {"source": "sysfs", "scope": "module", "interval_s": 0.1})

@@ -9,20 +9,20 @@ import socket
 import pytest
 
 from benchmarks import scale
-from benchmarks.scale import Row, first_orders
+from benchmarks.scale import ScaleRow, first_orders
 from coordinator.operator.child import Child
 from federa.errors import FederaError
 
 
 def test_a_rounds_first_order_is_the_earliest_of_all_processes():
-    said = [
+    reports = [
         {"rounds_began": {"1": 1.0, "2": 5.0, "3": 9.5, "10": 30.0}},
         {"rounds_began": {"1": 0.5, "2": 5.5, "3": 9.0}},
     ]
-    assert first_orders(said) == [5.0, 9.0, 30.0]
+    assert first_orders(reports) == [5.0, 9.0, 30.0]
 
 
-LINE = Row(
+LINE = ScaleRow(
     workers=1000,
     clients=100,
     connected_s=1.0,
@@ -51,12 +51,12 @@ def test_simulated_workers_that_nobody_answers_fail_aloud(tmp_path):
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     child = Child(["tests.doubles.simulated_workers", address, "0", "3"], tmp_path / "log")
     try:
-        child.hear("ready")
-        child.say("connect")
+        child.receive("ready")
+        child.send("connect")
         with pytest.raises(FederaError, match=r"worker-0000[0-2]: UNAVAILABLE"):
-            child.hear("connected")
+            child.receive("connected")
     finally:
-        child.end()
+        child.kill()
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -65,8 +65,8 @@ def test_a_small_run_from_end_to_end(processes, tmp_path, capfd):
     out.mkdir()
     arguments = ["--workers", "3,5", "--clients-per-round", "4", "--rounds", "3", "--processes", str(processes)]
     code = scale.main([*arguments, "--out", str(out), "--json", str(file)])
-    said = capfd.readouterr()
-    assert code == 0, said.err
+    reports = capfd.readouterr()
+    assert code == 0, reports.err
     assert list(out.iterdir()) == []
     rows = json.loads(file.read_text())["rows"]
     assert [(line["workers"], line["clients"]) for line in rows] == [(3, 3), (5, 4)]
@@ -77,7 +77,7 @@ def test_a_small_run_from_end_to_end(processes, tmp_path, capfd):
         assert 0 < trips["p50"] <= trips["p99"] <= trips["max"] < 5
         assert line["cpu_s"] > 0
         assert line["cores"] <= 3
-    assert "simulated" in said.out
+    assert "simulated" in reports.out
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from processes import until
 from benchmarks import transport
 from benchmarks.echo import BLOB, KINDS, Echo
 from benchmarks.footprint import Footprint
-from benchmarks.transport import State, Turn, first_trainings, periods, row
+from benchmarks.transport import FederationTurn, State, first_trainings, periods, row
 from coordinator.operator.child import Child
 from edge.training.run_order import RunOrder
 from federa.config import Experiment
@@ -46,17 +46,17 @@ def test_what_a_durable_echo_receives_is_what_it_served(tmp_path):
 def test_an_echo_of_other_bytes_is_no_echo(kind, tmp_path):
     server = Child(["benchmarks.echo", "server", kind, str(SIZE), str(tmp_path)], tmp_path / "server.log")
     try:
-        port = server.hear("listening on")
+        port = server.receive("listening on")
         client = Child(["benchmarks.echo", "client", kind, str(SIZE + 1), port], tmp_path / "client.log")
         try:
-            client.hear("ready")
-            client.say("go")
+            client.receive("ready")
+            client.send("go")
             with pytest.raises(FederaError, match=f"{SIZE} of {SIZE + 1} bytes"):
-                client.hear("done")
+                client.receive("done")
         finally:
-            client.end()
+            client.kill()
     finally:
-        server.end()
+        server.kill()
 
 
 def test_a_durable_echo_notices_a_byte_that_changed(tmp_path):
@@ -76,7 +76,7 @@ LARGE = State(name="large", tensors=197, values=629_441, rounds=2)
 
 
 def turn(rounds_s, peak_bytes=150, state_bytes=10):
-    return Turn(
+    return FederationTurn(
         state_bytes=state_bytes,
         rounds_s=rounds_s,
         periods_s=[2 * seconds for seconds in rounds_s],
@@ -167,20 +167,20 @@ def test_a_footprint_is_anonymous_memory_at_its_peak_and_processor_time(tmp_path
     (tmp_path / "mapped").write_bytes(bytes(96 << 20))
     child = Child(["eater", str(tmp_path / "mapped")], tmp_path / "log", {"PYTHONPATH": str(tmp_path)})
     try:
-        child.hear("ready")
+        child.receive("ready")
         footprint = Footprint(child.pid)
         began = time.monotonic()
-        child.say("eat")
-        child.hear("eaten")
+        child.send("eat")
+        child.receive("eaten")
         time.sleep(0.2)
         ended = time.monotonic()
-        child.say("forget")
-        child.hear("gone")
+        child.send("forget")
+        child.receive("gone")
         forgotten = time.monotonic()
         time.sleep(0.2)
         footprint.stop()
     finally:
-        child.end()
+        child.kill()
     assert 48 << 20 <= footprint.peak_bytes() - footprint.start_bytes < 64 << 20
     assert footprint.peak_bytes(since=forgotten) < footprint.peak_bytes() - (40 << 20)
     assert 0.45 < footprint.cpu_s(began, ended) < 1.5
@@ -189,9 +189,9 @@ def test_a_footprint_is_anonymous_memory_at_its_peak_and_processor_time(tmp_path
 def test_a_footprint_ends_with_its_process(tmp_path):
     (tmp_path / "brief.py").write_text("print('here', flush=True); input()")
     child = Child(["brief"], tmp_path / "log", {"PYTHONPATH": str(tmp_path)})
-    child.hear("here")
+    child.receive("here")
     footprint = Footprint(child.pid)
-    child.end()
+    child.kill()
     footprint.stop()
     assert footprint.peak_bytes() >= footprint.start_bytes > 0
     with pytest.raises(ProcessLookupError):
@@ -203,32 +203,32 @@ def test_a_child_that_fails_is_told_with_its_last_words(tmp_path):
     child = Child(["failing"], tmp_path / "log", {"PYTHONPATH": str(tmp_path)})
     try:
         with pytest.raises(FederaError, match="failing said '' in place of 'ready': no milk today"):
-            child.hear("ready")
+            child.receive("ready")
         until(lambda: child.code is not None, "its end")
         assert child.code == 1
     finally:
-        child.end()
+        child.kill()
 
 
 # ---------------------------------------------------------------- the trainer that trains nothing
 
 
-def fails(engine, round_, client):
+def fails(runtime, round_, client):
     experiment = Experiment().model_dump_json()
-    engine.prepare(RunOrder(experiment_json=experiment, base_digest="", data_digest="", shards={client: [1, 2]}))
+    runtime.prepare(RunOrder(experiment_json=experiment, base_digest="", data_digest="", shards={client: [1, 2]}))
     try:
-        engine.train(round_, client, start_state(equal_shapes()), lambda progress: None)
+        runtime.train(round_, client, start_state(equal_shapes()), lambda progress: None)
     except FederaError as error:
         return str(error)
     return None
 
 
-def test_a_noop_trouble_is_for_everybody_or_a_client_or_some_rounds():
-    everybody = NoopRuntime(trouble="the disk is full")
+def test_a_noop_failure_is_for_everybody_or_a_client_or_some_rounds():
+    everybody = NoopRuntime(failure="the disk is full")
     assert fails(everybody, 1, 0) == fails(everybody, 7, 3) == "the disk is full"
-    third = NoopRuntime(trouble="3:the disk is full", trouble_rounds=(1, 2))
+    third = NoopRuntime(failure="3:the disk is full", failure_rounds=(1, 2))
     assert [fails(third, *where) for where in [(1, 3), (2, 3), (3, 3), (1, 2)]] == 2 * ["the disk is full"] + 2 * [None]
-    assert fails(NoopRuntime(trouble="note: the disk is full"), 1, 0) == "note: the disk is full"
+    assert fails(NoopRuntime(failure="note: the disk is full"), 1, 0) == "note: the disk is full"
 
 
 def test_a_noop_training_moves_all_tensors_or_the_first_ones():

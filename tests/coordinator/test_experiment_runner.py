@@ -26,7 +26,7 @@ def _experiment(folder: Path, **federation: object) -> str:
 
 def _coordinator(folder: Path, *arguments: str, listen: str = "127.0.0.1:0", **env: str) -> Process:
     common = ["coordinator", "--out", str(folder / "out"), "--listen", listen]
-    return Process([*NOOP, *common, *arguments], folder, {"NOOP_ACCURACY": "0", **env})
+    return Process([*NOOP, *common, *arguments], folder, {"NOOP_SCORES": "0", **env})
 
 
 def _workers(folder: Path, address: str, **env: str) -> list[Process]:
@@ -98,7 +98,7 @@ def _bench(folder: Path, address: str, *more: str) -> Process:
 
 
 def test_workers_stay_for_the_next_experiment_and_a_finished_one_is_reported(tmp_path: Path) -> None:
-    coordinator = _coordinator(tmp_path, "--serve", NOOP_ACCURACY="1")
+    coordinator = _coordinator(tmp_path, "--serve", NOOP_SCORES="1")
     with ended(coordinator):
         address = listening(coordinator)
         workers = _workers(tmp_path, address)

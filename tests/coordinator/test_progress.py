@@ -41,7 +41,7 @@ def test_the_first_snapshot_comes_at_once_and_the_last_says_that_it_is_over():
         board.run.values.append(0.5)
         board.touch()
         await asyncio.sleep(0.01)
-        board.end(Outcome(exit_code=3, message="missed"), ["result.json"])
+        board.finish(Outcome(exit_code=3, message="missed"), ["result.json"])
 
     snapshots = watched(board, change)
     assert [snapshot.over for snapshot in snapshots] == [False] * (len(snapshots) - 1) + [True]
@@ -54,7 +54,7 @@ def test_the_first_snapshot_comes_at_once_and_the_last_says_that_it_is_over():
 
 def test_who_comes_after_the_end_gets_the_last_snapshot():
     board = ProgressBoard("e1", 1)
-    board.end(Outcome(exit_code=0), [])
+    board.finish(Outcome(exit_code=0), [])
 
     async def nothing():
         pass
@@ -71,7 +71,7 @@ def test_a_burst_of_changes_is_one_snapshot():
             board.run.updates = updates
             board.touch()
         await asyncio.sleep(0.01)
-        board.end(Outcome(), [])
+        board.finish(Outcome(), [])
 
     snapshots = watched(board, change)
     assert [snapshot.run.updates for snapshot in snapshots] == [0, 99, 99]
@@ -90,7 +90,7 @@ def test_snapshots_come_at_most_five_a_second(monkeypatch):
     async def scenario():
         async for snapshot in board.watch():
             if snapshot.run.updates == 3:
-                board.end(Outcome(), [])
+                board.finish(Outcome(), [])
             board.run.updates += 1
             board.touch()
 
@@ -109,7 +109,7 @@ def test_a_change_while_a_watcher_is_busy_is_not_missed():
             seen.append(snapshot.over)
             # A slow watcher: this happens between two of its snapshots.
             if len(seen) == 1:
-                board.end(Outcome(), [])
+                board.finish(Outcome(), [])
         return seen
 
     assert asyncio.run(asyncio.wait_for(scenario(), 5)) == [False, True]

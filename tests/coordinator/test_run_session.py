@@ -45,7 +45,7 @@ def on_the_loop(monkeypatch):
 
 
 def never(config):
-    return NoopReferenceModel(config, accuracy=(0.0,))
+    return NoopReferenceModel(config, scores=(0.0,))
 
 
 @pytest.mark.parametrize("evaluation", ["coordinator", "devices"])
@@ -55,63 +55,65 @@ def test_neither_the_disk_nor_the_ledger_is_waited_for_on_the_event_loop(tmp_pat
 
     async def evaluated(worker, part):
         if evaluation == "devices":
-            order = await worker.hear("evaluate")
+            order = await worker.receive("evaluate")
             assert order.part == part
             for client in order.clients:
                 known = {"run_id": order.run_id, "round": order.round, "part": part, "client": client}
                 counters = counted(unpack(worker.state), client, part)
-                await worker.say(counters=pb.Counters(**known, counters=counters))
+                await worker.send(counters=pb.Counters(**known, counters=counters))
 
-    async def scenario(house):
-        house.experiment_id = await house.submit(config)
-        worker = await house.worker()
-        worker.prepare = await worker.hear("prepare")
+    async def scenario(live):
+        live.experiment_id = await live.submit(config)
+        worker = await live.worker()
+        worker.prepare = await worker.receive("prepare")
         examples = {client: client + 1 for client in range(3)}
         power = pb.Power(source="test", scope="module", idle_w=1.0)
         run_id = worker.prepare.run_id
-        await worker.say(prepared=pb.Prepared(run_id=run_id, device="hand", examples=examples, power=power))
+        await worker.send(prepared=pb.Prepared(run_id=run_id, device="hand", examples=examples, power=power))
         for round_ in (1, 2):
-            worker.train = await worker.hear("train")
+            worker.train = await worker.receive("train")
             worker.state = await worker.download(worker.train.state_sha256)
             assert worker.train.round == round_
-            slices = [pb.Slice(round=round_, phase="train", seconds=0.5)]
-            await worker.say(telemetry=pb.Telemetry(run_id=run_id, epoch=1, sequence=round_, slices=slices))
+            phase_energies = [pb.PhaseEnergy(round=round_, phase="train", seconds=0.5)]
+            await worker.send(
+                telemetry=pb.Telemetry(run_id=run_id, epoch=1, sequence=round_, phases=phase_energies)
+            )
             if round_ == 1:
                 nan = {name: np.full_like(value, np.nan) for name, value in unpack(worker.state).items()}
                 async with refused(Status.INVALID_ARGUMENT, "not finite"):
                     await worker.upload(0, pack(nan))
-                await worker.say(client_error=pb.ClientError(run_id=run_id, round=1, client=0, message="no memory"))
+                await worker.send(client_error=pb.ClientError(run_id=run_id, round=1, client=0, message="no memory"))
             for client in (1, 2) if round_ == 1 else (0, 1):
                 assert (await worker.upload(client)).already_accepted is False
             async with refused(Status.FAILED_PRECONDITION, "comes too late"):
                 await worker.upload(0 if round_ == 1 else 2)
             if round_ == 2:
-                assert list((await worker.hear("abandon")).clients) == [2]
+                assert list((await worker.receive("abandon")).clients) == [2]
             await evaluated(worker, "validation")
         await evaluated(worker, "test")
         await worker.released()
-        assert (await house.end()).outcome.exit_code == 3
+        assert (await live.end()).outcome.exit_code == 3
 
     serving(tmp_path, scenario, make_model=never)
     assert on_the_loop == []
 
 
 def test_a_run_is_opened_again_and_one_is_ended_early_without_the_event_loop(tmp_path, on_the_loop):
-    async def first(house):
-        house.experiment_id = await house.submit(experiment(seed=1), "abc")
-        worker = await house.training()
+    async def first(live):
+        live.experiment_id = await live.submit(experiment(seed=1), "abc")
+        worker = await live.training()
         await worker.upload(0)
-        waiting = await house.submit(experiment(seed=2))
-        await house.operation.Cancel(pb.CancelRequest(experiment_id=waiting))
-        assert (await house.end(waiting)).outcome.exit_code == 130
+        waiting = await live.submit(experiment(seed=2))
+        await live.operation.Cancel(pb.CancelRequest(experiment_id=waiting))
+        assert (await live.end(waiting)).outcome.exit_code == 130
 
-    async def again(house):
-        worker = await house.training()
-        house.experiment_id = "abc"
+    async def again(live):
+        worker = await live.training()
+        live.experiment_id = "abc"
         for client in worker.train.clients:
             await worker.upload(client)
         await worker.released()
-        assert (await house.end()).outcome.exit_code == 0
+        assert (await live.end()).outcome.exit_code == 0
 
     serving(tmp_path, first)
     serving(tmp_path, again)

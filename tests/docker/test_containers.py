@@ -71,7 +71,7 @@ class Cluster:
             self.docker("rm", "-f", name)
 
     def result_file(self, path: str) -> bytes:
-        """Of the operator's results."""
+        """A file of the operator's results."""
         volume = f"{self.env['COMPOSE_PROJECT_NAME']}_results"
         command = ("run", "--rm", "-v", f"{volume}:/results", "--entrypoint", "base64", f"federa-coordinator:{TAG}")
         return base64.b64decode(self.docker(*command, f"/results/{path}"))

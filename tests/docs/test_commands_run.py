@@ -103,16 +103,16 @@ def ended(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
                 process.wait()
 
 
-def until_said(log: Path, words_: str, process: subprocess.Popen[bytes]) -> str:
+def until_printed(log: Path, text: str, process: subprocess.Popen[bytes]) -> str:
     """Wait for a line with these words, and return it."""
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         for line in log.read_text(errors="replace").splitlines():
-            if words_ in line:
+            if text in line:
                 return line
         assert process.poll() is None, log.read_text(errors="replace")
         time.sleep(0.1)
-    raise AssertionError(f"waited {WAIT_S} s in vain for {words_!r}:\n{log.read_text(errors='replace')}")
+    raise AssertionError(f"waited {WAIT_S} s in vain for {text!r}:\n{log.read_text(errors='replace')}")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str
         log = folder.path / "coordinator.log"
         command = ".venv/bin/federa-coordinator --serve --out runs --listen 127.0.0.1:0"
         processes.append(folder.start(f"exec {command}", log))
-        address = until_said(log, "listening on", processes[0]).split()[-1]
+        address = until_printed(log, "listening on", processes[0]).split()[-1]
         for name in ("worker-0", "worker-1"):
             command = f".venv/bin/federa-worker --coordinator {address} --name {name} --threads 1"
             processes.append(folder.start(f"exec {command}", folder.path / f"{name}.log"))
@@ -155,6 +155,6 @@ def test_the_commands_of_a_page_run_in_order(page, cluster, tmp_path):
             processes.append(process)
             if stays:
                 staying[stays[0]] = process
-                until_said(log, READY[stays[0]], process)
+                until_printed(log, READY[stays[0]], process)
             else:
                 assert process.wait(WAIT_S) == 0, f"{block.place}:\n{block.text}\n{log.read_text(errors='replace')}"

@@ -12,7 +12,7 @@ from documents import ROOT
 GAP = "\0"
 """Stands in a message for what is only known when it is printed."""
 FOREIGN = {
-    # Of Docker, CUDA and the kernel: nothing here can say them.
+    # Messages of Docker, CUDA and the kernel: nothing here can print them.
     "Unknown runtime specified nvidia", "error 801", "no CUDA-capable device", "docker compose up", "docker ps -a",
 }  # fmt: skip
 
@@ -68,7 +68,7 @@ def words_of(text: str) -> list[str]:
 MESSAGES = [words_of(message) for message in messages()]
 
 
-def is_said(quote: str) -> bool:
+def is_message(quote: str) -> bool:
     words = words_of(quote)
     plain = len(words) - words.count("...")
     return any(literal_words(words, message) >= max(2, 0.5 * plain) for message in MESSAGES)
@@ -76,9 +76,9 @@ def is_said(quote: str) -> bool:
 
 @pytest.mark.parametrize(("page", "quote"), list(quotes()))
 def test_a_quoted_message_is_one_of_ours(page, quote):
-    assert is_said(quote), f"{page}: nothing says {quote!r}"
+    assert is_message(quote), f"{page}: nothing says {quote!r}"
 
 
 def test_what_nothing_says_is_found_out():
     for quote in ("--out: the folder was eaten by gremlins", "the worker has no clients today"):
-        assert not is_said(quote)
+        assert not is_message(quote)

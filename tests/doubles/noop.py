@@ -2,19 +2,19 @@
 that lies between the coordinator and its workers, in one process or in several:
 
     python -m tests.doubles.noop coordinator ARGS...    federa-coordinator with a NoopReferenceModel
-    python -m tests.doubles.noop worker ARGS...         federa-worker with a NoopEngine
+    python -m tests.doubles.noop worker ARGS...         federa-worker with a NoopRuntime
 
 Environment, read by these two commands alone:
 
     NOOP_TENSORS=4          how many tensors the state has
     NOOP_TENSOR_VALUES=16   how many fp32 values each of them holds
-    NOOP_ACCURACY=1.0       what evaluations say: a value for each in turn, such as 0.2,0.5,0.9; the last one stays
+    NOOP_SCORES=1.0       what evaluations say: a value for each in turn, such as 0.2,0.5,0.9; the last one stays
     NOOP_EVALUATE_S=0       how long an evaluation takes, the coordinator's or that of a client on its device
     NOOP_TRAIN_S=0          how long a client's training takes
     NOOP_MOVED=             how many tensors a training moves, the first ones by name; the others come back as they
                             were, without a copy; empty: all of them
-    NOOP_TROUBLE=           when not empty, every training fails with these words; `3:words`: those of client 3 alone
-    NOOP_TROUBLE_ROUNDS=    the rounds in which it fails, such as 1,2; empty: in all of them
+    NOOP_FAILURE=           when not empty, every training fails with these words; `3:words`: those of client 3 alone
+    NOOP_FAILURE_ROUNDS=    the rounds in which it fails, such as 1,2; empty: in all of them
     NOOP_STAMPS=            a file to which every training adds a line: round, client, time.monotonic()
 """
 
@@ -97,14 +97,14 @@ def counted(state: Tensors, client: int, part: str) -> dict[str, float]:
 
 
 class NoopReferenceModel:
-    """A ReferenceModel (coordinator.evaluation). `accuracy` has a value for each evaluation in turn, the last one
+    """A ReferenceModel (coordinator.evaluation). `scores` has a value for each evaluation in turn, the last one
     stays; or it is a function of the state's path and the part."""
 
     def __init__(
         self,
         config: Experiment,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
-        accuracy: Sequence[float] | Callable[[Path, str], float] = (1.0,),
+        scores: Sequence[float] | Callable[[Path, str], float] = (1.0,),
         evaluate_s: float = 0.0,
     ) -> None:
         self.shapes = dict(equal_shapes() if shapes is None else shapes)
@@ -123,7 +123,7 @@ class NoopReferenceModel:
         self.start_s = 0.0
         self.evaluated: list[tuple[str, str]] = []
         """Part and state file's stem (its digest) of every evaluation."""
-        self._accuracy = accuracy
+        self._scores = scores
         self._evaluate_s = evaluate_s
 
     def prepare(self, recorded: bytes | None = None) -> bytes:
@@ -136,10 +136,8 @@ class NoopReferenceModel:
         time.sleep(self._evaluate_s)
         turn = len(self.evaluated)
         self.evaluated.append((part, state.stem))
-        if callable(self._accuracy):
-            value = self._accuracy(state, part)
-        else:
-            value = self._accuracy[min(turn, len(self._accuracy) - 1)]
+        scores = self._scores
+        value = scores(state, part) if callable(scores) else scores[min(turn, len(scores) - 1)]
         return {"correct": value * EXAMPLES, "examples": EXAMPLES}
 
     def stop(self) -> None:
@@ -148,15 +146,15 @@ class NoopReferenceModel:
 
 class NoopRuntime:
     """A ClientRuntime (edge.training). `calls` names its methods in the order they were called, `trained` has round and
-    client of every training, `steps` counts the steps begun. `trouble`, `trouble_rounds`, `moved` and `stamps`
+    client of every training, `steps` counts the steps begun. `failure`, `failure_rounds`, `moved` and `stamps`
     are as in the environment."""
 
     def __init__(
         self,
         train_s: float = 0.0,
-        trouble: str = "",
+        failure: str = "",
         *,
-        trouble_rounds: Sequence[int] = (),
+        failure_rounds: Sequence[int] = (),
         moved: int | None = None,
         stamps: Path | None = None,
         evaluate_s: float = 0.0,
@@ -166,11 +164,11 @@ class NoopRuntime:
         self.calls: list[str] = []
         self.steps = 0
         self._train_s = train_s
-        client, colon, words = trouble.partition(":")
+        client, colon, words = failure.partition(":")
         only = bool(colon) and client.isdecimal()
-        self._trouble = words if only else trouble
-        self._trouble_client = int(client) if only else None
-        self._trouble_rounds = frozenset(trouble_rounds)
+        self._failure = words if only else failure
+        self._failing_client = int(client) if only else None
+        self._failure_rounds = frozenset(failure_rounds)
         self._moved = moved
         self._stamps = stamps
         self._examples: dict[int, int] = {}
@@ -202,7 +200,7 @@ class NoopRuntime:
             time.sleep(self._train_s / STEPS)
             on_step(step / STEPS)
         if self._fails(round_, client):
-            raise FederaError(self._trouble)
+            raise FederaError(self._failure)
         return TrainedClient(
             tensors=trained_state(state, round_, client, self._moved),
             examples=self._examples[client],
@@ -219,9 +217,9 @@ class NoopRuntime:
 
     def _fails(self, round_: int, client: int) -> bool:
         return (
-            bool(self._trouble)
-            and self._trouble_client in (None, client)
-            and (not self._trouble_rounds or round_ in self._trouble_rounds)
+            bool(self._failure)
+            and self._failing_client in (None, client)
+            and (not self._failure_rounds or round_ in self._failure_rounds)
         )
 
     def release(self) -> None:
@@ -230,9 +228,9 @@ class NoopRuntime:
 
 def reference_model_from_environment(config: Experiment) -> NoopReferenceModel:
     tensors, values = (int(os.environ.get(f"NOOP_{key}", "0")) for key in ("TENSORS", "TENSOR_VALUES"))
-    accuracy = [float(word) for word in os.environ.get("NOOP_ACCURACY", "1.0").split(",")]
+    scores = [float(word) for word in os.environ.get("NOOP_SCORES", "1.0").split(",")]
     pause_s = float(os.environ.get("NOOP_EVALUATE_S", "0"))
-    return NoopReferenceModel(config, equal_shapes(tensors or 4, values or 16), accuracy, pause_s)
+    return NoopReferenceModel(config, equal_shapes(tensors or 4, values or 16), scores, pause_s)
 
 
 def runtime_from_environment(options: Namespace) -> NoopRuntime:
@@ -240,8 +238,8 @@ def runtime_from_environment(options: Namespace) -> NoopRuntime:
     moved, stamps = said("NOOP_MOVED", ""), said("NOOP_STAMPS", "")
     return NoopRuntime(
         float(said("NOOP_TRAIN_S", "0")),
-        said("NOOP_TROUBLE", ""),
-        trouble_rounds=[int(word) for word in said("NOOP_TROUBLE_ROUNDS", "").split(",") if word],
+        said("NOOP_FAILURE", ""),
+        failure_rounds=[int(word) for word in said("NOOP_FAILURE_ROUNDS", "").split(",") if word],
         moved=int(moved) if moved else None,
         stamps=Path(stamps) if stamps else None,
         evaluate_s=float(said("NOOP_EVALUATE_S", "0")),
@@ -257,7 +255,7 @@ def main(arguments: list[str]) -> int:
     if side == "worker":
         from edge.main import main as work
 
-        return work(rest, make_engine=runtime_from_environment)
+        return work(rest, make_runtime=runtime_from_environment)
     print("usage: python -m tests.doubles.noop coordinator|worker ARGS...", file=sys.stderr)
     return 2
 

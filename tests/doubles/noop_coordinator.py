@@ -24,7 +24,7 @@ class NoopCoordinator:
         self._folder = folder
         self._experiment = experiment
         # A target that is never reached: it goes on to its last round.
-        self._env = {"NOOP_ACCURACY": "0", **env}
+        self._env = {"NOOP_SCORES": "0", **env}
 
     def __enter__(self) -> NoopCoordinator:
         self._folder.mkdir(parents=True)
@@ -33,15 +33,15 @@ class NoopCoordinator:
         out = ["--experiment", str(file), "--out", str(self._folder / "out"), "--listen", "127.0.0.1:0"]
         self._child = Child(["tests.doubles.noop", "coordinator", *out], self._folder / "coordinator.log", self._env)
         try:
-            self.address = self._child.hear("listening on")
+            self.address = self._child.receive("listening on")
             self.footprint = Footprint(self._child.pid)
         except BaseException:
-            self._child.end()
+            self._child.kill()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._child.end()
+        self._child.kill()
         self.footprint.stop()
 
     def finish(self, timeout_s: float, beside: Sequence[Child] = ()) -> dict[str, Any]:
@@ -50,13 +50,13 @@ class NoopCoordinator:
         end = time.monotonic() + timeout_s
         while (code := self._child.code) is None:
             if time.monotonic() > end:
-                raise self._child.trouble(f"was not over after {timeout_s:.0f} s")
+                raise self._child.failure(f"was not over after {timeout_s:.0f} s")
             for child in beside:
                 if child.code:
-                    raise child.trouble(f"ended with {child.code}")
+                    raise child.failure(f"ended with {child.code}")
             time.sleep(0.05)
         if code != EXIT_TARGET_MISSED:
-            raise self._child.trouble(f"ended with {code}")
+            raise self._child.failure(f"ended with {code}")
         (run,) = json.loads((self._folder / "out" / "result.json").read_text())["runs"]
         return dict(run)
 

@@ -43,7 +43,7 @@ class SimulatedWorkers:
     def __init__(self, address: str, first: int, count: int) -> None:
         self.address = address
         self.round_trips_s: list[float] = []
-        """Of every heartbeat that was answered since `go`."""
+        """Seconds to the answer of every heartbeat since `go`."""
         self.rounds_began: dict[int, float] = {}
         """When the first order of a round came, in time.monotonic(), which all processes of a Linux machine share."""
         self.go = asyncio.Event()
@@ -134,7 +134,7 @@ class SimulatedWorker:
                         case "prepare":
                             self._prepare = message.prepare
                             self.ordered.set()
-                            tasks.add(asyncio.ensure_future(self._say_prepared()))
+                            tasks.add(asyncio.ensure_future(self._send_prepared()))
                         case "train":
                             self._workers.rounds_began.setdefault(message.train.round, time.monotonic())
                             tasks.add(asyncio.ensure_future(self._train(message.train)))
@@ -178,7 +178,7 @@ class SimulatedWorker:
 
     # ---- the work
 
-    async def _say_prepared(self) -> None:
+    async def _send_prepared(self) -> None:
         await self._workers.go.wait()
         order = self._prepare
         examples = {shard.client: len(shard.indices) for shard in order.shards}
@@ -198,7 +198,7 @@ class SimulatedWorker:
             self._activity(order, client, "upload")
             await self._upload(order, client, self._workers.update_of(order.round, state))
         self._activity(order, client, "idle")
-        self._tell(order)
+        self._send_telemetry(order)
 
     async def _download(self, run_id: str, sha256: bytes) -> bytes:
         blob = io.BytesIO()
@@ -236,8 +236,8 @@ class SimulatedWorker:
 
     # ---- reports
 
-    def _tell(self, order: pb.Train) -> None:
-        """Of a whole order at once: as many batches as a worker has whose rounds are short."""
+    def _send_telemetry(self, order: pb.Train) -> None:
+        """Report a whole order at once: as many batches as a worker has whose rounds are short."""
         self._batches += 1
         telemetry = pb.Telemetry(run_id=order.run_id, epoch=self._epoch, sequence=self._batches)
         telemetry.phases.add(round=order.round, phase="idle", seconds=0.001)

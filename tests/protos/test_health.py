@@ -12,7 +12,7 @@ from processes import NOOP, Process, until
 
 from edge.worker.health import HealthServer, check_address
 from federa.errors import BadInput
-from protos.health import check
+from protos.health import probe
 
 
 def asked(address: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -26,21 +26,21 @@ def test_a_worker_is_healthy_while_a_coordinator_has_it(tmp_path):
     )
     serve = ["-m", "coordinator.main", "--serve", "--out", str(tmp_path / "out"), "--listen", f"127.0.0.1:{port}"]
     try:
-        until(lambda: check(health) == f"{health}: NOT_SERVING", "the health of it")
+        until(lambda: probe(health) == f"{health}: NOT_SERVING", "the health of it")
         assert asked(health).returncode == 1
         coordinator = Process(serve, tmp_path)
         try:
-            until(lambda: check(health) is None, "the health of it")
+            until(lambda: probe(health) is None, "the health of it")
             assert asked(health).returncode == 0
-            assert check(f"127.0.0.1:{port}") is None
+            assert probe(f"127.0.0.1:{port}") is None
         finally:
             coordinator.popen.kill()
             coordinator.wait()
-        until(lambda: check(health) == f"{health}: NOT_SERVING", "the health of it")
+        until(lambda: probe(health) == f"{health}: NOT_SERVING", "the health of it")
     finally:
         worker.popen.terminate()
         assert worker.wait() == 0
-    assert "UNAVAILABLE" in check(health)
+    assert "UNAVAILABLE" in probe(health)
 
 
 def test_only_loopback_is_told(tmp_path):

@@ -1,7 +1,7 @@
 """python tests/support/bare_worker.py ARGS...: a real federa-worker on a device without a base model or torch.
 
-Its engine trains nothing, as tests.doubles.noop's, and takes a model's folder for loaded when all its files are there.
-FEDERA_TEST_MOST_BYTES limits the size of a file that it can write, as a disk that is full does.
+Its runtime trains nothing, as tests.doubles.noop's, and takes a model's folder for loaded when all its files are there.
+FEDERA_TEST_MAX_BYTES limits the size of a file that it can write, as a disk that is full does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from federa.models.files import ModelNotFound
 from tests.doubles.noop import NoopRuntime
 
 
-class BareEngine(NoopRuntime):
+class BareRuntime(NoopRuntime):
     """`models` has the folders that it loaded."""
 
     def __init__(self) -> None:
@@ -34,6 +34,6 @@ class BareEngine(NoopRuntime):
 
 
 if __name__ == "__main__":
-    if most := os.environ.get("FEDERA_TEST_MOST_BYTES"):
+    if most := os.environ.get("FEDERA_TEST_MAX_BYTES"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
-    sys.exit(main(make_engine=lambda options: BareEngine()))
+    sys.exit(main(make_runtime=lambda options: BareRuntime()))

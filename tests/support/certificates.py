@@ -57,10 +57,10 @@ def unchecked(folder, ca_folder=None):
     """What a folder holds, out of date or not; with the CA of another folder, if there is one."""
     pems = [(place / name).read_bytes() for place, name in
             [(ca_folder or folder, CA_FILE), (folder, CERTIFICATE_FILE), (folder, KEY_FILE)]]  # fmt: skip
-    said = certificate_of(x509.load_pem_x509_certificate(pems[1]))
+    certificate = certificate_of(x509.load_pem_x509_certificate(pems[1]))
     return Credentials(
-        name=said.name, role=said.role, serial=said.serial, hosts=said.hosts,
-        not_before=said.not_before, not_after=said.not_after,
+        name=certificate.name, role=certificate.role, serial=certificate.serial, hosts=certificate.hosts,
+        not_before=certificate.not_before, not_after=certificate.not_after,
         folder=folder, ca_pem=pems[0], certificate_pem=pems[1], key_pem=pems[2],
         ca_key=_public(x509.load_pem_x509_certificate(pems[0]).public_key()),
     )  # fmt: skip

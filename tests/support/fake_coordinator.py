@@ -62,7 +62,7 @@ class FakeCoordinator(WorkerServiceServicer):
         number = self.streams
         queue = asyncio.Queue()
 
-        async def hear(*kinds):
+        async def receive(*kinds):
             """The next message of one of these kinds."""
             while True:
                 message = await requests.__anext__()
@@ -75,9 +75,9 @@ class FakeCoordinator(WorkerServiceServicer):
 
         async def play():
             try:
-                self.hellos.append(await hear("hello"))
+                self.hellos.append(await receive("hello"))
                 queue.put_nowait(pb.CoordinatorMessage(welcome=pb.Welcome()))
-                await self.script(hear, lambda **words: queue.put_nowait(pb.CoordinatorMessage(**words)), number)
+                await self.script(receive, lambda **words: queue.put_nowait(pb.CoordinatorMessage(**words)), number)
             finally:
                 queue.put_nowait(None)
 
@@ -143,15 +143,15 @@ class FakeCoordinator(WorkerServiceServicer):
         return server, f"127.0.0.1:{port}"
 
 
-def work(script, *, engine=None, prepare=lambda fake: None, **options):
+def work(script, *, runtime=None, prepare=lambda fake: None, **options):
     """A worker against a fake coordinator until `script(hear, say, number, fake)` returns. Returns the coordinator; its
     `worker` is that worker."""
 
     async def run():
         done = asyncio.Event()
 
-        async def play(hear, say, number):
-            await script(hear, say, number, fake)
+        async def play(receive, send, number):
+            await script(receive, send, number, fake)
             done.set()
             await asyncio.Event().wait()
 
@@ -159,7 +159,11 @@ def work(script, *, engine=None, prepare=lambda fake: None, **options):
         prepare(fake)
         server, address = await fake.start()
         fake.worker = Worker(
-            engine=engine or NoopRuntime(), address=address, name="ada", key=KEY, **{"give_up_after_s": 30.0, **options}
+            runtime=runtime or NoopRuntime(),
+            address=address,
+            name="ada",
+            key=KEY,
+            **{"give_up_after_s": 30.0, **options},
         )
         working = asyncio.ensure_future(fake.worker.run())
         waiting = asyncio.ensure_future(done.wait())

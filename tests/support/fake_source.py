@@ -16,7 +16,7 @@ class FakeSource:
     def __init__(self, script=None):
         self.calls = []
         self.threads = set()
-        self.troubles = []
+        self.problems = []
         self._script = script or (lambda: [Reading(at_s=time.monotonic(), total_mw=5000.0)])
 
     def readings(self):
@@ -24,8 +24,8 @@ class FakeSource:
         self.threads.add(threading.current_thread().name)
         return self._script()
 
-    def trouble(self):
-        return self.troubles[min(len(self.calls), len(self.troubles)) - 1] if self.troubles else None
+    def problem(self):
+        return self.problems[min(len(self.calls), len(self.problems)) - 1] if self.problems else None
 
     def close(self):
         pass

@@ -37,10 +37,10 @@ class Step(Enum):
     RECORDED = "coordinator.storage.ledger:Ledger.accepted"
     ACKNOWLEDGED = "coordinator.service.worker_service:WorkerService.Upload"
     AVERAGED = "federa.aggregation.fedavg:FedAvg.aggregate"
-    FOLDED = "coordinator.storage.ledger:Ledger.folded"
+    AGGREGATED = "coordinator.storage.ledger:Ledger.aggregated"
     TIDIED = "coordinator.storage.run_folder:RunFolder.tidy"
     EVALUATED = "coordinator.evaluation.evaluator:TimedEvaluator.evaluate"
-    JUDGED = "coordinator.storage.ledger:Ledger.evaluated"
+    EVALUATION_RECORDED = "coordinator.storage.ledger:Ledger.evaluated"
     CHECKPOINTED = "coordinator.storage.run_folder:RunFolder.publish_final"
     FINISHED = "coordinator.experiment_runner:ExperimentRunner._write"
     ASKED = "coordinator.clients.cohort:GrpcCohort.evaluate"
@@ -54,10 +54,10 @@ class Step(Enum):
     UPLOADED = "edge.worker.transfer:Upload.attempt"
     RELEASED = "edge.worker.worker:Worker._release"
     SCORED = "edge.worker.evaluation:LocalEvaluation.count"
-    SAID = "edge.worker.evaluation:LocalEvaluation.report"
+    REPORTED = "edge.worker.evaluation:LocalEvaluation.report"
 
 
-EVALUATIONS = [Step.ASKED, Step.COUNTED, Step.SCORED, Step.SAID]
+EVALUATIONS = [Step.ASKED, Step.COUNTED, Step.SCORED, Step.REPORTED]
 """Steps that are taken where the devices evaluate."""
 COORDINATORS = [step for step in Step if not step.value.startswith("edge.") and step not in EVALUATIONS]
 WORKERS = [step for step in Step if step.value.startswith("edge.") and step not in EVALUATIONS]

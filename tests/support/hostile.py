@@ -166,7 +166,7 @@ async def heartbeats_without_reading(live, cluster):
         eve = await LiveCoordinator(live.address, channel).worker("eve")
         with contextlib.suppress(asyncio.TimeoutError, asyncio.InvalidStateError, grpc.aio.AioRpcError):
             for sequence in range(20_000):
-                await asyncio.wait_for(eve.say(heartbeat=pb.Heartbeat(sequence=2**63 + sequence)), 1)
+                await asyncio.wait_for(eve.send(heartbeat=pb.Heartbeat(sequence=2**63 + sequence)), 1)
         # It is told once, not for every heartbeat more.
         until(lambda: "worker eve reads nothing" in cluster.coordinator.err, "its stream is ended", 5)
         assert cluster.coordinator.err.count("worker eve reads nothing") == 1
@@ -182,7 +182,7 @@ async def heavy_heartbeats_without_reading(live, cluster):
     heartbeat = pb.Heartbeat.FromString(b"\x08\x01" + padding)
     with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
         for _ in range(60):
-            await eve.say(heartbeat=heartbeat)
+            await eve.send(heartbeat=heartbeat)
     await asyncio.sleep(0.5)
     eve.call.cancel()
 
@@ -298,15 +298,19 @@ async def empty_chunks(mallory, cluster):
 async def telemetry_that_no_meter_says(mallory, cluster):
     run_id, numbers = mallory.train.run_id, (-1.0, float("nan"), float("inf"), 1e300)
     for sequence, number in enumerate(numbers, start=1):
-        slices = [pb.PhaseEnergy(round=1, client=4, phase="train", seconds=number, joules=number, covered_s=number)]
+        phase_energies = [
+            pb.PhaseEnergy(round=1, client=4, phase="train", seconds=number, joules=number, covered_s=number)
+        ]
         samples = [pb.Sample(at_s=number, round=1, client=4, phase="train", total_mw=number)]
-        batch = pb.Telemetry(run_id=run_id, epoch=1, sequence=sequence, phases=slices, samples=samples)
-        await mallory.say(telemetry=batch)
-    slices = [
+        batch = pb.Telemetry(run_id=run_id, epoch=1, sequence=sequence, phases=phase_energies, samples=samples)
+        await mallory.send(telemetry=batch)
+    phase_energies = [
         pb.PhaseEnergy(round=2**31, client=0, phase="train", seconds=1.0),
         pb.PhaseEnergy(phase="x" * MEGABYTE, seconds=1.0),
     ]
-    await mallory.say(telemetry=pb.Telemetry(run_id=run_id, epoch=2**64 - 1, sequence=2**32 - 1, phases=slices))
+    await mallory.send(
+        telemetry=pb.Telemetry(run_id=run_id, epoch=2**64 - 1, sequence=2**32 - 1, phases=phase_energies)
+    )
     assert cluster.seconds("mallory") == 0
 
 
@@ -316,11 +320,17 @@ async def a_flood_of_telemetry(mallory, cluster):
         for at in range(5000)
     ]
     rails = [f"rail {number}" for number in range(32)]
-    slices = [pb.PhaseEnergy(round=1, client=4, phase="train", seconds=1e-3)] * 2000
+    phase_energies = [pb.PhaseEnergy(round=1, client=4, phase="train", seconds=1e-3)] * 2000
     for sequence in range(1, 60):
-        batch = pb.Telemetry(run_id=mallory.train.run_id, epoch=1, sequence=sequence, phases=slices, samples=samples,
-                             rails=rails)  # fmt: skip
-        await mallory.say(telemetry=batch)
+        batch = pb.Telemetry(
+            run_id=mallory.train.run_id,
+            epoch=1,
+            sequence=sequence,
+            phases=phase_energies,
+            samples=samples,
+            rails=rails,
+        )
+        await mallory.send(telemetry=batch)
 
 
 # ---------------------------------------------------------------- how they do it

@@ -126,7 +126,7 @@ class LiveCoordinator:
         """A worker that has said hello and was welcomed."""
         worker = HandWorker(self, name)
         await worker.call.write(hello(name=name, **said))
-        await worker.hear("welcome")
+        await worker.receive("welcome")
         return worker
 
     async def training(self, name="ada", **said):
@@ -177,10 +177,10 @@ class HandWorker:
         self.key = key_of(name)
         self.call = live.federation.Control()
 
-    async def say(self, **message):
+    async def send(self, **message):
         await self.call.write(pb.WorkerMessage(**message))
 
-    async def hear(self, kind):
+    async def receive(self, kind):
         """The next message, which must be of that kind. A worker that joins while a run gets ready may be told to
         prepare by both, so a second Prepare is passed over, as the real worker does; so is a Wait."""
         while True:
@@ -193,15 +193,15 @@ class HandWorker:
 
     async def prepared(self):
         """Wait for the order to prepare, and say that it is done."""
-        self.prepare = await self.hear("prepare")
+        self.prepare = await self.receive("prepare")
         examples = {shard.client: len(shard.indices) for shard in self.prepare.shards}
         said = pb.Prepared(run_id=self.prepare.run_id, device="hand", precision="fp32", examples=examples)
-        await self.say(prepared=said)
+        await self.send(prepared=said)
 
     async def get_ready(self):
         """The same, up to a round's order and state."""
         await self.prepared()
-        self.train = await self.hear("train")
+        self.train = await self.receive("train")
         self.state = await self.download(self.train.state_sha256)
 
     async def download(self, sha256, **changes):
@@ -236,6 +236,6 @@ class HandWorker:
 
     async def released(self):
         """Wait for the run's end, and let it go."""
-        release = await self.hear("release")
-        await self.say(released=pb.Released(run_id=release.run_id))
+        release = await self.receive("release")
+        await self.send(released=pb.Released(run_id=release.run_id))
         return release

@@ -1,4 +1,4 @@
-"""An intake with a real folder and ledger, and a round that is open."""
+"""An update spool with a real folder and ledger, and a round that is open."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class UpdateFixture:
     def update(self, round_=1, client=2):
         return UpdateHeader(run_id="r", round=round_, client=client, worker="ada", examples=5, loss=0.5, step_ms=[1.5])
 
-    async def taking(self, chunks, *, round_=1):
+    async def receiving(self, chunks, *, round_=1):
         """Give it a stream of chunks: its header, then what an async iterator brings, which hears the offset first."""
         first = await chunks.__anext__()
         admitted = asyncio.Event()
@@ -97,9 +97,9 @@ class UpdateFixture:
             for chunk in data_chunks(blob[:most], self.offsets[-1]):
                 yield chunk
 
-        return self.taking(chunks(), round_=round_)
+        return self.receiving(chunks(), round_=round_)
 
-    def take(self, blob=GOOD, chunks=None, **which):
+    def upload(self, blob=GOOD, chunks=None, **which):
         """One upload from beginning to end; `chunks` makes the stream of an update."""
         if chunks is None:
             return asyncio.run(self.sending(blob, **which))
@@ -108,7 +108,7 @@ class UpdateFixture:
             for chunk in chunks(self.update()):
                 yield chunk
 
-        return asyncio.run(self.taking(stream()))
+        return asyncio.run(self.receiving(stream()))
 
     @property
     def files(self):

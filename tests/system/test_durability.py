@@ -22,7 +22,7 @@ from live_coordinator import LiveCoordinator, averaged
 from processes import NOOP, Process, ended, listening
 from update_fixtures import GOOD, UpdateFixture
 
-from coordinator.clients import update_spool as intake
+from coordinator.clients import update_spool as receiver
 from federa import durable
 from federa.tensors.state import digest_of
 from protos.channel import client_options
@@ -69,7 +69,7 @@ ORDER = [
 
 def _steps(fixture: UpdateFixture, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     journal = Journal(fixture, monkeypatch)
-    assert fixture.take().already_accepted is False
+    assert fixture.upload().already_accepted is False
     return [*journal.steps, ("reply", "")]
 
 
@@ -91,8 +91,8 @@ def test_an_fsync_that_is_taken_out_is_missed(
     fixture: UpdateFixture, monkeypatch: pytest.MonkeyPatch, without: str
 ) -> None:
     # kill -9 loses nothing that the kernel has: only the order of calls shows this one.
-    original = intake.sync
-    for module in (intake, durable):
+    original = receiver.sync
+    for module in (receiver, durable):
         monkeypatch.setattr(module, "sync", lambda path: None if path.name.startswith(without) else original(path))
     assert _steps(fixture, monkeypatch) == [step for step in ORDER if step != ("fsync", without)]
 
@@ -177,7 +177,7 @@ def test_the_kernel_is_asked_in_that_order_before_the_reply_goes_out(tmp_path: P
 # ---------------------------------------------------------------- disks that are full
 
 # 400 kB a state.
-ENV = {"NOOP_ACCURACY": "0", "NOOP_TENSORS": "4", "NOOP_TENSOR_VALUES": "25000"}
+ENV = {"NOOP_SCORES": "0", "NOOP_TENSORS": "4", "NOOP_TENSOR_VALUES": "25000"}
 EXPERIMENT = {
     "federation": {"devices": 2, "clients": 4, "clients_per_round": 4, "rounds": 3},
     "target": {"value": 1.0},

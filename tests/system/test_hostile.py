@@ -24,7 +24,7 @@ HONEST = {"devices": 2, "clients": 4, "clients_per_round": 4, "rounds": ROUNDS}
 WITH_MALLORY = {**HONEST, "devices": 3, "clients": 6, "clients_per_round": 6, "quorum": 4}
 MAX_GROWTH_BYTES = 64 * MEGABYTE
 BYTES_PER_CONNECTION = 16 << 10
-"""Of gRPC's own, for one that says nothing (measured: 13 KB)."""
+"""What gRPC itself keeps for a connection that sends nothing (measured: 13 KB)."""
 
 
 class Cluster:
@@ -33,7 +33,7 @@ class Cluster:
     def __init__(self, folder):
         self.folder = folder
         self.trickling = None
-        env = {"NOOP_ACCURACY": "0", "NOOP_TRAIN_S": "0.2"}
+        env = {"NOOP_SCORES": "0", "NOOP_TRAIN_S": "0.2"}
         serve = ["coordinator", "--serve", "--out", str(folder / "out"), "--listen", "127.0.0.1:0"]
         self.coordinator = Process([*NOOP, *serve], folder, env)
         self.address = listening(self.coordinator)
@@ -62,7 +62,7 @@ class Cluster:
             thread.join()
 
     def growth_bytes(self):
-        """Of its peak since `watched` began."""
+        """How far its memory's peak has risen since `watched` began."""
         return self._peak_bytes - self._start_bytes
 
     def connections(self):
@@ -79,7 +79,7 @@ class Cluster:
             return ledger.execute(query, (client,)).fetchone()
 
     def seconds(self, device):
-        """Of its telemetry that is in the ledger."""
+        """Seconds of a device's telemetry that are in the ledger."""
         with contextlib.closing(self.ledger()) as ledger:
             return ledger.execute("SELECT total(seconds) FROM phase WHERE device = ?", (device,)).fetchone()[0]
 
@@ -169,14 +169,14 @@ async def _give_up(mallory):
     """Nothing comes of its clients in any round, so that nobody waits for them."""
     while True:
         for client in mallory.train.clients:
-            trouble = pb.ClientError(
+            client_error = pb.ClientError(
                 run_id=mallory.train.run_id, round=mallory.train.round, client=client, message="no"
             )
-            await mallory.say(client_error=trouble)
+            await mallory.send(client_error=client_error)
         message = await mallory.call.read()
         kind = message.WhichOneof("message")
         if kind == "release":
-            await mallory.say(released=pb.Released(run_id=message.release.run_id))
+            await mallory.send(released=pb.Released(run_id=message.release.run_id))
             return
         if kind == "train":
             mallory.train = message.train

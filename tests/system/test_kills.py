@@ -19,7 +19,7 @@ EXPERIMENT = {
     "federation": {"devices": 2, "clients": 4, "clients_per_round": 4, "rounds": 3},
     "target": {"value": 1.0},
 }
-ENV = {"NOOP_ACCURACY": "0", "NOOP_TENSORS": "4", "NOOP_TENSOR_VALUES": "200000"}
+ENV = {"NOOP_SCORES": "0", "NOOP_TENSORS": "4", "NOOP_TENSOR_VALUES": "200000"}
 
 SOAK_KILLS = int(os.environ.get("SOAK_KILLS", "0"))
 """Set by `make soak`."""

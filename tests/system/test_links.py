@@ -43,7 +43,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     experiment = folder / "experiment.yaml"
     federation = {"devices": 2, "clients": 2, "clients_per_round": 2, "rounds": 1}
     experiment.write_text(yaml.safe_dump({"federation": federation, "target": {"value": 1.0}}))
-    env = {"NOOP_ACCURACY": "0", "NOOP_TENSORS": "20", "NOOP_TENSOR_VALUES": str(STATE_VALUES // 20)}
+    env = {"NOOP_SCORES": "0", "NOOP_TENSORS": "20", "NOOP_TENSOR_VALUES": str(STATE_VALUES // 20)}
     with namespaces.Hosts({"slow": 20.0, "cut": 50.0}) as hosts:
         out = ["--experiment", str(experiment), "--out", str(folder / "out")]
         address = ["--insecure", "--listen", f"{namespaces.COORDINATOR}:0"]

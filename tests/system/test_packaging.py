@@ -57,7 +57,7 @@ def test_every_extra_that_a_message_names_is_one(setup_cfg):
 
 
 def test_every_requirement_has_its_pins(setup_cfg):
-    """Of the whole environment of today in one file; in the other of what `make test-floor` installs, the oldest."""
+    """One file pins the whole environment of today; the other the oldest of each, which `make test-floor` installs."""
 
     def names(text: str) -> set[str]:
         found = re.findall(r"^([A-Za-z][\w-]*)(?!.*\[)", text, re.MULTILINE)

@@ -62,11 +62,11 @@ NO_STATE = "not a safetensors state"
 )
 def test_what_is_not_this_state_is_refused_by_name_and_leaves_nothing(fixture, blob, words):
     with pytest.raises(UpdateRefused, match=rf"update of client 2 for round 1: .*{words}") as caught:
-        fixture.take(blob)
+        fixture.upload(blob)
     assert "\n" not in str(caught.value)
     assert fixture.files == []
     assert fixture.ledger.contributions(1) == []
-    assert fixture.take().already_accepted is False
+    assert fixture.upload().already_accepted is False
 
 
 NAN_DIFFERENCE = encode(state(b=NAN), "bf16", reference=state(), reference_sha256=digest_of(START))
@@ -85,10 +85,10 @@ NAN_DIFFERENCE = encode(state(b=NAN), "bf16", reference=state(), reference_sha25
 def test_an_update_in_another_wire_or_from_another_reference_is_refused(tmp_path, wire, blob, words):
     fixture = UpdateFixture(tmp_path, wire=wire)
     with pytest.raises(UpdateRefused, match=words):
-        fixture.take(blob)
+        fixture.upload(blob)
     assert fixture.files == []
     right = encode(state(1.0), wire, reference=state(), reference_sha256=digest_of(START))
-    assert fixture.take(right).already_accepted is False
+    assert fixture.upload(right).already_accepted is False
     fixture.ledger.close()
 
 
@@ -96,7 +96,7 @@ def test_an_update_in_another_wire_or_from_another_reference_is_refused(tmp_path
 def test_an_oversized_update_is_refused_at_its_header(fixture, size):
     limit = len(START) + HEADER_SLACK_BYTES
     with pytest.raises(UpdateRefused, match=f"announces {size} bytes, the limit is {limit}"):
-        fixture.take(chunks=lambda update: [header_chunk(size, bytes(32), update), Chunk(data=b"x")])
+        fixture.upload(chunks=lambda update: [header_chunk(size, bytes(32), update), Chunk(data=b"x")])
     assert fixture.files == []
     assert fixture.offsets == []  # not a byte of it was asked for
 
@@ -114,7 +114,7 @@ def test_an_oversized_update_is_refused_at_its_header(fixture, size):
 )
 def test_a_stream_that_breaks_its_word_is_refused_and_leaves_nothing(fixture, chunks, words):
     with pytest.raises(UpdateRefused, match=words):
-        fixture.take(chunks=chunks)
+        fixture.upload(chunks=chunks)
     assert fixture.files == []
     assert fixture.ledger.contributions(1) == []
 
@@ -123,7 +123,7 @@ def test_a_file_can_be_laid_out_otherwise(fixture):
     # Another program may order the tensors otherwise and add a description of itself.
     blob = save(state(1.0), metadata={"made": "elsewhere"})
     assert len(blob) > len(GOOD)
-    assert fixture.take(blob).already_accepted is False
+    assert fixture.upload(blob).already_accepted is False
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_damage_before_hashing_is_refused_or_is_a_state(open_all_day, clients, p
     blob = bytes(damaged[:length] if length % 3 == 0 else damaged)
     client, before = next(clients), open_all_day.files
     try:
-        open_all_day.take(blob, client=client)
+        open_all_day.upload(blob, client=client)
     except UpdateRefused:
         assert open_all_day.files == before
     else:
@@ -164,10 +164,10 @@ def test_wherever_it_breaks_off_it_arrives_whole_and_once(open_all_day, clients,
     there = 0
     for cut in cuts:
         with pytest.raises(UploadBroken):
-            open_all_day.take(most=cut, client=client)
+            open_all_day.upload(most=cut, client=client)
         assert open_all_day.offsets[-1] == there
         there = max(there, cut)
-    assert open_all_day.take(client=client).already_accepted is False
+    assert open_all_day.upload(client=client).already_accepted is False
     assert open_all_day.offsets[-1] == there
     (kept,) = set(open_all_day.files) - set(before)
     assert kept.read_bytes() == GOOD

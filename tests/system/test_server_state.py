@@ -20,14 +20,14 @@ EXPERIMENT = {
     "aggregator": "momentum",
 }
 ENV = {
-    "NOOP_ACCURACY": "0",
+    "NOOP_SCORES": "0",
     "AGGREGATOR": "momentum=momentum:Momentum",
     "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parents[1] / "support")]),
 }
 KILLS = {
     "undisturbed": [],
-    "around the aggregation": ["before_folded:2", "before_folded:1", "after_folded:1"],
-    "after a round": ["before_tidied:1", "after_tidied:1", "before_judged:2"],
+    "around the aggregation": ["before_aggregated:2", "before_aggregated:1", "after_aggregated:1"],
+    "after a round": ["before_tidied:1", "after_tidied:1", "before_evaluation_recorded:2"],
 }
 
 

@@ -11,13 +11,13 @@
     if (!(high > 0)) return say(node, "Nothing has been recorded yet.");
     const rows = devices.map((_, index) => index);
     const unit = (device) => (kind === "seconds" ? " s" : " J" + about(device.scope, replayed(device)));
-    const words = (device, phase, value) =>
+    const text = (device, phase, value) =>
       `<b>${plain(device.name)}</b><br>${plain(phase)} ${exact(value)}${unit(device)}`;
     const traces = phases.map((phase) => {
       const x = devices.map((device) => (number((device[kind] || {})[phase]) ? device[kind][phase] : null));
       return {
         type: "bar", orientation: "h", y: rows, x, hoverinfo: "text", width: 0.62, textposition: "none",
-        text: x.map((value, index) => (value === null ? "" : words(devices[index], phase, value))),
+        text: x.map((value, index) => (value === null ? "" : text(devices[index], phase, value))),
         marker: { color: css(PHASES.includes(phase) ? phase : "other"), line: { color: css("card"), width: 1 } },
       };
     });

@@ -38,10 +38,10 @@
   }
   function say(node, text) {
     window.Plotly.purge(node);
-    const words = document.createElement("p");
-    words.className = "none";
-    words.textContent = text;
-    node.replaceChildren(words);
+    const text = document.createElement("p");
+    text.className = "none";
+    text.textContent = text;
+    node.replaceChildren(text);
   }
 
   // What every figure of energy is read with.

@@ -48,9 +48,9 @@
       }
       const reachedAt = (run.curve || []).find((point) => across.of(point) === x);
       const height = reachedAt && number(along.of(reachedAt)) ? along.of(reachedAt) : y;
-      const words = (reachedAt ? hoverText(run, reachedAt) : "<b>" + plain(run.label) + "</b>") + "<br>target reached";
+      const text = (reachedAt ? hoverText(run, reachedAt) : "<b>" + plain(run.label) + "</b>") + "<br>target reached";
       traces.push({
-        type: "scatter", mode: "markers", x: [x], y: [height], hoverinfo: "text", text: [words],
+        type: "scatter", mode: "markers", x: [x], y: [height], hoverinfo: "text", text: [text],
         marker: { size: 13, symbol: "circle-open", color: hue(run), line: { width: 2.5 } },
       });
     }

@@ -15,8 +15,8 @@
   };
 
   // Ticks of our own: Plotly knows neither minutes nor kB, and the axes cannot be zoomed.
-  function linearTicks(low, high, size, label, wish) {
-    const rough = (high - low) / size / wish;
+  function linearTicks(low, high, size, label, count) {
+    const rough = (high - low) / size / count;
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = size * power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
     const tickvals = [];
@@ -33,9 +33,9 @@
     const ticktext = tickvals.map((value) => (units === TIME ? CLOCK[value] : human(value, units)));
     return { type: "log", range: ends.map(Math.log10), tickvals, ticktext };
   }
-  const unitTicks = (high, units, wish) => {
+  const unitTicks = (high, units, count) => {
     const [size, name] = unitOf(high, units);
-    return linearTicks(0, high, size, (value) => (value === 0 ? "0" : short(value / size) + "\u00a0" + name), wish);
+    return linearTicks(0, high, size, (value) => (value === 0 ? "0" : short(value / size) + "\u00a0" + name), count);
   };
 
   const sum = (down, up) => (number(down) && number(up) ? down + up : null);
@@ -45,7 +45,7 @@
     energy: { of: (point) => point.energy_j, target: (run) => run.joules_to_target, title: "energy" },
     value: { of: (point) => point.value, target: (run) => run.target, title: view.metric },
   };
-  function axis(kind, values, wish, among) {
+  function axis(kind, values, count, among) {
     const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
     if (kind !== "value") {
       const units = { time: TIME, bytes: BYTES, energy: ENERGY }[kind];
@@ -54,7 +54,7 @@
       // Methods differ by orders of magnitude: on one linear scale the small one would lie on the axis.
       const first = values.reduce((least, value) => (value > 0 ? Math.min(least, value) : least), Infinity);
       if (ends.length && Math.max(...ends) > 8 * Math.min(...ends)) return logTicks(first, high, units);
-      return unitTicks(high * 1.03 || 1, units, wish);
+      return unitTicks(high * 1.03 || 1, units, count);
     }
     const low = values.reduce((a, b) => Math.min(a, b), Infinity);
     const pad = Math.max((high - low) * 0.08, view.percent ? 0.005 : Math.abs(high) / 100) || 0.005;

@@ -52,10 +52,10 @@
     });
     if (number(device.idle_w)) {
       const dashed = { color: css("ink"), width: 1.25, dash: "dash" };
-      const words = `<b>${plain(device.name)}</b><br>at rest ${exact(device.idle_w)} W`;
+      const text = `<b>${plain(device.name)}</b><br>at rest ${exact(device.idle_w)} W`;
       traces.push({
         type: "scatter", mode: "lines", x: [0, end], y: [device.idle_w, device.idle_w], line: dashed, opacity: 0.7,
-        hoverinfo: "skip", name: words,
+        hoverinfo: "skip", name: text,
       });
     }
     const steps = { x: [], y: [] };

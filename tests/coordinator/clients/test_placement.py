@@ -56,7 +56,7 @@ def test_with_nobody_new_nothing_changes():
 
 
 @pytest.mark.parametrize(
-    ("clients", "devices", "wishes", "words"),
+    ("clients", "devices", "requests", "words"),
     [
         (
             3,
@@ -80,32 +80,32 @@ def test_with_nobody_new_nothing_changes():
         (1, 2, {"a": PlacementRequest(clients=(0,)), "b": OWN}, "worker b .* must host one client, not 0"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(clients, devices, wishes, words):
+def test_what_cannot_be_is_refused_by_name(clients, devices, requests, words):
     with pytest.raises(BadInput, match=words):
-        assign_clients(clients, devices, wishes)
+        assign_clients(clients, devices, requests)
 
 
-WISHES = st.dictionaries(
+REQUESTS = st.dictionaries(
     st.sampled_from("abcd"), st.lists(st.integers(0, 11), max_size=3, unique=True).map(tuple), min_size=1
 )
 
 
-@given(clients=st.integers(1, 12), wishes=WISHES)
-def test_every_client_has_one_host_or_the_whole_is_refused(clients, wishes):
-    wanted = {name: PlacementRequest(clients=chosen) for name, chosen in wishes.items()}
+@given(clients=st.integers(1, 12), requests=REQUESTS)
+def test_every_client_has_one_host_or_the_whole_is_refused(clients, requests):
+    wanted = {name: PlacementRequest(clients=chosen) for name, chosen in requests.items()}
     try:
         hosts = assign_clients(clients, len(wanted), wanted)
     except BadInput:
-        named = [client for chosen in wishes.values() for client in chosen]
-        alone = all(wishes.values()) and set(named) != set(range(clients))
+        named = [client for chosen in requests.values() for client in chosen]
+        alone = all(requests.values()) and set(named) != set(range(clients))
         assert len(set(named)) < len(named) or max(named) >= clients or alone
         return
     assert list(hosts) == list(range(clients))
-    for name, chosen in wishes.items():
+    for name, chosen in requests.items():
         hosted = {client for client, host in hosts.items() if host == name}
         assert hosted == set(chosen) if chosen else True
     # Those that did not insist carry alike, to within one client.
-    dealt = [sum(host == name for host in hosts.values()) for name, chosen in wishes.items() if not chosen]
+    dealt = [sum(host == name for host in hosts.values()) for name, chosen in requests.items() if not chosen]
     assert not dealt or max(dealt) - min(dealt) <= 1
     # Who connected first does not matter.
     assert assign_clients(clients, len(wanted), dict(reversed(wanted.items()))) == hosts

@@ -96,7 +96,7 @@ def test_a_client_that_was_not_selected_has_no_part(tmp_path):
         (chosen,) = worker.train.clients
         async with refused(Status.FAILED_PRECONDITION, "was not asked for", "waits for 1 other updates"):
             await worker.upload((chosen + 1) % 3)
-        (row,) = live.run.storage.ledger.setbacks()
+        (row,) = live.run.storage.ledger.client_failures()
         assert (row["kind"], row["client"], row["device"]) == ("late", (chosen + 1) % 3, "ada")
 
     serving(tmp_path, scenario, experiment=experiment(clients_per_round=1))
@@ -123,12 +123,12 @@ def test_before_the_examples_are_announced_an_update_is_to_come_later(tmp_path):
     async def again(live):
         worker = await live.worker()
         worker.train, worker.state = orders[0]
-        prepare = await worker.hear("prepare")
+        prepare = await worker.receive("prepare")
         async with refused(Status.UNAVAILABLE, "worker ada has not said how many examples it has"):
             await worker.upload(1)
         examples = {shard.client: len(shard.indices) for shard in prepare.shards}
-        await worker.say(prepared=pb.Prepared(run_id=prepare.run_id, examples=examples))
-        await worker.hear("train")
+        await worker.send(prepared=pb.Prepared(run_id=prepare.run_id, examples=examples))
+        await worker.receive("train")
         assert (await worker.upload(1)).already_accepted is False
 
     orders = []
@@ -165,7 +165,7 @@ def test_while_the_run_is_being_prepared_calls_are_to_come_later(tmp_path):
             await worker.download(worker.train.state_sha256)
         prepared.set()
         await worker.prepared()
-        assert list((await worker.hear("train")).clients) == [1, 2]
+        assert list((await worker.receive("train")).clients) == [1, 2]
         assert (await worker.upload(1)).already_accepted is False
 
     orders = []
@@ -188,7 +188,7 @@ def test_an_update_that_comes_twice_is_acknowledged_twice(tmp_path):
         (row,) = live.run.storage.ledger.contributions(1)
         assert row["sha256"] == digest_of(worker.trained(0))
         assert (await live.until(lambda snapshot: snapshot.run.updates)).run.updates == 1
-        assert live.run.storage.ledger.setbacks() == []
+        assert live.run.storage.ledger.client_failures() == []
 
     serving(tmp_path, scenario, experiment=experiment())
 
@@ -198,7 +198,7 @@ def test_an_update_of_a_round_that_is_over_is_acknowledged_where_it_was_accepted
         worker = await live.training()
         first = worker.train
         await asyncio.gather(*(worker.upload(client) for client in first.clients))
-        await worker.hear("train")
+        await worker.receive("train")
         for client in first.clients:
             assert (await worker.upload(client)).already_accepted is True
         (other,) = set(range(3)) - set(first.clients)
@@ -211,7 +211,7 @@ def test_an_update_of_a_round_that_is_over_is_acknowledged_where_it_was_accepted
 
 def never(config):
     """A reference model whose evaluations never reach a target."""
-    return NoopReferenceModel(config, accuracy=(0.0,))
+    return NoopReferenceModel(config, scores=(0.0,))
 
 
 def test_an_upload_that_broke_off_goes_on_with_the_rest_alone(tmp_path):
@@ -288,7 +288,7 @@ def test_an_update_that_was_recorded_for_a_connection_that_died_is_one_of_the_ro
     serving(tmp_path, scenario, experiment=experiment())
 
 
-def test_an_update_that_is_being_recorded_as_its_round_closes_is_folded(tmp_path, monkeypatch):
+def test_an_update_that_is_being_recorded_as_its_round_closes_is_aggregated(tmp_path, monkeypatch):
     held, reached = threading.Event(), threading.Event()
 
     async def scenario(live):
@@ -310,7 +310,7 @@ def test_an_update_that_is_being_recorded_as_its_round_closes_is_folded(tmp_path
         await asyncio.sleep(0.2)
         held.set()
         assert (await slow_one).already_accepted is False
-        train = await worker.hear("train")
+        train = await worker.receive("train")
         assert train.round == 2
         assert await worker.download(train.state_sha256) == averaged(1, range(3))
 
@@ -334,19 +334,19 @@ def test_a_refused_update_is_asked_for_again_and_stands_in_the_ledger(tmp_path):
             await worker.upload(1, nan(worker.state))
         for client in (0, 2):
             await worker.upload(client)
-        again = await worker.hear("train")
+        again = await worker.receive("train")
         assert (again.round, list(again.clients)) == (1, [1])
         await worker.upload(1)
         await worker.released()
         assert (await live.end()).outcome.exit_code == 0
-        setbacks = setbacks_in(await live.fetch("result.json"))
-        assert [(row["kind"], row["client"], row["device"]) for row in setbacks] == [("refused", 1, "ada")]
-        assert "not finite" in setbacks[0]["reason"]
+        failures = failures_in(await live.fetch("result.json"))
+        assert [(row["kind"], row["client"], row["device"]) for row in failures] == [("refused", 1, "ada")]
+        assert "not finite" in failures[0]["reason"]
 
     serving(tmp_path, scenario, experiment=experiment())
 
 
-def setbacks_in(blob):
+def failures_in(blob):
     (run,) = json.loads(blob)["runs"]
     return run["setbacks"]
 
@@ -366,7 +366,7 @@ def test_three_refusals_put_a_client_aside_and_the_run_goes_on_with_others(tmp_p
             while (message := await worker.call.read()).WhichOneof("message") == "wait":
                 pass
             if message.WhichOneof("message") == "release":
-                await worker.say(released=pb.Released(run_id=message.release.run_id))
+                await worker.send(released=pb.Released(run_id=message.release.run_id))
                 break
             worker.train = message.train
             worker.state = await worker.download(worker.train.state_sha256)
@@ -375,8 +375,8 @@ def test_three_refusals_put_a_client_aside_and_the_run_goes_on_with_others(tmp_p
         assert {round_ for round_, _ in asked} == {1, 2, 3, 4, 5}
         assert all(1 not in clients for _, clients in asked[3:])
         assert (await live.end()).outcome.exit_code == 3
-        setbacks = setbacks_in(await live.fetch("result.json"))
-        assert [(row["kind"], row["client"]) for row in setbacks] == [("refused", 1)] * 3
+        failures = failures_in(await live.fetch("result.json"))
+        assert [(row["kind"], row["client"]) for row in failures] == [("refused", 1)] * 3
 
     serving(tmp_path, scenario, experiment=experiment(target=1.0, rounds=5, quorum=2), make_model=never)
 
@@ -387,8 +387,8 @@ def test_an_update_whose_beginning_was_removed_with_its_round_is_late_and_ends_n
         slow, _ = await worker.begin(worker.train.clients[0])
         for client in worker.train.clients[1:]:
             await worker.upload(client)
-        await worker.hear("abandon")
-        while list(live.run.storage.folder.partials(1)):  # until the round is folded
+        await worker.receive("abandon")
+        while list(live.run.storage.folder.partials(1)):  # until the round is aggregated
             await asyncio.sleep(0.01)
         await slow.write(pb.Chunk(data=worker.trained(worker.train.clients[0])))
         await slow.done_writing()
@@ -408,14 +408,14 @@ def test_an_update_that_comes_after_its_round_closed_is_late_and_is_counted(tmp_
         slow, _ = await worker.begin(worker.train.clients[0])
         for client in worker.train.clients[1:]:
             await worker.upload(client)
-        abandon = await worker.hear("abandon")
+        abandon = await worker.receive("abandon")
         assert list(abandon.clients) == [worker.train.clients[0]]
         assert "the round was closed with 2 updates" in abandon.reason
         await slow.write(pb.Chunk(data=worker.trained(worker.train.clients[0])))
         await slow.done_writing()
         async with refused(Status.FAILED_PRECONDITION, "round 1 was closed while it came"):
             await slow
-        kinds = [row["kind"] for row in live.run.storage.ledger.setbacks()]
+        kinds = [row["kind"] for row in live.run.storage.ledger.client_failures()]
         assert kinds == ["missing", "late"]
         assert live.run.storage.ledger.contributions(2) == []
 

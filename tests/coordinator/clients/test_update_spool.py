@@ -10,7 +10,7 @@ from array import array
 import pytest
 from update_fixtures import GOOD, OTHER, START, UpdateFixture, int8, state
 
-from coordinator.clients import update_spool as intake
+from coordinator.clients import update_spool as receiver
 from coordinator.clients.errors import UpdateLate, UpdateRefused, UploadBroken
 from coordinator.clients.update_checks import distance_limit
 from coordinator.storage.ledger_types import LedgerFailure
@@ -27,7 +27,7 @@ def fixture(tmp_path):
 
 
 def test_an_update_is_kept_and_recorded(fixture):
-    assert fixture.take().already_accepted is False
+    assert fixture.upload().already_accepted is False
     path = fixture.folder.update(1, 2, digest_of(GOOD))
     assert fixture.files == [path]
     assert path.read_bytes() == GOOD
@@ -39,17 +39,17 @@ def test_an_update_is_kept_and_recorded(fixture):
 
 
 def test_the_same_update_again_is_acknowledged_again(fixture):
-    assert fixture.take().already_accepted is False
-    assert fixture.take().already_accepted is True
+    assert fixture.upload().already_accepted is False
+    assert fixture.upload().already_accepted is True
     assert len(fixture.files) == 1
     assert len(fixture.ledger.contributions(1)) == 1
 
 
 def test_another_update_of_the_same_client_leaves_the_first_untouched(fixture):
-    fixture.take(GOOD)
+    fixture.upload(GOOD)
     kept = fixture.folder.update(1, 2, digest_of(GOOD))
     before = kept.stat().st_ino, kept.stat().st_mtime_ns
-    assert fixture.take(OTHER).already_accepted is True
+    assert fixture.upload(OTHER).already_accepted is True
     assert kept.read_bytes() == GOOD
     assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == before
     (row,) = fixture.ledger.contributions(1)
@@ -57,17 +57,17 @@ def test_another_update_of_the_same_client_leaves_the_first_untouched(fixture):
 
 
 @pytest.mark.parametrize("late", [GOOD, OTHER])
-def test_a_second_update_that_comes_after_its_round_was_folded_leaves_nothing(fixture, late):
+def test_a_second_update_that_comes_after_its_round_was_aggregated_leaves_nothing(fixture, late):
     # A retry over a bad link can arrive so late. Nobody would empty the spool of that round again.
-    fixture.take(GOOD)
+    fixture.upload(GOOD)
     fixture.folder.tidy(states={fixture.start}, updates=set(), round_=1)
-    assert fixture.take(late).already_accepted is True
+    assert fixture.upload(late).already_accepted is True
     assert fixture.files == []
 
 
 def test_other_clients_and_rounds_stand_beside_it(fixture):
     for which in ({"client": 2}, {"client": 3}, {"round_": 2}):
-        assert fixture.take(**which).already_accepted is False
+        assert fixture.upload(**which).already_accepted is False
     assert len(fixture.files) == 3
 
 
@@ -76,9 +76,9 @@ def test_other_clients_and_rounds_stand_beside_it(fixture):
 
 def test_an_upload_that_broke_off_goes_on_where_it_was(fixture):
     with pytest.raises(UploadBroken, match="the upload of client 2 for round 1 broke off: ends after 100 of"):
-        fixture.take(most=100)
+        fixture.upload(most=100)
     assert [path.stat().st_size for path in fixture.files] == [100]
-    assert fixture.take().already_accepted is False
+    assert fixture.upload().already_accepted is False
     assert fixture.offsets == [0, 100]
     assert fixture.folder.update(1, 2, digest_of(GOOD)).read_bytes() == GOOD
     assert len(fixture.files) == 1
@@ -93,17 +93,17 @@ def test_a_connection_that_dies_leaves_its_beginning(fixture):
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(fixture.taking(dying()))
+        asyncio.run(fixture.receiving(dying()))
     assert [path.read_bytes() for path in fixture.files] == [GOOD[:40]]
-    assert fixture.take().already_accepted is False
+    assert fixture.upload().already_accepted is False
     assert fixture.offsets == [0, 40]
 
 
 def test_another_process_goes_on_with_what_an_earlier_one_left(fixture):
     with pytest.raises(UploadBroken):
-        fixture.take(most=100)
+        fixture.upload(most=100)
     again = UpdateFixture(fixture.folder.path)
-    assert again.take().already_accepted is False
+    assert again.upload().already_accepted is False
     assert again.offsets == [100]
     again.ledger.close()
 
@@ -111,7 +111,7 @@ def test_another_process_goes_on_with_what_an_earlier_one_left(fixture):
 def test_a_whole_file_that_was_not_recorded_is_not_sent_again(fixture):
     # A coordinator that is killed between the last byte and the ledger leaves this.
     fixture.folder.partial(1, 2, digest_of(GOOD)).write_bytes(GOOD)
-    assert fixture.take().already_accepted is False
+    assert fixture.upload().already_accepted is False
     assert fixture.offsets == [len(GOOD)]
     assert fixture.ledger.bytes_up < 200
 
@@ -121,23 +121,23 @@ def test_a_beginning_that_is_another_one_s_is_thrown_away_and_the_upload_starts_
     # After a power cut a file may have its length and not its bytes.
     fixture.folder.partial(1, 2, digest_of(GOOD)).write_bytes(beginning)
     with pytest.raises(UploadBroken, match="must be sent anew: the bytes do not have the SHA-256"):
-        fixture.take()
+        fixture.upload()
     assert fixture.files == []
-    assert fixture.take().already_accepted is False
+    assert fixture.upload().already_accepted is False
     assert fixture.offsets == [len(beginning), 0]
 
 
 def test_a_beginning_that_is_longer_than_the_update_is_thrown_away(fixture):
     fixture.folder.partial(1, 2, digest_of(GOOD)).write_bytes(GOOD + b"more")
-    assert fixture.take().already_accepted is False
+    assert fixture.upload().already_accepted is False
     assert fixture.offsets == [0]
 
 
 def test_the_beginning_of_another_update_of_that_client_is_thrown_away(fixture):
     # A worker that was restarted trained again, and on a GPU came to other bytes.
     with pytest.raises(UploadBroken):
-        fixture.take(OTHER, most=100)
-    assert fixture.take(GOOD).already_accepted is False
+        fixture.upload(OTHER, most=100)
+    assert fixture.upload(GOOD).already_accepted is False
     assert fixture.offsets == [0, 0]
     assert fixture.files == [fixture.folder.update(1, 2, digest_of(GOOD))]
 
@@ -152,7 +152,7 @@ def test_a_second_stream_takes_over_from_a_dead_one(fixture):
             silent.set()
             await asyncio.Event().wait()
 
-        first = asyncio.ensure_future(fixture.taking(dead()))
+        first = asyncio.ensure_future(fixture.receiving(dead()))
         await silent.wait()
         reply = await asyncio.wait_for(fixture.sending(), 5)
         with pytest.raises(UploadBroken, match="another stream"):
@@ -165,7 +165,7 @@ def test_a_second_stream_takes_over_from_a_dead_one(fixture):
 
 
 def test_an_upload_that_brings_nothing_is_ended_and_its_beginning_stays(fixture, monkeypatch):
-    monkeypatch.setattr(intake, "IDLE_LIMIT_S", 0.05)
+    monkeypatch.setattr(receiver, "IDLE_LIMIT_S", 0.05)
 
     async def idle():
         yield header_of(GOOD, fixture.update())
@@ -173,7 +173,7 @@ def test_an_upload_that_brings_nothing_is_ended_and_its_beginning_stays(fixture,
         await asyncio.Event().wait()
 
     with pytest.raises(UploadBroken, match=r"brought nothing for 0\.05 s"):
-        asyncio.run(fixture.taking(idle()))
+        asyncio.run(fixture.receiving(idle()))
     assert [path.stat().st_size for path in fixture.files] == [60]
 
 
@@ -193,7 +193,7 @@ def test_two_streams_of_one_update_count_once(fixture):
 def test_an_update_whose_round_was_closed_while_it_came_is_late_and_leaves_nothing(fixture):
     fixture.wanted = False
     with pytest.raises(UpdateLate, match="update of client 2: round 1 was closed while it came"):
-        fixture.take()
+        fixture.upload()
     assert fixture.files == []
     assert fixture.ledger.contributions(1) == []
 
@@ -201,7 +201,7 @@ def test_an_update_whose_round_was_closed_while_it_came_is_late_and_leaves_nothi
 def test_what_broke_off_goes_with_its_round(fixture):
     for which in ({"client": 1}, {"client": 2}, {"round_": 2}):
         with pytest.raises(UploadBroken):
-            fixture.take(most=50, **which)
+            fixture.upload(most=50, **which)
     asyncio.run(fixture.spool.forget(1))
     assert fixture.files == [fixture.folder.partial(2, 2, digest_of(GOOD))]
 
@@ -244,7 +244,7 @@ def test_a_round_that_closes_waits_for_what_is_being_recorded(fixture, monkeypat
         return rows, await taking
 
     rows, reply = asyncio.run(scenario())
-    # It is acknowledged, so it had to be among those that the round folds.
+    # It is acknowledged, so it had to be among those that the round aggregates.
     assert reply.already_accepted is False
     assert [row["client"] for row in rows] == [2]
 
@@ -284,11 +284,11 @@ def test_a_failing_disk_is_never_acknowledged(fixture, monkeypatch, step):
 
     monkeypatch.setattr(fixture.ledger if step == "ledger" else os, "accepted" if step == "ledger" else step, broken)
     with pytest.raises(type(error), match="error"):
-        fixture.take()
+        fixture.upload()
     monkeypatch.undo()
     assert fixture.ledger.contributions(1) == []
     # The worker tries again when the disk is well.
-    assert fixture.take().already_accepted is False
+    assert fixture.upload().already_accepted is False
     assert fixture.folder.update(1, 2, digest_of(GOOD)).read_bytes() == GOOD
 
 
@@ -314,13 +314,13 @@ def test_an_update_beyond_the_norm_limit_is_refused(tmp_path, factor, farthest):
     fixture = UpdateFixture(tmp_path, norm_limit=factor)
     # In the first round everybody may go as far as he likes; all values move by 1 in the median.
     for client, value in enumerate((1.0, 1.0, 1e6)):
-        assert fixture.take(pack(state(value)), client=client).already_accepted is False
+        assert fixture.upload(pack(state(value)), client=client).already_accepted is False
     if factor is not None:
         words = rf"it is [\d.e+]+ from the broadcast \(2-norm\), at most {factor * 10**0.5:.3g} is taken \("
         with pytest.raises(UpdateRefused, match=words):
-            fixture.take(pack(state(factor + 0.1)), round_=2)
+            fixture.upload(pack(state(factor + 0.1)), round_=2)
         assert len(fixture.files) == 3
-    assert fixture.take(pack(state(farthest)), round_=2).already_accepted is False
+    assert fixture.upload(pack(state(farthest)), round_=2).already_accepted is False
     fixture.ledger.close()
 
 
@@ -329,16 +329,16 @@ def test_an_update_in_differences_is_measured_by_its_differences(tmp_path):
     for round_, value, taken in ((1, 1.0, True), (2, 1.9, True), (3, 9.0, False)):
         blob = int8(state(value), fixture.start)
         if taken:
-            assert fixture.take(blob, round_=round_).already_accepted is False
+            assert fixture.upload(blob, round_=round_).already_accepted is False
         else:
             with pytest.raises(UpdateRefused, match="norm_limit"):
-                fixture.take(blob, round_=round_)
+                fixture.upload(blob, round_=round_)
     assert fixture.ledger.distances(before=2) == [pytest.approx(10**0.5)]
     fixture.ledger.close()
 
 
 def test_an_update_that_moved_nothing_is_one(fixture):
-    assert fixture.take(START).already_accepted is False
+    assert fixture.upload(START).already_accepted is False
     assert fixture.ledger.distances(before=2) == [0.0]
 
 
@@ -346,5 +346,5 @@ def test_the_chunks_may_be_of_any_size(fixture):
     def chunks(update):
         return [header_of(GOOD, update), *(Chunk(data=GOOD[at : at + 7]) for at in range(0, len(GOOD), 7))]
 
-    assert fixture.take(chunks=chunks).already_accepted is False
+    assert fixture.upload(chunks=chunks).already_accepted is False
     assert sum(1 for _ in data_chunks(GOOD)) == 1

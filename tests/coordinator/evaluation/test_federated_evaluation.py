@@ -47,15 +47,15 @@ def summed(state, part, clients=CLIENTS):
 
 
 @contextlib.asynccontextmanager
-async def at_work(live, *engines):
-    """A real worker of each engine: a, b, ..."""
+async def at_work(live, *runtimes):
+    """A real worker of each runtime: a, b, ..."""
     tasks = [
         asyncio.ensure_future(
             Worker(
-                engine=engine, address=live.address, name=name, key=key_of(name), give_up_after_s=30.0
+                runtime=runtime, address=live.address, name=name, key=key_of(name), give_up_after_s=30.0
             ).run()
         )
-        for name, engine in zip("abc", engines, strict=False)
+        for name, runtime in zip("abc", runtimes, strict=False)
     ]  # fmt: skip
     try:
         yield
@@ -65,7 +65,7 @@ async def at_work(live, *engines):
         await asyncio.wait(tasks)
 
 
-class WitnessEngine(NoopRuntime):
+class WitnessRuntime(NoopRuntime):
     """Keeps the states that it scored and that it trained from."""
 
     def __init__(self):
@@ -84,12 +84,12 @@ class WitnessEngine(NoopRuntime):
         return trained
 
 
-def run_of(tmp_path, engines, config):
+def run_of(tmp_path, runtimes, config):
     """A run with real workers to its end: its entry of result.json, and its ledger."""
     found = {}
 
     async def scenario(live):
-        async with at_work(live, *engines):
+        async with at_work(live, *runtimes):
             found["last"] = await live.end()
             found["result"] = json.loads(await live.fetch("result.json"))
 
@@ -130,18 +130,18 @@ def test_the_training_examples_are_those_that_are_not_held_out(tmp_path):
 
 @pytest.mark.parametrize("wire", ["fp32", "int8"])
 def test_the_state_that_is_scored_is_the_one_that_the_next_round_begins_with_and_comes_once(tmp_path, wire):
-    engines = [WitnessEngine(), WitnessEngine()]
-    run, ledger = run_of(tmp_path, engines, on_devices(wire=wire))
-    for engine in engines:
-        scored = [state for part, _, state in engine.scored if part == "validation"]
+    runtimes = [WitnessRuntime(), WitnessRuntime()]
+    run, ledger = run_of(tmp_path, runtimes, on_devices(wire=wire))
+    for runtime in runtimes:
+        scored = [state for part, _, state in runtime.scored if part == "validation"]
         assert len(scored) == 6
         for round_ in (2, 3):
-            for name, value in engine.began_with[round_].items():
+            for name, value in runtime.began_with[round_].items():
                 assert np.array_equal(value, scored[2 * round_ - 3][name])
         # The test is taken of the very state that was validated last.
-        *_, (part, _, tested) = engine.scored
+        *_, (part, _, tested) = runtime.scored
         assert part == "test" and all(np.array_equal(tested[name], scored[-1][name]) for name in tested)
-    states = [engines[0].scored[place][2] for place in (0, 2, 4)]
+    states = [runtimes[0].scored[place][2] for place in (0, 2, 4)]
     assert [point["value"] for point in run["curve"]] == [summed(state, "validation")[0] for state in states]
     final = unpack((next(tmp_path.rglob("final")) / "state.safetensors").read_bytes())
     alike = all(np.array_equal(final[name], states[-1][name]) for name in final)
@@ -170,14 +170,14 @@ def test_a_coordinator_that_evaluates_says_how_many_examples_it_has(tmp_path):
 
 async def prepared(worker):
     """As a real worker that holds a part of its documents out."""
-    worker.prepare = await worker.hear("prepare")
+    worker.prepare = await worker.receive("prepare")
     examples = {shard.client: shard.client + 1 for shard in worker.prepare.shards}
     said = pb.Prepared(run_id=worker.prepare.run_id, device="hand", precision="fp32", examples=examples)
-    await worker.say(prepared=said)
+    await worker.send(prepared=said)
 
 
 async def train(worker):
-    worker.train = await worker.hear("train")
+    worker.train = await worker.receive("train")
     worker.state = await worker.download(worker.train.state_sha256)
     for client in worker.train.clients:
         await worker.upload(client)
@@ -197,7 +197,7 @@ async def both_at(live):
     for worker in (ada, bob):
         await train(worker)
     for worker in (ada, bob):
-        worker.evaluate = await worker.hear("evaluate")
+        worker.evaluate = await worker.receive("evaluate")
     return ada, bob
 
 
@@ -226,13 +226,13 @@ def test_counts_that_cannot_be_are_left_and_logged(tmp_path, caplog):
             counts(ada, 0, 1, held_out(0, "validation") + held_out(0, "test") + 1),
             counts(ada, 0, 1 << 63, 1 << 63),
         ):
-            await ada.say(counters=said)
-        await ada.say(counters=counts(ada, 0, 1, 2))
-        await ada.say(counters=counts(ada, 0, 1, 2))  # lost on the way, perhaps: that is no news
-        await ada.say(counters=counts(ada, 0, 2, 2))  # that is
-        await ada.say(counters=counts(ada, 2, 0, 3))
-        await bob.say(counters=counts(bob, 1, 3, 3))
-        await bob.say(counters=counts(bob, 3, 0, 0))
+            await ada.send(counters=said)
+        await ada.send(counters=counts(ada, 0, 1, 2))
+        await ada.send(counters=counts(ada, 0, 1, 2))  # lost on the way, perhaps: that is no news
+        await ada.send(counters=counts(ada, 0, 2, 2))  # that is
+        await ada.send(counters=counts(ada, 2, 0, 3))
+        await bob.send(counters=counts(bob, 1, 3, 3))
+        await bob.send(counters=counts(bob, 3, 0, 0))
         assert await first_value(live) == 4 / 8
         assert ledger_counts(live) == [(0, 1, 2), (1, 3, 3), (2, 0, 3), (3, 0, 0)]
 
@@ -249,14 +249,14 @@ def test_a_host_that_leaves_is_waited_for_and_then_left_out(tmp_path, monkeypatc
 
     async def scenario(live):
         ada, bob = await both_at(live)
-        await ada.say(counters=counts(ada, 0, 1, 2))
-        await ada.say(counters=counts(ada, 2, 1, 2))
+        await ada.send(counters=counts(ada, 0, 1, 2))
+        await ada.send(counters=counts(ada, 2, 1, 2))
         snapshot = await live.until(lambda snapshot: "2 of 4 clients have counted" in snapshot.run.note)
         assert snapshot.run.stage == "evaluating" and "waiting for bob" in snapshot.run.note
         bob.call.cancel()
         assert await first_value(live) == 2 / 4
         # The next round has begun, and waits for everybody as it always does.
-        assert (await ada.hear("train")).round == 2
+        assert (await ada.receive("train")).round == 2
 
     serving(tmp_path, scenario, experiment=on_devices())
     assert any("worker bob is away, and is left out of the validation" in r.getMessage() for r in caplog.records)
@@ -268,10 +268,10 @@ def test_a_host_that_is_here_and_does_not_answer_is_left_out_at_the_deadline(tmp
 
     async def scenario(live):
         ada, _ = await both_at(live)
-        await ada.say(counters=counts(ada, 0, 1, 2))
-        await ada.say(counters=counts(ada, 2, 1, 2))
+        await ada.send(counters=counts(ada, 0, 1, 2))
+        await ada.send(counters=counts(ada, 2, 1, 2))
         assert await first_value(live) == 2 / 4
-        assert (await ada.hear("train")).round == 2
+        assert (await ada.receive("train")).round == 2
 
     serving(tmp_path, scenario, experiment=on_devices(deadline_s=deadline_s))
     assert any("bob takes longer than its deadline, and is left out of the validation" in r.getMessage()
@@ -284,7 +284,7 @@ def test_a_host_that_keeps_dying_on_the_question_does_not_gain_time(tmp_path, mo
     async def scenario(live):
         ada, bob = await both_at(live)
         for client in (0, 2):
-            await ada.say(counters=counts(ada, client, 1, 2))
+            await ada.send(counters=counts(ada, client, 1, 2))
         while not (await live.until(lambda snapshot: True)).run.values:
             bob.call.cancel()
             await asyncio.sleep(0.3)
@@ -299,15 +299,15 @@ def test_a_host_that_comes_back_in_time_is_asked_for_what_it_has_not_said(tmp_pa
     async def scenario(live):
         ada, bob = await both_at(live)
         for client in (0, 2):
-            await ada.say(counters=counts(ada, client, 1, 2))
-        await bob.say(counters=counts(bob, 1, 1, 1))
+            await ada.send(counters=counts(ada, client, 1, 2))
+        await bob.send(counters=counts(bob, 1, 1, 1))
         await live.until(lambda snapshot: "3 of 4" in snapshot.run.note)
         bob.call.cancel()
         await live.until(lambda snapshot: "bob" in snapshot.run.note)
         bob = await live.worker("bob", clients=[1, 3])
         await prepared(bob)
-        assert list((await bob.hear("evaluate")).clients) == [3]
-        await bob.say(counters=counts(bob, 3, 2, 3))
+        assert list((await bob.receive("evaluate")).clients) == [3]
+        await bob.send(counters=counts(bob, 3, 2, 3))
         assert await first_value(live) == 5 / 8
 
     serving(tmp_path, scenario, experiment=on_devices())
@@ -317,10 +317,10 @@ def test_a_client_that_cannot_be_scored_is_left_out(tmp_path):
     async def scenario(live):
         ada, bob = await both_at(live)
         for client in (0, 2):
-            await ada.say(counters=counts(ada, client, 1, 2))
-        trouble = pb.ClientError(run_id=bob.prepare.run_id, round=1, client=3, message="no memory")
-        await bob.say(client_error=trouble)
-        await bob.say(counters=counts(bob, 1, 1, 1))
+            await ada.send(counters=counts(ada, client, 1, 2))
+        client_error = pb.ClientError(run_id=bob.prepare.run_id, round=1, client=3, message="no memory")
+        await bob.send(client_error=client_error)
+        await bob.send(counters=counts(bob, 1, 1, 1))
         assert await first_value(live) == 3 / 5
         assert [client for client, *_ in ledger_counts(live)] == [0, 1, 2]
 
@@ -333,15 +333,15 @@ def test_without_any_example_the_run_waits_and_says_so(tmp_path, monkeypatch):
     async def scenario(live):
         ada, bob = await both_at(live)
         for client in (0, 2):
-            await ada.say(counters=counts(ada, client, 0, 0))
+            await ada.send(counters=counts(ada, client, 0, 0))
         bob.call.cancel()
         snapshot = await live.until(lambda snapshot: "no example of the validation part" in snapshot.run.note)
         assert snapshot.run.stage == "evaluating" and not snapshot.run.values
         bob = await live.worker("bob", clients=[1, 3])
         await prepared(bob)
-        assert list((await bob.hear("evaluate")).clients) == [1, 3]
-        await bob.say(counters=counts(bob, 1, 1, 3))
-        await bob.say(counters=counts(bob, 3, 0, 0))
+        assert list((await bob.receive("evaluate")).clients) == [1, 3]
+        await bob.send(counters=counts(bob, 1, 1, 3))
+        await bob.send(counters=counts(bob, 3, 0, 0))
         assert await first_value(live) == 1 / 3
 
     serving(tmp_path, scenario, experiment=on_devices())
@@ -351,7 +351,7 @@ def test_a_run_that_nobody_can_validate_ends_in_one_line(tmp_path):
     async def scenario(live):
         for worker in await both_at(live):
             for client in worker.evaluate.clients:
-                await worker.say(counters=counts(worker, client, 0, 0))
+                await worker.send(counters=counts(worker, client, 0, 0))
         last = await live.end()
         assert last.outcome.exit_code == 2
         assert last.outcome.message.startswith("data.validation: no client has a document to validate on")
@@ -365,10 +365,10 @@ def test_a_run_without_any_example_to_test_on_ends_without_a_test_score(tmp_path
         for part, right in (("validation", 1), ("test", 0)):
             for worker in workers:
                 if part == "test":
-                    worker.evaluate = await worker.hear("evaluate")
+                    worker.evaluate = await worker.receive("evaluate")
                 assert worker.evaluate.part == part
                 for client in worker.evaluate.clients:
-                    await worker.say(counters=counts(worker, client, 0, right, part=part))
+                    await worker.send(counters=counts(worker, client, 0, right, part=part))
         for worker in workers:
             await worker.released()
         last = await live.end()
@@ -435,7 +435,7 @@ def undisturbed(tmp_path_factory):
 def test_processes_killed_around_every_step_of_an_evaluation_end_with_the_same_state_and_result(tmp_path, undisturbed):
     # The coordinator's last one is in the evaluation of the test part.
     coordinators = ["after_asked:1", "before_counted:3", "after_evaluated:1", "before_judged:1", "after_counted:6"]
-    faults = {"coordinator": coordinators, "a": ["after_scored:1", "before_said:2"]}
+    faults = {"coordinator": coordinators, "a": ["after_scored:1", "before_reported:2"]}
     with _survivors(tmp_path, "int8", faults) as federation:
         assert _outcome(federation) == undisturbed
         assert federation.kills == 7
@@ -449,50 +449,50 @@ def evaluate_order(round_=1, clients=(0, 1), part="validation", state=SHA):
 
 
 def test_a_worker_that_is_asked_again_answers_from_memory_and_trains_without_a_second_download():
-    engine = NoopRuntime()
+    runtime = NoopRuntime()
     heard = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        await hear("prepared")
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        await receive("prepared")
         for _ in range(2):
-            say(evaluate=evaluate_order())
-            heard.extend([await hear("counters") for _ in range(2)])
+            send(evaluate=evaluate_order())
+            heard.extend([await receive("counters") for _ in range(2)])
         assert len(fake.downloads) == 1
-        say(evaluate=evaluate_order(part="test", clients=(1,)))
-        heard.append(await hear("counters"))
-        say(train=train_order(round_=2))
+        send(evaluate=evaluate_order(part="test", clients=(1,)))
+        heard.append(await receive("counters"))
+        send(train=train_order(round_=2))
         while len(updates_of(fake)) < 2:
             await asyncio.sleep(0.01)
         assert len(fake.downloads) == 1
 
-    work(script, engine=engine)
+    work(script, runtime=runtime)
     said = [(told.part, told.client, dict(told.counters)) for told in heard]
     state = unpack(START)
     assert said == [
         *[("validation", client, counted(state, client, "validation")) for client in (0, 1, 0, 1)],
         ("test", 1, counted(state, 1, "test")),
     ]
-    assert Counter(engine.calls)["evaluate"] == 3
+    assert Counter(runtime.calls)["evaluate"] == 3
 
 
 def test_a_worker_drops_an_evaluation_that_a_later_rounds_training_overtakes():
-    engine = NoopRuntime(evaluate_s=30.0)
+    runtime = NoopRuntime(evaluate_s=30.0)
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        await hear("prepared")
-        say(evaluate=evaluate_order())
-        while "evaluate" not in engine.calls:
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        await receive("prepared")
+        send(evaluate=evaluate_order())
+        while "evaluate" not in runtime.calls:
             await asyncio.sleep(0.01)
-        engine._evaluate_s = 0.0
-        say(evaluate=evaluate_order(part="test"))  # still in the queue, then
-        say(train=train_order(round_=2))
+        runtime._evaluate_s = 0.0
+        send(evaluate=evaluate_order(part="test"))  # still in the queue, then
+        send(train=train_order(round_=2))
         while len(updates_of(fake)) < 2:
             await asyncio.sleep(0.01)
 
-    work(script, engine=engine)
-    assert engine.calls.count("evaluate") == 1
+    work(script, runtime=runtime)
+    assert runtime.calls.count("evaluate") == 1
 
 
 def test_a_client_that_cannot_be_scored_is_told_and_the_rest_of_the_order_with_it():
@@ -500,12 +500,16 @@ def test_a_client_that_cannot_be_scored_is_told_and_the_rest_of_the_order_with_i
         def evaluate(self, client, part, state, on_batch):
             raise FederaError("out of memory in evaluation")
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        await hear("prepared")
-        say(evaluate=evaluate_order())
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        await receive("prepared")
+        send(evaluate=evaluate_order())
         for client in (0, 1):
-            trouble = await hear("client_error")
-            assert (trouble.round, trouble.client, trouble.message) == (1, client, "out of memory in evaluation")
+            client_error = await receive("client_error")
+            assert (client_error.round, client_error.client, client_error.message) == (
+                1,
+                client,
+                "out of memory in evaluation",
+            )
 
-    work(script, engine=Failing())
+    work(script, runtime=Failing())

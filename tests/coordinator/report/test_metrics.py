@@ -8,10 +8,10 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from coordinator.clients.telemetry import Latest
+from coordinator.clients.telemetry import DeviceSample
 from coordinator.experiment_runner import View
 from coordinator.report.metrics import exposition
-from coordinator.service.server import Status
+from coordinator.service.server import CoordinatorStatus
 
 STATUS = {
     "view": View(folders=()),
@@ -25,7 +25,7 @@ STATUS = {
 
 def latest(**changes):
     said = {"heard_s": 100.0, "valid_s": 10.0, "phase": "train", "total_w": 7.5, "gpu_load": 99.0, "gpu_mhz": 306.0}
-    return Latest(**{**said, "throttled": False, "temps_c": {"cpu": 51.5}, **changes})
+    return DeviceSample(**{**said, "throttled": False, "temps_c": {"cpu": 51.5}, **changes})
 
 
 def device(name="ada", **changes):
@@ -47,7 +47,7 @@ def run(*devices, **changes):
 
 
 def text(*runs, now_s=101.0, **samples):
-    return exposition(Status(**STATUS, latest=samples), {"runs": list(runs)}, now_s).decode()
+    return exposition(CoordinatorStatus(**STATUS, latest=samples), {"runs": list(runs)}, now_s).decode()
 
 
 def samples(text):

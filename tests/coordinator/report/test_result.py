@@ -40,7 +40,7 @@ def play_round(ledger, round_, value, *, seconds=2.0):
         round_=round_, client=0, device="ada", examples=1, loss=0.1, sha256="s",
         step_ms=[10.0 * round_, 10.0 * round_ + 1], distance=1.0, after_s=seconds, wire_bytes=20, state_bytes=19,
     )  # fmt: skip
-    ledger.folded(round_, seconds, "state")
+    ledger.aggregated(round_, seconds, "state")
     if value is not None:
         ledger.evaluated(round_, value, 8)
 
@@ -82,7 +82,7 @@ def finished(ledger):
     ledger.hosted({"ada": "secret", "bob": "secret"}, {0: "ada"})
     ledger.prepared("ada", {"device": "CPU", "board": "Orin"}, {0: 4})
     ledger.prepared("bob", {"device": "CPU"}, {})
-    ledger.setback("refused", round_=2, attempt=1, client=0, device="ada", reason="not finite")
+    ledger.record_failure("refused", round_=2, attempt=1, client=0, device="ada", reason="not finite")
     report(ledger, 1, 1.5)
     report(ledger, 2, 0.5)
     for round_, value in enumerate((0.5, 0.75, 0.875, 0.625), start=1):
@@ -346,7 +346,7 @@ def test_the_first_round_can_reach_the_target_in_no_time(ledger):
 
 def test_a_round_in_the_middle_counts_in_totals_and_not_in_the_curve(ledger):
     play_round(ledger, 1, 0.5)
-    play_round(ledger, 2, None)  # folded, and stopped before it was evaluated
+    play_round(ledger, 2, None)  # aggregated, and stopped before it was evaluated
     ledger.selected(3, 1, [0], "broadcast")
     ledger.downloaded(round_=3, device="ada", wire_bytes=1000, state_bytes=999)
     result = run_result(ledger)

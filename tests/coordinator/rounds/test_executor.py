@@ -238,7 +238,7 @@ async def test_without_anybody_to_announce_to_no_deadline_runs_until_one_is_here
 @on_a_loop
 async def test_an_automatic_deadline_is_known_from_the_first_update_on(monkeypatch):
     now = clock_of(monkeypatch)
-    monkeypatch.setattr("coordinator.rounds.throughput.LEAST_S", 0.0)
+    monkeypatch.setattr("coordinator.rounds.throughput.MIN_DEADLINE_S", 0.0)
     rounds = await begun(deadline_s="auto", quorum=1)
     await asyncio.sleep(0.01)
     assert rounds.events.empty()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.rounds.throughput import LEAST_S, SLACK, Throughput
+from coordinator.rounds.throughput import MIN_DEADLINE_S, SLACK, Throughput
 from coordinator.storage.ledger import Ledger
 
 
@@ -57,8 +57,8 @@ def test_the_median_of_the_last_five_rounds_counts():
 
 
 def test_no_deadline_is_shorter_than_a_second():
-    assert paced(0.001).deadline_s({"ada": 10}) == LEAST_S == 1.0
-    assert paced(5.0).deadline_s({"ada": 0}) == LEAST_S
+    assert paced(0.001).deadline_s({"ada": 10}) == MIN_DEADLINE_S == 1.0
+    assert paced(5.0).deadline_s({"ada": 0}) == MIN_DEADLINE_S
 
 
 def test_a_device_that_has_no_examples_is_no_division_by_nothing():
@@ -67,7 +67,7 @@ def test_a_device_that_has_no_examples_is_no_division_by_nothing():
 
 def test_with_no_work_left_the_shortest_deadline_is_the_answer():
     # All that was drawn has failed, and an update of one of them comes after all.
-    assert paced(5.0).deadline_s({}) == LEAST_S
+    assert paced(5.0).deadline_s({}) == MIN_DEADLINE_S
 
 
 def test_a_restart_goes_on_with_the_paces_of_the_ledger(tmp_path):
@@ -94,10 +94,10 @@ WORK = st.dictionaries(st.sampled_from("abc"), st.integers(0, 10_000), min_size=
 def test_a_deadline_grows_with_the_work_and_is_never_short(rounds, work):
     pace = paced(*rounds, device="a")
     deadline_s = pace.deadline_s(work)
-    assert deadline_s >= LEAST_S
+    assert deadline_s >= MIN_DEADLINE_S
     assert pace.deadline_s({name: 2 * examples for name, examples in work.items()}) >= deadline_s
     usual = sorted(rounds[-5:])
-    assert deadline_s <= max(LEAST_S, SLACK * usual[-1] / 10 * max(work.values()) * (1 + 1e-9))
+    assert deadline_s <= max(MIN_DEADLINE_S, SLACK * usual[-1] / 10 * max(work.values()) * (1 + 1e-9))
     assert deadline_s >= SLACK * usual[0] / 10 * max(work.values()) * (1 - 1e-9)
 
 

@@ -233,7 +233,7 @@ def test_a_revocation_ends_uploads_and_watches_too(pki, secured, caplog):
             ada = HandWorker(live, "ada")
             ada.key = pki.of("ada").worker_key
             await ada.call.write(_ada(pki))
-            await ada.hear("welcome")
+            await ada.receive("welcome")
             await ada.get_ready()
             upload, _ = await ada.begin(0)
             pki.revoke("ada")
@@ -251,7 +251,7 @@ def test_a_revocation_ends_uploads_and_watches_too(pki, secured, caplog):
 
 @pytest.mark.parametrize("reads", [False, True], ids=["a client that reads nothing", "a slow one"])
 def test_a_revocation_ends_downloads_and_fetches_in_the_middle(pki, secured, caplog, reads):
-    """Of files that no window of a connection holds."""
+    """The files are larger than the window of any connection."""
     size = 64 << 20
 
     async def drained(call):
@@ -270,7 +270,7 @@ def test_a_revocation_ends_downloads_and_fetches_in_the_middle(pki, secured, cap
             ada = HandWorker(live, "ada")
             ada.key = pki.of("ada").worker_key
             await ada.call.write(_ada(pki))
-            await ada.hear("welcome")
+            await ada.receive("welcome")
             await ada.get_ready()
             state = live.run.storage.folder.state(ada.train.state_sha256.hex())
             with state.open("r+b") as file:
@@ -371,21 +371,21 @@ def test_obstacles_are_told_in_a_line_that_says_what_to_do(pki, secured, tmp_pat
         (foreign / name).write_bytes((source.folder / "ada" / name).read_bytes())
 
     async def scenario(live):
-        def told(credentials, address=live.address):
+        def obstacle_for(credentials, address=live.address):
             return asyncio.to_thread(find_obstacle, address, credentials)
 
-        assert await told(pki.of("ada")) is None
+        assert await obstacle_for(pki.of("ada")) is None
         for credentials, words in [
             (None, "takes TLS connections only: give --certs DIR"),
             (other.of("ada"), "does not fit the authority in"),
             (late, "expired at"),
             (unchecked(foreign), "is of another authority"),
         ]:
-            found = await told(credentials)
+            found = await obstacle_for(credentials)
             assert found is not None and found.lasting and words in str(found), found
             assert live.address in str(found) and "\n" not in str(found)
         port = live.address.split(":")[1]
-        found = await told(pki.of("ada"), f"127.0.0.2:{port}")
+        found = await obstacle_for(pki.of("ada"), f"127.0.0.2:{port}")
         assert found is None  # nobody listens there
 
     secured(scenario)

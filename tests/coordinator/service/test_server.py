@@ -100,8 +100,8 @@ def test_a_taken_name_is_refused_while_its_owner_is_here(tmp_path):
             async for _ in live.federation.Control(iter_async([hello(key=key_of("another"))])):
                 pytest.fail("was welcomed")
         # The one who was here is not disturbed.
-        await first.say(heartbeat=pb.Heartbeat(sequence=7))
-        assert (await first.hear("heartbeat")).sequence == 7
+        await first.send(heartbeat=pb.Heartbeat(sequence=7))
+        assert (await first.receive("heartbeat")).sequence == 7
         await first.call.done_writing()
         assert await first.call.read() is grpc.aio.EOF
         await live.worker(key=key_of("another"))
@@ -132,8 +132,8 @@ def test_a_reconnecting_worker_fences_its_own_old_stream(tmp_path):
         assert await old.call.read() is grpc.aio.EOF
         assert await old.call.code() is Status.OK
         assert live.coordinator.sessions.names == ["ada"]
-        await new.say(heartbeat=pb.Heartbeat(sequence=3))
-        assert (await new.hear("heartbeat")).sequence == 3
+        await new.send(heartbeat=pb.Heartbeat(sequence=3))
+        assert (await new.receive("heartbeat")).sequence == 3
 
     serving(tmp_path, scenario)
 
@@ -217,8 +217,8 @@ def test_a_returning_worker_is_told_only_what_is_missing(tmp_path):
 def test_a_worker_that_announces_other_examples_than_were_dealt_to_it_takes_no_part(tmp_path, examples, words):
     async def scenario(live):
         worker = await live.worker()
-        prepare = await worker.hear("prepare")
-        await worker.say(prepared=pb.Prepared(run_id=prepare.run_id, examples=examples))
+        prepare = await worker.receive("prepare")
+        await worker.send(prepared=pb.Prepared(run_id=prepare.run_id, examples=examples))
         last = await live.end()
         # Nobody else could come: the run cannot begin.
         assert last.outcome.exit_code == 2
@@ -304,43 +304,49 @@ def shapes_of_file(path):
 def test_reports_of_another_run_are_not_this_runs(tmp_path):
     async def scenario(live):
         worker = await live.training()
-        await worker.say(client_error=pb.ClientError(run_id="an earlier one", round=1, message="late"))
+        await worker.send(client_error=pb.ClientError(run_id="an earlier one", round=1, message="late"))
         spent = [
             pb.PhaseEnergy(round=1, phase="train", seconds=seconds) for seconds in (99.0, 0.5, -1.0, math.nan, math.inf)
         ]
-        await worker.say(telemetry=pb.Telemetry(run_id="an earlier one", epoch=1, sequence=1, phases=spent[:1]))
+        await worker.send(
+            telemetry=pb.Telemetry(run_id="an earlier one", epoch=1, sequence=1, phases=spent[:1])
+        )
         # No clock says the last three.
-        await worker.say(telemetry=pb.Telemetry(run_id=worker.train.run_id, epoch=1, sequence=1, phases=spent[1:]))
-        await worker.say(heartbeat=pb.Heartbeat(sequence=1))
-        await worker.hear("heartbeat")  # all before it was read
+        await worker.send(
+            telemetry=pb.Telemetry(run_id=worker.train.run_id, epoch=1, sequence=1, phases=spent[1:])
+        )
+        await worker.send(heartbeat=pb.Heartbeat(sequence=1))
+        await worker.receive("heartbeat")  # all before it was read
         run = live.run.storage
         run.ledger.flush()
         assert [(row["device"], row["phase"], row["seconds"]) for row in run.ledger.phases()] == [("ada", "train", 0.5)]
-        assert run.ledger.setbacks() == []
+        assert run.ledger.client_failures() == []
         assert (await worker.upload(0)).already_accepted is False
 
     serving(tmp_path, scenario, experiment=experiment())
 
 
-# ---------------------------------------------------------------- trouble
+# ---------------------------------------------------------------- failure
 
 
 def test_a_client_that_fails_is_recorded_in_its_worker_s_words_and_drawn_again(tmp_path):
     async def scenario(live):
         worker = await live.training()
         words = "no such file:\n  x.csv"
-        await worker.say(client_error=pb.ClientError(run_id=worker.train.run_id, round=1, client=2, message=words))
+        await worker.send(client_error=pb.ClientError(run_id=worker.train.run_id, round=1, client=2, message=words))
         # Another worker's client, and another round: nobody's business.
-        await worker.say(client_error=pb.ClientError(run_id=worker.train.run_id, round=1, client=7, message="not mine"))
-        await worker.say(
+        await worker.send(
+            client_error=pb.ClientError(run_id=worker.train.run_id, round=1, client=7, message="not mine")
+        )
+        await worker.send(
             client_error=pb.ClientError(run_id=worker.train.run_id, round=9, client=0, message="too early")
         )
         for client in (0, 1):
             await worker.upload(client)
-        again = await worker.hear("train")
+        again = await worker.receive("train")
         assert (again.round, list(again.clients)) == (1, [2])
-        (setback,) = live.run.storage.ledger.setbacks()
-        assert {key: setback[key] for key in ("round", "attempt", "client", "device", "kind", "reason")} == {
+        (failure,) = live.run.storage.ledger.client_failures()
+        assert {key: failure[key] for key in ("round", "attempt", "client", "device", "kind", "reason")} == {
             "round": 1, "attempt": 1, "client": 2, "device": "ada", "kind": "failed", "reason": "no such file: x.csv",
         }  # fmt: skip
         await worker.upload(2)
@@ -355,12 +361,12 @@ def test_a_round_below_its_quorum_pauses_and_says_why_and_goes_on_when_a_worker_
         worker = await live.training()
         for attempt in (1, 2):
             for client in worker.train.clients:
-                trouble = pb.ClientError(
+                client_error = pb.ClientError(
                     run_id=worker.train.run_id, round=1, client=client, message="the GPU is on fire"
                 )
-                await worker.say(client_error=trouble)
+                await worker.send(client_error=client_error)
             if attempt == 1:
-                worker.train = await worker.hear("train")
+                worker.train = await worker.receive("train")
         paused = (await live.until(lambda snapshot: snapshot.run.stage == "paused")).run.note
         for words in ("round 1 has 0 of the 3 updates it needs after 2 attempts", "waiting for", "the GPU is on fire"):
             assert words in paused
@@ -380,11 +386,11 @@ def test_a_round_below_its_quorum_pauses_and_says_why_and_goes_on_when_a_worker_
 def test_a_worker_that_cannot_prepare_ends_a_run_that_has_nobody_else(tmp_path, bad_input, code):
     async def scenario(live):
         worker = await live.worker()
-        prepare = await worker.hear("prepare")
-        await worker.say(
+        prepare = await worker.receive("prepare")
+        await worker.send(
             client_error=pb.ClientError(run_id=prepare.run_id, message="no such file: x.csv", bad_input=bad_input)
         )
-        assert (await worker.hear("release")).run_id == prepare.run_id
+        assert (await worker.receive("release")).run_id == prepare.run_id
         last = await live.end()
         assert last.outcome.exit_code == code
         assert last.outcome.message == "worker ada, preparing: no such file: x.csv"

@@ -26,11 +26,11 @@ MEGABYTE = 1 << 20
 
 
 def _coordinator(folder: Path, env: Mapping[str, str], **federation: object) -> Process:
-    """Of one experiment, to its last round: its evaluations say 0."""
+    """A coordinator that runs one experiment to its last round: its evaluations give 0."""
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump({"federation": federation, "target": {"value": 1.0}}))
     out = ["--experiment", str(path), "--out", str(folder / "out"), "--listen", "127.0.0.1:0"]
-    return Process([*NOOP, "coordinator", *out], folder, {"NOOP_ACCURACY": "0", **env})
+    return Process([*NOOP, "coordinator", *out], folder, {"NOOP_SCORES": "0", **env})
 
 
 def _worker(folder: Path, address: str, name: str, env: Mapping[str, str] | None = None, keys: str = "keys") -> Process:
@@ -60,7 +60,7 @@ def _final(folder: Path) -> bytes:
     return (folder / "out" / "final" / "state.safetensors").read_bytes()
 
 
-def _setbacks(folder: Path) -> list[tuple[str, int, str, str]]:
+def _failures(folder: Path) -> list[tuple[str, int, str, str]]:
     (run,) = result_of(folder / "out")["runs"]
     return [(row["kind"], row["client"], row["device"], row["reason"]) for row in run["setbacks"]]
 
@@ -159,7 +159,10 @@ def test_a_frozen_worker_is_not_waited_for_past_the_deadline_and_takes_part_agai
         until(lambda: 2 in rounds("b"), "the second round")
         os.kill(workers["b"].popen.pid, signal.SIGSTOP)
         asleep_from = max(rounds("b"))
-        until(lambda: "missing" in str(_ledger(tmp_path, "SELECT kind FROM setback")), "a round is closed without it")
+        until(
+            lambda: "missing" in str(_ledger(tmp_path, "SELECT kind FROM client_failure")),
+            "a round is closed without it",
+        )
         until(lambda: max(rounds("a")) >= asleep_from + 2, "the others go on")
         os.kill(workers["b"].popen.pid, signal.SIGCONT)
         woken_in = max(rounds("a"))
@@ -167,7 +170,9 @@ def test_a_frozen_worker_is_not_waited_for_past_the_deadline_and_takes_part_agai
         until(lambda: max(rounds("b")) > woken_in, "it takes part again", 20)
         coordinator.interrupt()
         assert coordinator.wait(20) == 130
-    missed = {round_ for kind, round_ in _ledger(tmp_path, "SELECT kind, round FROM setback") if kind == "missing"}
+    missed = {
+        round_ for kind, round_ in _ledger(tmp_path, "SELECT kind, round FROM client_failure") if kind == "missing"
+    }
     seconds = dict(_ledger(tmp_path, "SELECT round, seconds FROM round WHERE seconds IS NOT NULL"))
     # Not before its deadline; and not as late as it woke, or nothing would be missing.
     assert all(float(str(seconds[round_])) >= deadline_s for round_ in missed & seconds.keys())
@@ -182,17 +187,17 @@ def test_a_frozen_worker_is_not_waited_for_past_the_deadline_and_takes_part_agai
 
 
 def test_a_client_that_fails_is_named_with_its_words_and_the_others_go_on(tmp_path: Path) -> None:
-    env = {"NOOP_TROUBLE": "3:the cat sat on the GPU"}
+    env = {"NOOP_FAILURE": "3:the cat sat on the GPU"}
     federation = {"devices": 2, "clients": 4, "clients_per_round": 4, "quorum": 3, "rounds": 2}
     with _federation(tmp_path, env, **federation) as (coordinator, _, _):
         assert coordinator.wait(30) == 3, coordinator.err
     hosts = dict(_ledger(tmp_path, "SELECT client, device FROM host"))
-    assert _setbacks(tmp_path) == [("failed", 3, hosts[3], "the cat sat on the GPU")] * 2
+    assert _failures(tmp_path) == [("failed", 3, hosts[3], "the cat sat on the GPU")] * 2
     assert _final(tmp_path) == averaged(2, range(3))
 
 
 def test_over_selection_makes_up_for_a_client_that_fails(tmp_path: Path) -> None:
-    env = {"NOOP_TROUBLE": "3:the cat sat on the GPU"}
+    env = {"NOOP_FAILURE": "3:the cat sat on the GPU"}
     federation = {"devices": 2, "clients": 4, "clients_per_round": 3, "over_select": 1, "rounds": 2}
     with _federation(tmp_path, env, **federation) as (coordinator, _, _):
         assert coordinator.wait(30) == 3, coordinator.err
@@ -205,7 +210,7 @@ def test_over_selection_makes_up_for_a_client_that_fails(tmp_path: Path) -> None
 def test_below_its_quorum_a_round_pauses_says_what_it_waits_for_and_goes_on_with_a_healthy_worker(
     tmp_path: Path,
 ) -> None:
-    env = {"NOOP_TROUBLE": "the cat sat on the GPU"}
+    env = {"NOOP_FAILURE": "the cat sat on the GPU"}
     with _federation(tmp_path, env, ["a"], devices=1, clients=2, clients_per_round=2, rounds=1, attempts=2) as (
         coordinator, address, workers,
     ):  # fmt: skip
@@ -223,8 +228,8 @@ def test_below_its_quorum_a_round_pauses_says_what_it_waits_for_and_goes_on_with
         workers["a"].popen.kill()
         with ended(_worker(tmp_path, address, "a")):
             assert coordinator.wait(30) == 3, coordinator.err
-    setbacks = _setbacks(tmp_path)
-    assert sorted(row[:2] for row in setbacks) == [("failed", 0), ("failed", 0), ("failed", 1), ("failed", 1)]
+    failures = _failures(tmp_path)
+    assert sorted(row[:2] for row in failures) == [("failed", 0), ("failed", 0), ("failed", 1), ("failed", 1)]
     assert _final(tmp_path) == averaged(1, range(2))
 
 
@@ -232,7 +237,7 @@ def test_below_its_quorum_a_round_pauses_says_what_it_waits_for_and_goes_on_with
 
 
 def _anonymous_bytes(process: Process) -> int:
-    """What it holds now. Pages of the spool that a fold has mapped are the page cache's."""
+    """What it holds now. Pages of the spool that an aggregation has mapped are the page cache's."""
     lines = Path(f"/proc/{process.popen.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 

@@ -108,7 +108,7 @@ def test_threads_may_write_and_read_at_the_same_time(ledger):
         accept(ledger, index, 0, device=f"d{index % 3}")
         ledger.downloaded(round_=index, device="ada", wire_bytes=7, state_bytes=5)
         train(ledger, 0.5, index)
-        ledger.folded(index, 1.0, "s")
+        ledger.aggregated(index, 1.0, "s")
         ledger.note(**{f"key{index}": index})
         ledger.rounds(), ledger.facts(), ledger.step_ms()
 
@@ -149,14 +149,14 @@ def test_distances_are_those_of_earlier_rounds(ledger):
     assert ledger.distances(before=1) == []
 
 
-def test_rounds_are_those_that_were_folded_with_their_own_bytes(ledger):
+def test_rounds_are_those_that_were_aggregated_with_their_own_bytes(ledger):
     for round_ in (1, 2, 3):
         ledger.selected(round_, 1, [0, 1], f"broadcast {round_}")
     for round_ in (1, 2):
         ledger.downloaded(round_=round_, device="ada", wire_bytes=10 * round_, state_bytes=1)
         ledger.downloaded(round_=round_, device="bob", wire_bytes=10 * round_, state_bytes=1)
         accept(ledger, round_, 0, wire_bytes=round_)
-        ledger.folded(round_, 0.25 * round_, f"state {round_}", f"server {round_}" if round_ == 2 else None)
+        ledger.aggregated(round_, 0.25 * round_, f"state {round_}", f"server {round_}" if round_ == 2 else None)
     ledger.evaluated(1, 0.75, 40)
     accept(ledger, 3, 0, wire_bytes=1000)  # the unfinished round's
     assert ledger.rounds() == [
@@ -201,7 +201,7 @@ def test_only_an_open_round_gets_older(ledger):
     ledger.selected(1, 1, [0], "b")
     ledger.alive(1, 2.5, 1000.25)
     assert (ledger.last_round()["spent_s"], ledger.facts()) == (2.5, {"alive_at": 1000.25})
-    ledger.folded(1, 3.0, "s")
+    ledger.aggregated(1, 3.0, "s")
     ledger.alive(1, 9.0, 1002.0)
     ledger.alive(0, 0.0, 1004.0)
     assert (ledger.last_round()["spent_s"], ledger.facts()) == (2.5, {"alive_at": 1004.0})
@@ -227,16 +227,16 @@ def test_who_hosts_whom_is_said_once_and_what_devices_are_each_time(ledger):
     ]  # fmt: skip
 
 
-def test_setbacks_are_kept_with_their_words_in_the_order_they_came(ledger):
+def test_client_failures_are_kept_with_their_words_in_the_order_they_came(ledger):
     said = [("refused", 1, "not finite: é"), ("late", 1, ""), ("missing", 2, "closed"), ("failed", 1, "no memory")]
     for kind, round_, reason in said:
-        ledger.setback(kind, round_=round_, attempt=2, client=7, device="ada", reason=reason)
-    assert ledger.setbacks() == [
+        ledger.record_failure(kind, round_=round_, attempt=2, client=7, device="ada", reason=reason)
+    assert ledger.client_failures() == [
         {"round": round_, "attempt": 2, "client": 7, "device": "ada", "kind": kind, "reason": reason}
         for kind, round_, reason in said
     ]
     with pytest.raises(LedgerFailure):
-        ledger.setback("lost", round_=1, attempt=1, client=1, device="ada", reason="")
+        ledger.record_failure("lost", round_=1, attempt=1, client=1, device="ada", reason="")
 
 
 def test_steps_are_kept_by_device_and_round(ledger):
@@ -600,8 +600,8 @@ def whole(tmp_path_factory):
         ledger.selected(round_, 1, [0, 1], "b" * 64)
         for client in (0, 1):
             accept(ledger, round_, client, step_ms=[float(step) for step in range(20)])
-        ledger.setback("refused", round_=round_, attempt=1, client=1, device="ada", reason="é" * 20)
-        ledger.folded(round_, 1.0, "c" * 64)
+        ledger.record_failure("refused", round_=round_, attempt=1, client=1, device="ada", reason="é" * 20)
+        ledger.aggregated(round_, 1.0, "c" * 64)
         ledger.evaluated(round_, 0.5)
     ledger.close()
     return path
@@ -609,8 +609,8 @@ def whole(tmp_path_factory):
 
 READERS = [
     Ledger.facts, Ledger.devices, Ledger.keys, Ledger.clients, Ledger.rounds, Ledger.last_round, Ledger.paces,
-    Ledger.setbacks, Ledger.phases, Ledger.powers, Ledger.sensors, Ledger.sequences, Ledger.updates, Ledger.step_ms,
-    Ledger.curve,
+    Ledger.client_failures, Ledger.phases, Ledger.powers, Ledger.sensors, Ledger.sequences, Ledger.updates,
+    Ledger.step_ms, Ledger.curve,
     run_result,
     lambda ledger: ledger.attempts(1),
     lambda ledger: ledger.counters(1, "test"),

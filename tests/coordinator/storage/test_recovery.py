@@ -31,7 +31,7 @@ def ledger(folder):
 
 
 def accept(ledger, folder, round_, client, blob=b"update"):
-    """An update as the intake keeps it; its file."""
+    """An update as the receiver keeps it; its file."""
     path = folder.update(round_, client, "d" * 64)
     path.write_bytes(blob)
     ledger.accepted(
@@ -42,7 +42,7 @@ def accept(ledger, folder, round_, client, blob=b"update"):
 
 
 def set_back(ledger, kind, round_, attempt, client):
-    ledger.setback(kind, round_=round_, attempt=attempt, client=client, device="ada", reason="why")
+    ledger.record_failure(kind, round_=round_, attempt=attempt, client=client, device="ada", reason="why")
 
 
 def begun(ledger, folder):
@@ -119,13 +119,13 @@ def test_who_failed_is_not_waited_for_and_who_was_drawn_again_is(ledger, folder)
     assert recover(ledger, folder).history.snapshot.failed == {0, 1, 2}
 
 
-def test_setbacks_of_other_rounds_and_clients_are_none_of_this_round(ledger, folder):
+def test_failures_of_other_rounds_and_clients_are_none_of_this_round(ledger, folder):
     start = begun(ledger, folder)
     for round_ in (1, 2):
         ledger.selected(round_, 1, [0, 1], start)
         set_back(ledger, "failed", round_, 1, 3)
     set_back(ledger, "failed", 1, 1, 0)
-    ledger.folded(1, 1.0, start)
+    ledger.aggregated(1, 1.0, start)
     assert recover(ledger, folder).history.snapshot.failed == set()
 
 
@@ -147,8 +147,8 @@ def test_between_two_rounds(ledger, folder, value):
     start = begun(ledger, folder)
     ledger.selected(1, 1, [0, 2], start)
     updates = [accept(ledger, folder, 1, client) for client in (0, 2)]
-    state = folder.keep_state(b"folded")
-    ledger.folded(1, 3.0, state)
+    state = folder.keep_state(b"aggregated")
+    ledger.aggregated(1, 3.0, state)
     if value is not None:
         ledger.evaluated(1, value)
     found = recover(ledger, folder)
@@ -157,7 +157,7 @@ def test_between_two_rounds(ledger, folder, value):
     assert not any(path.exists() for path in updates), "they are in the state already"
 
 
-def test_in_a_later_round_the_state_is_the_last_folded_one(ledger, folder):
+def test_in_a_later_round_the_state_is_the_last_aggregated_one(ledger, folder):
     start = begun(ledger, folder)
     states = [start]
     for round_ in (1, 2, 3):
@@ -165,7 +165,7 @@ def test_in_a_later_round_the_state_is_the_last_folded_one(ledger, folder):
         accept(ledger, folder, round_, 0)
         if round_ < 3:
             states.append(folder.keep_state(f"state {round_}".encode()))
-            ledger.folded(round_, 1.0, states[-1])
+            ledger.aggregated(round_, 1.0, states[-1])
     found = recover(ledger, folder)
     assert (found.start, found.state, found.history.snapshot.round, found.history.snapshot.accepted) == (
         start,
@@ -183,18 +183,18 @@ def test_what_the_ledger_does_not_know_goes_and_what_it_needs_stays(ledger, fold
     start = begun(ledger, folder)
     state, broadcast = folder.keep_state(b"state 1"), folder.keep_state(b"broadcast 2")
     ledger.selected(1, 1, [0], start)
-    ledger.folded(1, 1.0, state)
+    ledger.aggregated(1, 1.0, state)
     ledger.selected(2, 1, [0, 1, 2], broadcast)
     recorded = accept(ledger, folder, 2, 0)
     kept = {folder.state(start), folder.state(state), folder.state(broadcast), recorded}
     kept |= {folder.partial(2, 1, "e" * 64), folder.partial(2, 2, "f" * 64)}
     unknown = {
-        folder.state("9" * 64),  # folded, and not recorded
+        folder.state("9" * 64),  # aggregated, and not recorded
         folder.fresh_state(),
         folder.state("8" * 64).with_name("8.safetensors.new"),
         folder.update(2, 0, "e" * 64),  # another update of a client that has one
         folder.update(2, 1, "d" * 64),  # moved, and not recorded
-        folder.update(1, 0, "d" * 64),  # of a round that is folded
+        folder.update(1, 0, "d" * 64),  # of a round that is aggregated
         folder.partial(1, 0, "d" * 64),
         folder.partial(3, 0, "d" * 64),
     }
@@ -256,7 +256,7 @@ class RecordedRun(WholeRun):
 
     def evaluated(self, value):
         self.may_die()
-        self.ledger.folded(self.machine.round, 1.0, self.start)
+        self.ledger.aggregated(self.machine.round, 1.0, self.start)
         self.may_die()
         self.ledger.evaluated(self.machine.round, value)
         self.may_die()

@@ -62,7 +62,7 @@ def test_a_state_lies_under_its_digest(tmp_path):
 def test_a_state_that_is_written_in_place_gets_its_name_durably(tmp_path, disk):
     folder = RunFolder(tmp_path)
     fresh = folder.fresh_state()
-    fresh.write_bytes(b"folded")
+    fresh.write_bytes(b"aggregated")
     disk.clear()
     folder.name_state(fresh, "a" * 64)
     assert disk == [("replace", fresh, folder.state("a" * 64)), ("fsync", tmp_path / "states")]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.report.trace import MAX_BINS, MAX_SPANS, Trace
 from coordinator.storage import samples as samples_module
 from coordinator.storage.samples import Columns, Samples, read_samples
+from coordinator.storage.trace import MAX_BINS, MAX_INTERVALS, PowerTrace
 
 COLUMNS = Columns(rails=("VDD_IN", "a,b"), sensors=("cpu",))
 HEADER = ["at_s", "round", "client", "phase", "total_mw", "VDD_IN_mw", "a,b_mw", "gpu_load", "gpu_mhz", "cpu_c"]
@@ -169,7 +169,7 @@ def test_a_trace_is_the_mean_power_in_each_bin_with_the_phases_beside_it(tmp_pat
 
 
 def test_bins_are_never_narrower_than_two_intervals():
-    trace = Trace(5.0)
+    trace = PowerTrace(5.0)
     for at in range(10):
         trace.add(1e9 + 5.0 * at, 1, "train", 2.0)
     assert None not in trace.shown(1e9)["power_w"]
@@ -177,7 +177,7 @@ def test_bins_are_never_narrower_than_two_intervals():
 
 def test_bins_follow_the_samples_where_the_announced_interval_is_another():
     """A replayed log of one line a second, of a worker that announced its own ten readings a second."""
-    trace = Trace(0.1)
+    trace = PowerTrace(0.1)
     for at in range(120):
         trace.add(1e9 + at + 0.4, 1, "train", None if 40 <= at < 60 else 2.0)
     shown = trace.shown(1e9)
@@ -185,14 +185,14 @@ def test_bins_follow_the_samples_where_the_announced_interval_is_another():
 
 
 def test_a_trace_stays_small_however_long_a_run_is():
-    trace, random_ = Trace(), random.Random(1)
+    trace, random_ = PowerTrace(), random.Random(1)
     at_s, total, count = 1e9, 0.0, 0
     for number in range(30_000):
         at_s += random_.random() * 10
         trace.add(at_s, number // 5, ("train", "upload", "idle")[number % 3], 7.0)
         total, count = total + 7.0, count + 1
     shown = trace.shown(1e9)
-    assert MAX_BINS / 2 <= len(shown["power_w"]) <= MAX_BINS and len(shown["phases"]) <= MAX_SPANS
+    assert MAX_BINS / 2 <= len(shown["power_w"]) <= MAX_BINS and len(shown["phases"]) <= MAX_INTERVALS
     assert set(shown["power_w"]) == {7.0}
     # The phases are without holes, in order.
     assert all(one[1] == two[0] for one, two in zip(shown["phases"], shown["phases"][1:], strict=False))
@@ -201,7 +201,7 @@ def test_a_trace_stays_small_however_long_a_run_is():
 
 @given(st.permutations(range(12)))
 def test_the_bins_do_not_depend_on_the_order_of_arrival(order):
-    trace = Trace()
+    trace = PowerTrace()
     for at in order:
         trace.add(1e9 + 97.0 * at, 1, "train", float(at))
     assert [watts for watts in trace.shown(1e9)["power_w"] if watts is not None] == [float(at) for at in range(12)]

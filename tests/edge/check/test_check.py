@@ -22,7 +22,7 @@ from sysfs_trees import FAKE_ORIN_NANO, fake_file, fake_hwmon, fake_model
 from edge.check.compute import check_compute
 from edge.check.network import check_network
 from edge.check.result import CheckResult, guarded
-from edge.check.run import check
+from edge.check.run import check_device
 from edge.check.table import show
 from edge.main import main, parser
 from edge.worker.identity import Identity
@@ -46,7 +46,7 @@ def options(tmp_path, *arguments):
 
 def look(tmp_path, *arguments, root):
     """Findings by what was looked at, of a fake tree."""
-    return by_name(check(options(tmp_path, *arguments), root))
+    return by_name(check_device(options(tmp_path, *arguments), root))
 
 
 def by_name(findings):

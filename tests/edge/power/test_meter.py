@@ -188,9 +188,9 @@ def test_a_wall_clock_that_jumps_moves_nothing(monkeypatch):
     assert energy.covered_s > 0
 
 
-def test_trouble_is_told_when_it_comes_and_when_it_goes(caplog):
+def test_a_problem_is_logged_when_it_comes_and_when_it_goes(caplog):
     source = FakeSource()
-    source.troubles = [None, "the sensor is gone", "the sensor is gone", None, None]
+    source.problems = [None, "the sensor is gone", "the sensor is gone", None, None]
     with Meter(source, hz=100.0), caplog.at_level("INFO"):
         while len(source.calls) < 8:
             time.sleep(0.01)

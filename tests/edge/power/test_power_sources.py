@@ -17,7 +17,7 @@ import pytest
 from sysfs_trees import FAKE_ORIN_NANO, fake_hwmon, fake_model, fake_packages
 
 from edge.power import choice, tegrastats
-from edge.power.choice import check_spec, open_source
+from edge.power.choice import check_spec, open_power
 from edge.power.jtop import Jtop
 from edge.power.nvml import Nvml
 from edge.power.rapl import Rapl
@@ -118,22 +118,22 @@ def test_one_that_dies_is_started_again_and_says_so(run):
     readings = []
     eventually(lambda: readings.extend(source.readings()) or source.restarts >= 3)
     assert len(readings) >= 3
-    assert "ended (exit code 3)" in str(eventually(source.trouble))
+    assert "ended (exit code 3)" in str(eventually(source.problem))
 
 
 def test_the_pauses_between_restarts_grow(run):
     source = run("exit 1", first_pause_s=0.05)
     pauses = []
-    eventually(lambda: pauses.append(source.trouble()) or source.restarts >= 3)
-    told = [float(line.split(" s (restart")[0].rsplit(" ", 1)[1]) for line in dict.fromkeys(filter(None, pauses))]
-    assert told == sorted(told)
-    assert told[:3] == [0.05, 0.1, 0.2]
+    eventually(lambda: pauses.append(source.problem()) or source.restarts >= 3)
+    pauses_s = [float(line.split(" s (restart")[0].rsplit(" ", 1)[1]) for line in dict.fromkeys(filter(None, pauses))]
+    assert pauses_s == sorted(pauses_s)
+    assert pauses_s[:3] == [0.05, 0.1, 0.2]
 
 
 def test_one_that_cannot_be_run_says_why(tmp_path):
     source = Tegrastats(str(tmp_path / "gone"), board=None, interval_s=0.1, first_pause_s=9)
     try:
-        assert "No such file" in eventually(source.trouble)
+        assert "No such file" in eventually(source.problem)
         assert source.readings() == []
     finally:
         source.close()
@@ -144,10 +144,10 @@ def test_one_that_hangs_is_ended_and_started_again(tmp_path, run, monkeypatch):
     monkeypatch.setattr(tegrastats, "_MIN_SILENCE_S", 0.0)
     source = run(f'echo $$ >> {tmp_path}/pids; echo "$LINE"; exec sleep 60')
     eventually(lambda: source.restarts >= 1)
-    assert "said nothing that is understood for 0.5 s" in source.trouble()
+    assert "said nothing that is understood for 0.5 s" in source.problem()
     first = int((tmp_path / "pids").read_text().split()[0])
     eventually(lambda: not os.path.exists(f"/proc/{first}"))
-    eventually(lambda: source.trouble() is None)
+    eventually(lambda: source.problem() is None)
     assert len(source.readings()) >= 1
 
 
@@ -156,13 +156,13 @@ def test_one_that_has_to_wait_on_a_busy_board_is_left_alone(run, monkeypatch):
     source = run('while true; do echo "$LINE"; sleep 0.6; done')
     found = []
     eventually(lambda: found.extend(source.readings()) or len(found) == 2)
-    assert (source.restarts, source.trouble()) == (0, None)
+    assert (source.restarts, source.problem()) == (0, None)
 
 
 def test_one_that_floods_is_ended_and_takes_no_memory(run):
     source = run("while True: os.write(1, (LINE + '\\n').encode() * 1000)", python=True, first_pause_s=9)
     eventually(lambda: source.restarts == 1)
-    assert "floods" in source.trouble()
+    assert "floods" in source.problem()
     assert len(source.readings()) <= 4096
 
 
@@ -319,7 +319,7 @@ def test_rapl_is_the_sum_of_packages_and_their_counters_may_begin_again(tmp_path
     first.unlink()
     clock.now_s += 0.5
     assert source.readings() == []
-    assert source.trouble()
+    assert source.problem()
 
 
 def test_rapl_counts_on_from_the_last_reading_that_there_was(tmp_path):
@@ -333,7 +333,7 @@ def test_rapl_counts_on_from_the_last_reading_that_there_was(tmp_path):
     counter.write_text("201000000")
     (reading,) = source.readings()
     assert (reading.counted.since_s, reading.counted.joules) == (1000.0, 200.0)
-    assert source.trouble() is None
+    assert source.problem() is None
 
 
 def test_rapl_whose_counter_was_set_back_or_may_have_gone_round_twice_measured_nothing(tmp_path):
@@ -343,7 +343,7 @@ def test_rapl_whose_counter_was_set_back_or_may_have_gone_round_twice_measured_n
     clock.now_s += 0.1
     counter.write_text("5000")  # 62 kJ in a tenth of a second: the machine was suspended
     assert source.readings() == []
-    assert "package-0 was set back" in source.trouble()
+    assert "package-0 was set back" in source.problem()
     clock.now_s += 0.1
     counter.write_text("1005000")
     (reading,) = source.readings()
@@ -351,10 +351,10 @@ def test_rapl_whose_counter_was_set_back_or_may_have_gone_round_twice_measured_n
     clock.now_s += 300.0  # at 1 kW it goes round in 262 s
     counter.write_text("2005000")
     assert source.readings() == []
-    assert "not read for too long (300 s)" in source.trouble()
+    assert "not read for too long (300 s)" in source.problem()
     clock.now_s += 0.1
     assert source.readings()
-    assert source.trouble() is None
+    assert source.problem() is None
 
 
 def test_rapl_that_is_missing_or_kept_from_us_says_so(tmp_path, monkeypatch):
@@ -449,7 +449,7 @@ def test_nvmls_energy_is_the_difference_of_its_counter(monkeypatch):
     clock.now_s += 0.5
     (reading,) = source.readings()
     assert (reading.total_mw, reading.counted) == (61234, None)
-    assert source.trouble() == "the counter of energy does not answer"
+    assert source.problem() == "the counter of energy does not answer"
     module.total_mj = 5_081_000
     clock.now_s += 4.0
     (reading,) = source.readings()
@@ -466,7 +466,7 @@ def test_nvml_without_a_counter_gives_power_alone(monkeypatch):
     fake_pynvml(monkeypatch, power_mw=61234)
     source = Nvml()
     (reading,) = source.readings()
-    assert (reading.total_mw, reading.counted, source.trouble()) == (61234, None, None)
+    assert (reading.total_mw, reading.counted, source.problem()) == (61234, None, None)
 
 
 def test_nvml_without_power_says_so(monkeypatch):
@@ -525,9 +525,9 @@ def test_jtops_rails_make_the_total_not_jtops_own_sum(monkeypatch):
     assert source.readings() == []
     source._service.power = {"rail": {"X": {"power": "?"}}}
     source._service.beat()
-    assert "not understood" in source.trouble()
+    assert "not understood" in source.problem()
     source.close()
-    assert "gone away" in source.trouble()
+    assert "gone away" in source.problem()
 
 
 def test_jtop_that_refuses_says_why_in_one_line(monkeypatch):
@@ -552,7 +552,7 @@ def bare(monkeypatch, tmp_path):
 
 
 def test_auto_without_a_sensor_says_what_was_looked_for(bare):
-    found = open_source("auto", board=None, interval_s=0.1, root=bare)
+    found = open_power("auto", board=None, interval_s=0.1, root=bare)
     assert found.source is None
     for words in ("sysfs: no INA3221", "tegrastats: not found", "jtop: jetson-stats is not", "nvml: ", "rapl: no"):
         assert words in found.detail
@@ -561,29 +561,29 @@ def test_auto_without_a_sensor_says_what_was_looked_for(bare):
 
 def test_auto_takes_the_first_with_a_total_and_says_why_not_those_before(bare):
     fake_packages(bare, [1])
-    found = open_source("auto", board=None, interval_s=0.01, root=bare)
+    found = open_power("auto", board=None, interval_s=0.01, root=bare)
     # RAPL's counters stand still: that is a total of 0 mW.
     assert (found.source.name, found.source.scope) == ("rapl", "package")
     assert "total of the package" in found.detail
     assert "not sysfs: no INA3221" in found.detail
     fake_model(bare, "NVIDIA Jetson Orin Nano Developer Kit")
     fake_hwmon(bare, "1-0040", FAKE_ORIN_NANO)
-    found = open_source("auto", board=None, interval_s=0.1, root=bare)
+    found = open_power("auto", board=None, interval_s=0.1, root=bare)
     assert (found.source.name, found.source.scope) == ("sysfs", "module")
     assert "not " not in found.detail
 
 
 def test_auto_takes_rails_without_a_total_when_there_is_nothing_better(bare):
     fake_hwmon(bare, "1-0040", FAKE_ORIN_NANO)
-    found = open_source("auto", board=None, interval_s=0.01, root=bare)
+    found = open_power("auto", board=None, interval_s=0.01, root=bare)
     assert (found.source.name, found.source.scope) == ("sysfs", None)
     assert "rails, but no total: the board is unknown; --board names it" in found.detail
     assert "not rapl: no package counters" in found.detail
     fake_model(bare, "Acme Carrier")
     assert (
-        "none is known for the board 'Acme Carrier'" in open_source("sysfs", board=None, interval_s=1, root=bare).detail
+        "none is known for the board 'Acme Carrier'" in open_power("sysfs", board=None, interval_s=1, root=bare).detail
     )
-    found = open_source("auto", board="orin-nano", interval_s=0.01, root=bare)
+    found = open_power("auto", board="orin-nano", interval_s=0.01, root=bare)
     assert found.source.scope == "module"
 
 
@@ -591,7 +591,7 @@ def test_auto_goes_on_to_a_source_with_a_total_and_closes_the_one_without(bare):
     fake_hwmon(bare, "1-0040", FAKE_ORIN_NANO)
     fake_packages(bare, [1])
     before = len(os.listdir("/proc/self/fd"))
-    found = open_source("auto", board=None, interval_s=0.01, root=bare)
+    found = open_power("auto", board=None, interval_s=0.01, root=bare)
     assert found.source.name == "rapl"
     assert "not sysfs: rails, but no total" in found.detail
     assert len(os.listdir("/proc/self/fd")) == before
@@ -600,7 +600,7 @@ def test_auto_goes_on_to_a_source_with_a_total_and_closes_the_one_without(bare):
 def test_tegrastats_is_taken_when_it_gives_a_total_in_time(bare):
     (bare / "usr/bin").mkdir(parents=True)
     fake_tegrastats(bare / "usr/bin", 'while true; do echo "$LINE"; sleep 0.1; done')
-    found = open_source("auto", board="Orin NX", interval_s=0.1, root=bare)
+    found = open_power("auto", board="Orin NX", interval_s=0.1, root=bare)
     try:
         assert (found.source.name, found.source.scope) == ("tegrastats", "module")
         assert "not sysfs" in found.detail
@@ -612,34 +612,34 @@ def test_a_named_tegrastats_that_tells_no_power_is_refused(bare):
     (bare / "usr/bin").mkdir(parents=True)
     fake_tegrastats(bare / "usr/bin", "while true; do echo 'RAM 1/2MB cpu@40C'; sleep 0.1; done")
     with pytest.raises(BadInput, match="--power: tegrastats: what it reads holds no power; as root it may"):
-        open_source("tegrastats", board="Orin NX", interval_s=0.1, root=bare)
+        open_power("tegrastats", board="Orin NX", interval_s=0.1, root=bare)
 
 
 @pytest.mark.parametrize("spec", ["sysfs", "tegrastats", "jtop", "nvml", "rapl"])
 def test_a_named_source_that_is_not_there_is_refused_in_one_line(bare, spec):
     check_spec(spec)
     with pytest.raises(BadInput, match=f"^--power: {spec}: ") as refusal:
-        open_source(spec, board=None, interval_s=0.1, root=bare)
+        open_power(spec, board=None, interval_s=0.1, root=bare)
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("spec", ["", "Auto", "sys", "replay", "replay:", "replay:/nonexistent/a.log", "none "])
 def test_a_bad_spec_is_refused_before_any_device_is_opened(spec):
-    for refuse in (check_spec, lambda spec: open_source(spec, board=None, interval_s=0.1)):
+    for refuse in (check_spec, lambda spec: open_power(spec, board=None, interval_s=0.1)):
         with pytest.raises(BadInput, match=r"^--power: "):
             refuse(spec)
 
 
 def test_none_is_none_and_a_bad_board_is_refused_for_any_source(bare):
-    assert open_source("none", board=None, interval_s=0.1, root=bare).source is None
+    assert open_power("none", board=None, interval_s=0.1, root=bare).source is None
     with pytest.raises(BadInput, match="--board: no board 'Orion' is known"):
-        open_source("none", board="Orion", interval_s=0.1, root=bare)
+        open_power("none", board="Orion", interval_s=0.1, root=bare)
 
 
 def test_a_replay_is_named_as_one_and_needs_no_board(bare):
     spec = f"replay:{log(bare, [LINE.format(mw=7)], 'nano.txt')}"
     check_spec(spec)
-    found = open_source(spec, board=None, interval_s=0.1, root=bare)
+    found = open_power(spec, board=None, interval_s=0.1, root=bare)
     assert found.source.name == "replay of nano.txt"
     assert found.source.readings()[0].total_mw == 7
     assert found.detail.startswith("replay of nano.txt: ")

@@ -64,7 +64,7 @@ def test_orin_nano_and_orin_nx(tmp_path, open_sysfs):
         assert reading.rails_mw == {"VDD_IN": 5000, "VDD_CPU_GPU_CV": 1000, "VDD_SOC": 1500}
         assert (reading.total_mw, source.scope, reading.at_s) == (5000, "module", 100.0)
         assert "VDD_IN, VDD_CPU_GPU_CV, VDD_SOC" in source.detail
-        assert (source.name, source.trouble()) == ("sysfs", None)
+        assert (source.name, source.problem()) == ("sysfs", None)
 
 
 def test_agx_orin_has_two_chips_and_channels_that_lead_nowhere(tmp_path, open_sysfs):
@@ -125,7 +125,7 @@ def test_a_total_never_changes_its_scope(tmp_path, open_sysfs, monkeypatch):
     (reading,) = source.readings()
     assert "VIN" not in reading.rails_mw
     assert reading.total_mw is None
-    assert source.trouble() == "no reading from VIN"
+    assert source.problem() == "no reading from VIN"
 
 
 @pytest.mark.parametrize("file", ["in1_input", "curr1_input"])
@@ -137,9 +137,9 @@ def test_a_channel_that_fails_is_missing_for_that_reading_and_so_is_the_total(tm
         (reading,) = source.readings()
         assert reading.rails_mw == {"VDD_CPU_GPU_CV": 1000, "VDD_SOC": 1500}
         assert reading.total_mw is None
-        assert "VDD_IN" in str(source.trouble())
+        assert "VDD_IN" in str(source.problem())
     assert source.readings()[0].total_mw == 5000
-    assert source.trouble() is None
+    assert source.problem() is None
 
 
 def test_a_channel_that_fails_but_is_not_needed_takes_no_total_away(tmp_path, open_sysfs, monkeypatch):
@@ -268,7 +268,7 @@ def test_a_chip_that_went_away_for_good_is_told(tmp_path, open_sysfs):
     for _ in range(3):
         assert [reading.total_mw for reading in source.readings()] == [None]
         clock.now_s += 11
-    assert "no INA3221 that can be read" in source.trouble()
+    assert "no INA3221 that can be read" in source.problem()
 
 
 def test_closing_gives_every_file_back(tmp_path):

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from edge.power.tegrastats_file import Sample, TegrastatsFile
+from edge.power.tegrastats_file import LogSample, TegrastatsFile
 
 START = datetime(2026, 3, 1, 12, 0, 0)
 RAM = "RAM 1/2MB"
@@ -17,7 +17,7 @@ def dated(second: float) -> str:
     return f"{START + timedelta(seconds=second):%m-%d-%Y %H:%M:%S} {RAM}"
 
 
-def read(lines: list[str], interval_s: float | None = None, **how: float) -> tuple[list[Sample], TegrastatsFile]:
+def read(lines: list[str], interval_s: float | None = None, **how: float) -> tuple[list[LogSample], TegrastatsFile]:
     file = TegrastatsFile(io.BytesIO("".join(f"{line}\n" for line in lines).encode()), interval_s, **how)
     return list(file.samples()), file
 

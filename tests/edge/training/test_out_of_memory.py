@@ -341,8 +341,8 @@ def test_a_real_shortage_on_the_cpu_lowers_the_micro_batch_too():
 # ---- where it is said
 
 
-class FakeShortEngine(NoopRuntime):
-    """Stands in for an engine with memory for two examples at a time, of client 1 for three."""
+class FakeShortRuntime(NoopRuntime):
+    """Stands in for an runtime with memory for two examples at a time, of client 1 for three."""
 
     def train(self, round_, client, state, on_step):
         trained = super().train(round_, client, state, on_step)
@@ -350,14 +350,14 @@ class FakeShortEngine(NoopRuntime):
 
 
 def test_a_worker_says_it_with_the_update():
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        await hear("prepared")
-        say(train=train_order())
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        await receive("prepared")
+        send(train=train_order())
         while len(fake.updates) < 2:
             await asyncio.sleep(0.01)
 
-    fake = work(script, engine=FakeShortEngine())
+    fake = work(script, runtime=FakeShortRuntime())
     assert {update.client: update.micro_batch for update, _ in fake.updates} == {0: 2, 1: 3}
 
 

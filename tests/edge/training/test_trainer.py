@@ -185,28 +185,28 @@ def test_the_loss_is_the_mean_over_all_examples():
 
 
 def test_steps_are_timed_and_progress_told():
-    told = []
-    _, said = train(epochs=2, batch_size=16, on_step=told.append)
+    shares = []
+    _, said = train(epochs=2, batch_size=16, on_step=shares.append)
     assert len(said.step_ms) == 6
     assert all(time > 0 for time in said.step_ms)
-    assert told == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
+    assert shares == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
 
 
 def test_training_stops_where_a_listener_raises():
-    told = []
+    shares = []
 
     class Stop(Exception):
         pass
 
     def on_step(progress):
-        told.append(progress)
-        if len(told) == 2:
+        shares.append(progress)
+        if len(shares) == 2:
             raise Stop
 
     model = tuned()
     with pytest.raises(Stop):
         train(model, on_step=on_step)
-    assert len(told) == 2
+    assert len(shares) == 2
     # The next one starts from its own state as if nothing had been.
     model.load_state({name: value.copy() for name, value in tuned().state().items()})
     assert equal(train(model)[0], train()[0])

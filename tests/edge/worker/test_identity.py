@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from processes import until
 
 from edge import main as edge_main
-from edge.worker.identity import Identity, default_folder, file_name
-from edge.worker.model_cache import default_folder as default_cache
+from edge.worker.identity import Identity, default_state_folder, file_name
+from edge.worker.model_cache import default_cache_folder
 from federa.errors import BadInput
 from protos.channel import valid_name
 
@@ -114,7 +114,7 @@ def test_the_folder_follows_the_environment(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     for value, folder in (("/state", "/state/federa"), ("", "/home/ada/.local/state/federa"), ("state", None)):
         monkeypatch.setenv("XDG_STATE_HOME", value)
-        assert default_folder() == Path(folder or "/home/ada/.local/state/federa")
+        assert default_state_folder() == Path(folder or "/home/ada/.local/state/federa")
 
 
 def test_a_user_without_a_home_names_the_folder(monkeypatch):
@@ -125,9 +125,9 @@ def test_a_user_without_a_home_names_the_folder(monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("pwd.getpwuid", unknown)
     with pytest.raises(BadInput, match=r"^--state: must name a folder for this worker's key: this user has no home$"):
-        default_folder()
+        default_state_folder()
     with pytest.raises(BadInput, match=r"^--cache: must name a folder for base models: this user has no home$"):
-        default_cache()
+        default_cache_folder()
 
 
 # ---------------------------------------------------------------- processes
@@ -177,6 +177,6 @@ def test_a_second_process_of_the_name_ends_with_2_and_a_killed_one_leaves_its_ke
 def test_a_bad_key_ends_the_command_before_an_engine_is_made(tmp_path, capsys):
     (tmp_path / "ada").write_text("nonsense")
     arguments = ["--coordinator", "127.0.0.1:1", "--name", "ada", "--state", str(tmp_path)]
-    assert edge_main.main(arguments, lambda options: pytest.fail("an engine was made")) == 2
+    assert edge_main.main(arguments, lambda options: pytest.fail("an runtime was made")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("federa-worker: --state: ")

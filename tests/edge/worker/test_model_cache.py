@@ -11,12 +11,12 @@ import time
 
 import grpc
 import pytest
-from bare_worker import BareEngine
+from bare_worker import BareRuntime
 from fake_coordinator import KEY, FakeCoordinator, prepare_order, work
 from processes import ROOT, Process, ended
 
 import federa.backoff
-from edge.worker.model_cache import ModelCache, default_folder
+from edge.worker.model_cache import ModelCache, default_cache_folder
 from edge.worker.worker import Worker
 from federa.models.files import ModelFile, files_digest
 from protos import federation_pb2 as pb
@@ -71,17 +71,17 @@ def asked(fake):
 
 
 def fetching(cache, *, prepare=shelve, wants="prepared", model=None):
-    """One worker without the model, until it says that it is prepared, or what its trouble is. Returns the coordinator
+    """One worker without the model, until it says that it is prepared, or what its failure is. Returns the coordinator
     and what was said."""
     said = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=order(model))
-        said.append(await hear("prepared", "client_error"))
+    async def script(receive, send, number, fake):
+        send(prepare=order(model))
+        said.append(await receive("prepared", "client_error"))
 
-    engine = BareEngine()
-    fake = work(script, engine=engine, prepare=prepare, cache=ModelCache(cache))
-    fake.engine = engine
+    runtime = BareRuntime()
+    fake = work(script, runtime=runtime, prepare=prepare, cache=ModelCache(cache))
+    fake.runtime = runtime
     assert isinstance(said[0], getattr(pb, "".join(word.capitalize() for word in wants.split("_")))), said
     return fake, said[0]
 
@@ -121,7 +121,7 @@ class working:
 
     def __init__(self, address, cache):
         self.worker = Worker(
-            engine=BareEngine(), address=address, name="ada", key=KEY, give_up_after_s=30.0, cache=ModelCache(cache)
+            runtime=BareRuntime(), address=address, name="ada", key=KEY, give_up_after_s=30.0, cache=ModelCache(cache)
         )
 
     async def __aenter__(self):
@@ -136,9 +136,9 @@ async def answer_of(fake, kind):
     """What the next worker that comes says of its preparation."""
     said = asyncio.get_running_loop().create_future()
 
-    async def script(hear, say, number):
-        say(prepare=order())
-        said.set_result(await hear(kind))
+    async def script(receive, send, number):
+        send(prepare=order())
+        said.set_result(await receive(kind))
         await asyncio.Event().wait()
 
     fake.script = script
@@ -163,37 +163,37 @@ def size_of(cache):
 def test_a_worker_without_the_model_fetches_it_and_the_next_one_has_it(tmp_path):
     fake, _ = fetching(tmp_path)
     folder = where(tmp_path)
-    assert content(folder) == FILES and fake.engine.models == [folder]
+    assert content(folder) == FILES and fake.runtime.models == [folder]
     assert fake.bytes_down == SIZE
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == [folder.name, f"{folder.name}.lock"]
     again, _ = fetching(tmp_path)
-    assert again.downloads == [] and again.engine.models == [folder]
+    assert again.downloads == [] and again.runtime.models == [folder]
 
 
 def test_while_it_fetches_the_display_and_the_time_line_say_download(tmp_path):
     heard = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=order())
-        await hear("prepared")
-        say(release=pb.Release(run_id="r1"))
-        await hear("released")
+    async def script(receive, send, number, fake):
+        send(prepare=order())
+        await receive("prepared")
+        send(release=pb.Release(run_id="r1"))
+        await receive("released")
 
     def watch(fake):
         shelve(fake)
         fake.tap = heard.append
 
-    work(script, engine=BareEngine(), prepare=watch, cache=ModelCache(tmp_path))
+    work(script, runtime=BareRuntime(), prepare=watch, cache=ModelCache(tmp_path))
     activities = [message.activity for message in heard if message.HasField("activity")]
     assert any((activity.round, activity.phase) == (0, "download") for activity in activities)
-    slices = [piece for message in heard for piece in message.telemetry.phases]
-    assert sum(piece.seconds for piece in slices if piece.phase == "download" and piece.round == 0) > 0
+    phase_energies = [energy for message in heard for energy in message.telemetry.phases]
+    assert sum(energy.seconds for energy in phase_energies if energy.phase == "download" and energy.round == 0) > 0
 
 
 def test_a_model_that_is_here_is_not_fetched_nor_looked_for_at_the_coordinator(tmp_path):
-    async def script(hear, say, number, fake):
-        say(prepare=order())
-        await hear("prepared")
+    async def script(receive, send, number, fake):
+        send(prepare=order())
+        await receive("prepared")
 
     fake = work(script, cache=ModelCache(tmp_path))
     assert fake.downloads == [] and not (tmp_path / "models").exists()
@@ -239,9 +239,9 @@ def test_bytes_that_are_not_the_ones_listed_are_refused_and_not_kept(tmp_path):
         shelve(fake)
         fake.states[sha(FILES["vocab.txt"])] = FILES["vocab.txt"][::-1]
 
-    _, trouble = fetching(tmp_path, prepare=lying, wants="client_error")
-    assert trouble.message.startswith("model: vocab.txt, as the coordinator sends it: ")
-    assert "SHA-256" in trouble.message and trouble.round == 0
+    _, client_error = fetching(tmp_path, prepare=lying, wants="client_error")
+    assert client_error.message.startswith("model: vocab.txt, as the coordinator sends it: ")
+    assert "SHA-256" in client_error.message and client_error.round == 0
     assert not where(tmp_path).exists()
     assert set(content(where(tmp_path, suffix=".part"))) == FILES.keys() - {"vocab.txt"}
 
@@ -265,15 +265,15 @@ def test_a_file_that_the_coordinator_does_not_have_is_told(tmp_path):
     def refusing(fake):
         fake.refuse_downloads = [grpc.StatusCode.NOT_FOUND]
 
-    _, trouble = fetching(tmp_path, prepare=refusing, wants="client_error")
-    assert trouble.message == "NOT_FOUND: not now"
+    _, client_error = fetching(tmp_path, prepare=refusing, wants="client_error")
+    assert client_error.message == "NOT_FOUND: not now"
 
 
 @pytest.mark.parametrize("name", ["../x.json", "/x.json", "a/x.json", "..", "", "x.py", "x.bin", ".x.json", "x.json\0"])
 def test_a_list_with_a_name_that_is_no_plain_file_is_refused_before_anything_is_written(tmp_path, name):
     hostile = [*listed(), pb.ModelFile(name=name, size=1, sha256=sha(b"x"))]
-    fake, trouble = fetching(tmp_path / "cache", model=hostile, wants="client_error")
-    assert trouble.bad_input and "cannot be called" in trouble.message and "\n" not in trouble.message
+    fake, client_error = fetching(tmp_path / "cache", model=hostile, wants="client_error")
+    assert client_error.bad_input and "cannot be called" in client_error.message and "\n" not in client_error.message
     assert fake.downloads == [] and list(tmp_path.iterdir()) == []
 
 
@@ -281,14 +281,14 @@ def test_a_run_that_is_over_ends_the_fetching_and_the_partial_stays(tmp_path):
     async def scenario():
         gone = asyncio.Event()
 
-        async def script(hear, say, number):
-            say(prepare=order())
+        async def script(receive, send, number):
+            send(prepare=order())
             await until(lambda: size_of(tmp_path) >= CHUNK_BYTES)
-            say(release=pb.Release(run_id="r1"))
-            await hear("released")
+            send(release=pb.Release(run_id="r1"))
+            await receive("released")
             fake.most = None
-            say(prepare=order(run_id="r2"))
-            await hear("prepared")
+            send(prepare=order(run_id="r2"))
+            await receive("prepared")
             gone.set()
             await asyncio.Event().wait()
 
@@ -316,9 +316,9 @@ def test_a_worker_that_is_killed_in_the_middle_goes_on_from_the_byte(tmp_path):
     async def scenario():
         prepared = asyncio.Event()
 
-        async def script(hear, say, number):
-            say(prepare=order())
-            await hear("prepared")
+        async def script(receive, send, number):
+            send(prepare=order())
+            await receive("prepared")
             prepared.set()
             await asyncio.Event().wait()
 
@@ -347,9 +347,9 @@ def test_two_workers_share_a_cache_and_one_of_them_fetches(tmp_path):
         prepared = set()
         both = asyncio.Event()
 
-        async def script(hear, say, number):
-            say(prepare=order())
-            await hear("prepared")
+        async def script(receive, send, number):
+            send(prepare=order())
+            await receive("prepared")
             prepared.add(number)
             if len(prepared) == 2:
                 both.set()
@@ -384,7 +384,7 @@ def test_a_disk_that_gets_full_is_one_line_and_the_partial_stays(tmp_path):
         fake = FakeCoordinator()
         shelve(fake)
         async with serving(fake) as address:
-            full = bare(address, tmp_path, FEDERA_TEST_MOST_BYTES=str(most))
+            full = bare(address, tmp_path, FEDERA_TEST_MAX_BYTES=str(most))
             with ended(full):
                 said = await answer_of(fake, "client_error")
             assert said.bad_input and said.message.startswith("--cache: cannot write the base model to ")
@@ -406,22 +406,26 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True).returncode:
         pytest.skip("no disk can be mounted here")
     try:
-        fake, trouble = fetching(small, wants="client_error")
-        assert "3.6 MB more" in trouble.message and "MB are free: make room" in trouble.message
-        assert trouble.bad_input and fake.downloads == []
+        fake, client_error = fetching(small, wants="client_error")
+        assert "3.6 MB more" in client_error.message and "MB are free: make room" in client_error.message
+        assert client_error.bad_input and fake.downloads == []
     finally:
         subprocess.run(["umount", small], check=True)
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    _, trouble = fetching(tmp_path / "file", wants="client_error")
-    assert trouble.bad_input and "--cache: cannot write" in trouble.message and "Not a directory" in trouble.message
+    _, client_error = fetching(tmp_path / "file", wants="client_error")
+    assert (
+        client_error.bad_input
+        and "--cache: cannot write" in client_error.message
+        and "Not a directory" in client_error.message
+    )
 
 
 def test_the_default_folder_is_in_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "federa"
+    assert default_cache_folder() == tmp_path / "federa"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_folder() == tmp_path / ".cache" / "federa"
+    assert default_cache_folder() == tmp_path / ".cache" / "federa"

@@ -17,7 +17,7 @@ def telemetry(number):
     return pb.WorkerMessage(telemetry=pb.Telemetry(sequence=number))
 
 
-def trouble(number):
+def client_error(number):
     return pb.WorkerMessage(client_error=pb.ClientError(round=number))
 
 
@@ -39,7 +39,7 @@ async def sent(queue, most=1_000_000):
 
 def test_reports_go_out_in_their_order():
     queue = ReportQueue()
-    reports = [telemetry(1), trouble(2), telemetry(3)]
+    reports = [telemetry(1), client_error(2), telemetry(3)]
     for report in reports:
         queue.post(report)
     assert asyncio.run(sent(queue)) == reports
@@ -144,19 +144,19 @@ def test_an_earlier_stream_ends_when_the_next_begins():
 
 def test_beyond_the_limit_the_oldest_telemetry_goes_first():
     queue = ReportQueue(limit=4)
-    for report in (trouble(1), telemetry(2), telemetry(3), trouble(4), telemetry(5), trouble(6)):
+    for report in (client_error(1), telemetry(2), telemetry(3), client_error(4), telemetry(5), client_error(6)):
         queue.post(report)
     assert len(queue) == 4
 
     async def scenario():
         first = await sent(queue)
         for number in range(7, 20):
-            queue.post(trouble(number))
+            queue.post(client_error(number))
         return first, await sent(queue)
 
     first, second = asyncio.run(scenario())
-    assert first == [trouble(1), trouble(4), telemetry(5), trouble(6)]
-    assert second == [trouble(number) for number in range(16, 20)]
+    assert first == [client_error(1), client_error(4), telemetry(5), client_error(6)]
+    assert second == [client_error(number) for number in range(16, 20)]
 
 
 def batch(number, samples=0):
@@ -170,11 +170,11 @@ def batch(number, samples=0):
 def test_beyond_the_bytes_the_oldest_samples_go_and_their_slices_stay():
     size = batch(1, samples=100).ByteSize()
     queue = ReportQueue(limit_bytes=10 * size)
-    queue.post(trouble(0))
+    queue.post(client_error(0))
     for number in range(1, 31):
         queue.post(batch(number, samples=100))
     messages = asyncio.run(sent(queue))
-    assert messages[0] == trouble(0)
+    assert messages[0] == client_error(0)
     assert [message.telemetry.sequence for message in messages[1:]] == list(range(1, 31))
     assert all(message.telemetry.phases for message in messages[1:])
     kept = [message.telemetry.sequence for message in messages[1:] if message.telemetry.samples]
@@ -185,11 +185,11 @@ def test_beyond_the_bytes_the_oldest_samples_go_and_their_slices_stay():
 def test_beyond_the_bytes_of_slices_the_oldest_telemetry_goes():
     size = batch(100).ByteSize()
     queue = ReportQueue(limit_bytes=10 * size)
-    queue.post(trouble(0))
+    queue.post(client_error(0))
     for number in range(1, 101):
         queue.post(batch(number, samples=3))
     messages = asyncio.run(sent(queue))
-    assert messages[0] == trouble(0)
+    assert messages[0] == client_error(0)
     kept = [message.telemetry.sequence for message in messages[1:]]
     assert kept == list(range(kept[0], 101))
     assert sum(message.ByteSize() for message in messages[1:]) <= 10 * size

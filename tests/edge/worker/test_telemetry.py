@@ -41,14 +41,14 @@ class Stage:
         self.meter._began_s = 0.0
         self.line = Timeline(lambda: self.now_s)
         self.batches = []
-        self.telemetry = TelemetrySender("r1", self.line, self.meter, Batches(), lambda message: self.hear(message))
+        self.telemetry = TelemetrySender("r1", self.line, self.meter, Batches(), lambda message: self.receive(message))
 
-    def hear(self, message):
+    def receive(self, message):
         self.batches.append(message.telemetry)
 
     @property
-    def slices(self):
-        return [piece for batch in self.batches for piece in batch.phases]
+    def phases(self):
+        return [energy for batch in self.batches for energy in batch.phases]
 
     @property
     def samples(self):
@@ -74,9 +74,9 @@ def test_joules_go_to_the_phase_they_were_spent_in(clock):
             stage.telemetry.send()
     stage.telemetry.close()
     joules, seconds = defaultdict(float), defaultdict(float)
-    for piece in stage.slices:
-        joules[piece.phase] += piece.joules
-        seconds[piece.phase] += piece.seconds
+    for energy in stage.phases:
+        joules[energy.phase] += energy.joules
+        seconds[energy.phase] += energy.seconds
     # The step lies between two readings: half an interval of it may go to the phase before.
     assert joules["load"] == pytest.approx(8.0, abs=28 * 0.05 + 1e-6)
     assert joules["train"] == pytest.approx(180.0, rel=0.01)
@@ -84,7 +84,7 @@ def test_joules_go_to_the_phase_they_were_spent_in(clock):
     assert seconds == {"load": pytest.approx(4.0), "train": pytest.approx(6.0)}
     assert [batch.sequence for batch in stage.batches] == list(range(1, len(stage.batches) + 1))
     assert {batch.epoch for batch in stage.batches} == {stage.batches[0].epoch}
-    assert max(piece.peak_mw for piece in stage.slices) == 30_000.0
+    assert max(energy.peak_mw for energy in stage.phases) == 30_000.0
     assert [sample.phase for sample in stage.samples] == ["load"] * 40 + ["train"] * 61
 
 
@@ -101,10 +101,10 @@ def test_a_gap_is_told_with_every_phase_it_touches_and_has_no_joules(clock):
             stage.telemetry.send()
     stage.telemetry.close()
     covered, gap = defaultdict(float), defaultdict(float)
-    for piece in stage.slices:
-        covered[piece.phase] += piece.covered_s
-        gap[piece.phase] = max(gap[piece.phase], piece.largest_gap_s)
-        assert piece.HasField("joules") == (piece.covered_s > 0)
+    for energy in stage.phases:
+        covered[energy.phase] += energy.covered_s
+        gap[energy.phase] = max(gap[energy.phase], energy.largest_gap_s)
+        assert energy.HasField("joules") == (energy.covered_s > 0)
     assert covered == {"load": pytest.approx(3.0), "train": pytest.approx(4.0)}
     assert gap["load"] >= 1.5
     assert gap["train"] == pytest.approx(3.0)
@@ -120,7 +120,7 @@ def test_at_any_moment_but_the_last_second_and_what_no_reading_has_come_for_is_s
             stage.meter.record(Reading(at_s=stage.now_s, total_mw=5000.0))
         if tick % round(100 * INTERVAL_S) == 0:
             stage.telemetry.send()
-        assert sum(piece.seconds for piece in stage.slices) >= stage.now_s - 1.0 - interval_s
+        assert sum(energy.seconds for energy in stage.phases) >= stage.now_s - 1.0 - interval_s
 
 
 def test_without_a_source_there_are_seconds_and_nothing_else(clock):
@@ -128,10 +128,10 @@ def test_without_a_source_there_are_seconds_and_nothing_else(clock):
     stage.line.enter(1, 0, "train")
     stage.now_s = 2.0
     stage.telemetry.send()
-    (piece,) = stage.slices
-    assert (piece.seconds, piece.covered_s, piece.largest_gap_s) == (2.0, 0.0, 0.0)
-    assert not piece.HasField("joules")
-    assert not piece.HasField("peak_mw")
+    (energy,) = stage.phases
+    assert (energy.seconds, energy.covered_s, energy.largest_gap_s) == (2.0, 0.0, 0.0)
+    assert not energy.HasField("joules")
+    assert not energy.HasField("peak_mw")
     stage.telemetry.send()
     assert len(stage.batches) == 1
 
@@ -162,7 +162,7 @@ def test_what_was_read_before_the_run_is_no_part_of_it(clock):
     stage = Stage(clock)
     stage.meter.record(Reading(at_s=0.5, total_mw=1.0))
     stage.now_s = 1.0
-    late = TelemetrySender("r2", Timeline(lambda: 1.0), stage.meter, Batches(), stage.hear)
+    late = TelemetrySender("r2", Timeline(lambda: 1.0), stage.meter, Batches(), stage.receive)
     late.send()
     assert stage.batches == []
 
@@ -193,9 +193,9 @@ def test_slices_add_up_to_phases_rounds_and_the_run(readings, moves, tells):
         stage.now_s = RUN_S
         stage.telemetry.close()
     whole = stage.meter.measured(0.0, RUN_S)
-    assert sum(piece.seconds for piece in stage.slices) == pytest.approx(RUN_S)
-    assert sum(piece.covered_s for piece in stage.slices) == pytest.approx(whole.covered_s, abs=1e-6)
-    assert sum(piece.joules for piece in stage.slices) == pytest.approx(whole.joules or 0.0, abs=1e-6)
+    assert sum(energy.seconds for energy in stage.phases) == pytest.approx(RUN_S)
+    assert sum(energy.covered_s for energy in stage.phases) == pytest.approx(whole.covered_s, abs=1e-6)
+    assert sum(energy.joules for energy in stage.phases) == pytest.approx(whole.joules or 0.0, abs=1e-6)
     assert len(stage.samples) == len(dict(readings))
 
 
@@ -211,31 +211,34 @@ def measured(monkeypatch):
 
 
 def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release(measured):
-    slices, samples, prepared, moments_s = [], [], [], []
+    phase_energies, samples, prepared, moments_s = [], [], [], []
 
-    async def script(hear, say, number, fake):
+    async def script(receive, send, number, fake):
         moments_s.append(time.monotonic())
-        say(prepare=prepare_order(clients=(0,)))
-        prepared.append(await hear("prepared"))
+        send(prepare=prepare_order(clients=(0,)))
+        prepared.append(await receive("prepared"))
         moments_s.append(time.monotonic())
         for round_ in (1, 2):
-            say(train=train_order(round_=round_, clients=(0,)))
-            while (now := await hear("activity")).phase != "idle" or now.round < round_:
+            send(train=train_order(round_=round_, clients=(0,)))
+            while (now := await receive("activity")).phase != "idle" or now.round < round_:
                 pass
-            say(wait=pb.Wait(run_id="r1", round=round_, phase="evaluate"))
-            while (await hear("telemetry")).phases[-1].phase != "evaluate":
+            send(wait=pb.Wait(run_id="r1", round=round_, phase="evaluate"))
+            while (await receive("telemetry")).phases[-1].phase != "evaluate":
                 pass
         moments_s.append(time.monotonic())
-        say(release=pb.Release(run_id="r1"))
-        while (await hear("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
+        send(release=pb.Release(run_id="r1"))
+        while (await receive("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
             pass
         moments_s.append(time.monotonic())
 
     def prepare(fake):
-        fake.tap = lambda message: (slices.extend(message.telemetry.phases), samples.extend(message.telemetry.samples))
+        fake.tap = lambda message: (
+            phase_energies.extend(message.telemetry.phases),
+            samples.extend(message.telemetry.samples),
+        )
 
-    work(script, engine=NoopRuntime(train_s=0.2), prepare=prepare, meter=measured)
-    order = [(piece.round, piece.phase) for piece in slices]
+    work(script, runtime=NoopRuntime(train_s=0.2), prepare=prepare, meter=measured)
+    order = [(energy.round, energy.phase) for energy in phase_energies]
     order = [place for index, place in enumerate(order) if index == 0 or place != order[index - 1]]
     assert order[:3] == [(0, "idle"), (0, "load"), (0, "idle")] or order[:2] == [(0, "idle"), (0, "load")]
     for round_ in (1, 2):
@@ -244,12 +247,12 @@ def test_a_workers_phases_follow_one_another_from_its_preparation_to_its_release
             ["download", "load", "train", "upload", "evaluate"],
             ["load", "download", "train", "upload", "evaluate"],
         )
-    seconds = sum(piece.seconds for piece in slices)
+    seconds = sum(energy.seconds for energy in phase_energies)
     # From the preparation, which began before it was heard of, to the release, which came after it was said.
     asked_s, prepared_s, released_s, over_s = moments_s
     assert released_s - prepared_s < seconds < over_s - asked_s
-    joules = sum(piece.joules for piece in slices)
-    assert joules == pytest.approx(5.0 * sum(piece.covered_s for piece in slices), rel=1e-6)
+    joules = sum(energy.joules for energy in phase_energies)
+    assert joules == pytest.approx(5.0 * sum(energy.covered_s for energy in phase_energies), rel=1e-6)
     power = prepared[0].power
     assert (power.source, power.scope, power.detail) == ("fake", "module", "no sensor at all")
     assert power.idle_w == pytest.approx(5.0)
@@ -267,15 +270,15 @@ def test_a_worker_that_is_asked_again_does_not_rest_again(measured, monkeypatch)
 
     heard = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        await hear("client_error")
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        await receive("client_error")
         monkeypatch.setattr(run_setup, "REST_S", 600.0)  # a second rest would not end while this test waits
         for _ in range(2):
-            say(prepare=prepare_order())
-            heard.append((await hear("prepared")).power.idle_w)
+            send(prepare=prepare_order())
+            heard.append((await receive("prepared")).power.idle_w)
 
-    work(script, engine=Hesitant(), meter=measured)
+    work(script, runtime=Hesitant(), meter=measured)
     assert heard == [pytest.approx(5.0)] * 2
 
 
@@ -283,15 +286,15 @@ def test_the_last_slices_go_out_before_the_release_is_answered(monkeypatch):
     monkeypatch.setattr(worker_module, "INTERVAL_S", 60.0)
     phases = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order(clients=(0,)))
-        await hear("prepared")
-        say(train=train_order(clients=(0,)))
-        while (now := await hear("activity")).phase != "idle" or now.round == 0:
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order(clients=(0,)))
+        await receive("prepared")
+        send(train=train_order(clients=(0,)))
+        while (now := await receive("activity")).phase != "idle" or now.round == 0:
             pass
-        say(release=pb.Release(run_id="r1"))
-        while (report := await hear("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
-            phases.extend(piece.phase for piece in report.phases if piece.round == 1)
+        send(release=pb.Release(run_id="r1"))
+        while (report := await receive("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
+            phases.extend(energy.phase for energy in report.phases if energy.round == 1)
 
     work(script)
     assert phases == ["download", "load", "train", "upload", "idle"]
@@ -300,19 +303,19 @@ def test_the_last_slices_go_out_before_the_release_is_answered(monkeypatch):
 def test_what_is_waited_for_may_be_said_before_the_worker_is_idle():
     phases = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order(clients=(0,)))
-        await hear("prepared")
-        say(train=train_order(clients=(0,)))
-        while (await hear("activity")).phase != "train":
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order(clients=(0,)))
+        await receive("prepared")
+        send(train=train_order(clients=(0,)))
+        while (await receive("activity")).phase != "train":
             pass
-        say(wait=pb.Wait(run_id="r1", round=1, phase="evaluate"))
-        say(wait=pb.Wait(run_id="r1", round=1, phase="idle"))  # of an earlier stream
-        say(wait=pb.Wait(run_id="another", round=7, phase="evaluate"))
+        send(wait=pb.Wait(run_id="r1", round=1, phase="evaluate"))
+        send(wait=pb.Wait(run_id="r1", round=1, phase="idle"))  # of an earlier stream
+        send(wait=pb.Wait(run_id="another", round=7, phase="evaluate"))
         while "evaluate" not in phases:
-            phases.extend(piece.phase for piece in (await hear("telemetry")).phases if piece.round == 1)
+            phases.extend(energy.phase for energy in (await receive("telemetry")).phases if energy.round == 1)
 
-    work(script, engine=NoopRuntime(train_s=0.3))
+    work(script, runtime=NoopRuntime(train_s=0.3))
     assert "idle" not in phases
     assert phases.index("evaluate") > phases.index("train")
 
@@ -329,21 +332,21 @@ LOG_LINE = (
 def test_what_a_worker_has_sent_before_it_is_killed_is_there(tmp_path):
     log = tmp_path / "tegra.log"
     log.write_text((LOG_LINE + "\n") * 600)
-    told = defaultdict(float)
+    reported = defaultdict(float)
     state = {}
     enough = asyncio.Event()
 
     async def run():
         killed = asyncio.Event()
 
-        async def script(hear, say, number):
-            say(prepare=prepare_order(clients=(0,)))
-            await hear("prepared")
-            while (await hear("telemetry")).phases[-1].phase != "idle":
+        async def script(receive, send, number):
+            send(prepare=prepare_order(clients=(0,)))
+            await receive("prepared")
+            while (await receive("telemetry")).phases[-1].phase != "idle":
                 pass
             state["ordered_s"] = time.monotonic()
-            say(train=train_order(clients=(0,)))
-            reader = asyncio.ensure_future(hear("never"))
+            send(train=train_order(clients=(0,)))
+            reader = asyncio.ensure_future(receive("never"))
             await enough.wait()
             os.kill(state["process"].pid, signal.SIGKILL)
             state["killed_s"] = time.monotonic()
@@ -368,28 +371,28 @@ def test_what_a_worker_has_sent_before_it_is_killed_is_there(tmp_path):
             await server.stop(grace=0)
 
     def add(telemetry):
-        for piece in telemetry.phases:
-            told[piece.phase] += piece.seconds
-            told["joules"] += piece.joules
-        if told["train"] > 1.5:
+        for energy in telemetry.phases:
+            reported[energy.phase] += energy.seconds
+            reported["joules"] += energy.joules
+        if reported["train"] > 1.5:
             enough.set()
 
     asyncio.run(run())
-    assert 1.5 < told["train"] <= state["killed_s"] - state["ordered_s"]
-    assert told["joules"] > 0
+    assert 1.5 < reported["train"] <= state["killed_s"] - state["ordered_s"]
+    assert reported["joules"] > 0
 
 
 def test_a_worker_that_has_no_part_in_a_round_is_idle_in_it_and_waits_for_its_evaluation():
     places = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order(clients=(0,)))
-        await hear("prepared")
-        say(train=train_order(clients=(0,)))
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order(clients=(0,)))
+        await receive("prepared")
+        send(train=train_order(clients=(0,)))
         for round_, phase in ((1, "evaluate"), (2, "idle"), (2, "evaluate"), (3, "idle")):
-            say(wait=pb.Wait(run_id="r1", round=round_, phase=phase))
+            send(wait=pb.Wait(run_id="r1", round=round_, phase=phase))
             while (round_, phase) not in places:
-                places.extend((piece.round, piece.phase) for piece in (await hear("telemetry")).phases)
+                places.extend((energy.round, energy.phase) for energy in (await receive("telemetry")).phases)
 
     work(script)
     waits = [place for place in dict.fromkeys(places) if place[1] in ("idle", "evaluate") and place[0] > 1]

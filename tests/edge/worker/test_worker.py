@@ -95,7 +95,7 @@ GOOD = {"--coordinator": "127.0.0.1:1", "--name": "ada"}
 )
 def test_bad_arguments_end_with_2_and_a_line_that_names_them(capsys, changes, words):
     arguments = [part for pair in {**GOOD, **changes}.items() for part in pair]
-    code = edge_main.main(arguments, lambda options: pytest.fail("an engine was made"))
+    code = edge_main.main(arguments, lambda options: pytest.fail("an runtime was made"))
     assert code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("federa-worker: ")
@@ -181,24 +181,24 @@ def test_a_signal_ends_a_worker_that_waits(start_worker, number, code):
 
 
 def test_a_run_from_hello_to_release():
-    engine = NoopRuntime()
-    slices = []
+    runtime = NoopRuntime()
+    phase_energies = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        prepared = await hear("prepared", "client_error")
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        prepared = await receive("prepared", "client_error")
         assert (prepared.run_id, prepared.device, prepared.precision) == ("r1", "noop", "fp32")
         assert dict(prepared.examples) == {0: 1, 1: 2}
         for round_ in (1, 2):
-            say(train=train_order(round_))
+            send(train=train_order(round_))
             while len(fake.updates) < 2 * round_:
-                assert (await hear("activity", "client_error")).DESCRIPTOR.name == "Activity"
-        say(release=pb.Release(run_id="r1", reason="finished"))
-        while (report := await hear("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
-            slices.extend(report.phases)
+                assert (await receive("activity", "client_error")).DESCRIPTOR.name == "Activity"
+        send(release=pb.Release(run_id="r1", reason="finished"))
+        while (report := await receive("telemetry", "released")).DESCRIPTOR.name == "Telemetry":
+            phase_energies.extend(report.phases)
         assert report.run_id == "r1"
 
-    fake = work(script, engine=engine, clients=(0, 1), own_data=True)
+    fake = work(script, runtime=runtime, clients=(0, 1), own_data=True)
     (hello,) = fake.hellos
     assert (hello.protocol, hello.name, list(hello.clients), hello.own_data) == (PROTOCOL, "ada", [0, 1], True)
     assert hello.versions["federa"] == __version__
@@ -207,15 +207,15 @@ def test_a_run_from_hello_to_release():
     # One download a round for both clients, one install a run.
     assert len(fake.downloads) == 2
     assert all((request.worker, request.key, request.offset) == ("ada", KEY, 0) for request in fake.downloads)
-    assert engine.calls == ["prepare", "install", "train", "train", "train", "train", "release"]
-    assert engine.trained == updates_of(fake) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert runtime.calls == ["prepare", "install", "train", "train", "train", "train", "release"]
+    assert runtime.trained == updates_of(fake) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     for update, blob in fake.updates:
         assert (update.run_id, update.worker, update.key) == ("r1", "ada", KEY)
         assert update.examples == update.client + 1
         assert len(update.step_ms) == 4
         expected = trained_state(unpack(START), update.round, update.client)
         assert all((unpack(blob)[name] == value).all() for name, value in expected.items())
-    seen = {(piece.round, piece.client, piece.phase) for piece in slices}
+    seen = {(energy.round, energy.client, energy.phase) for energy in phase_energies}
     assert {
         (0, 0, "load"),
         (0, 0, "idle"),
@@ -225,25 +225,27 @@ def test_a_run_from_hello_to_release():
         (1, 0, "upload"),
     } <= seen
     assert {phase for round_, client, phase in seen if (round_, client) == (2, 1)} == {"load", "train", "upload"}
-    assert {piece.round for piece in slices} == {0, 1, 2}
-    assert all(piece.seconds > 0 and not piece.HasField("joules") and piece.covered_s == 0 for piece in slices)
+    assert {energy.round for energy in phase_energies} == {0, 1, 2}
+    assert all(
+        energy.seconds > 0 and not energy.HasField("joules") and energy.covered_s == 0 for energy in phase_energies
+    )
 
 
-def test_trouble_is_told_and_the_worker_stays():
+def test_an_error_is_reported_and_the_worker_stays():
     said = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        await hear("prepared")
-        say(train=train_order(clients=(1,)))
-        said.append(await hear("client_error"))
-        say(release=pb.Release(run_id="r1"))
-        await hear("released")
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        await receive("prepared")
+        send(train=train_order(clients=(1,)))
+        said.append(await receive("client_error"))
+        send(release=pb.Release(run_id="r1"))
+        await receive("released")
 
-    work(script, engine=NoopRuntime(trouble="the disk is full"))
-    (trouble,) = said
-    assert (trouble.run_id, trouble.round, trouble.client) == ("r1", 1, 1)
-    assert (trouble.message, trouble.bad_input) == ("the disk is full", False)
+    work(script, runtime=NoopRuntime(failure="the disk is full"))
+    (client_error,) = said
+    assert (client_error.run_id, client_error.round, client_error.client) == ("r1", 1, 1)
+    assert (client_error.message, client_error.bad_input) == ("the disk is full", False)
 
 
 def test_what_cannot_be_prepared_is_told():
@@ -253,64 +255,64 @@ def test_what_cannot_be_prepared_is_told():
 
     said = []
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        said.append(await hear("client_error"))
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        said.append(await receive("client_error"))
 
-    work(script, engine=Unprepared())
-    (trouble,) = said
-    assert (trouble.round, trouble.message, trouble.bad_input) == (0, "model: cannot load x", True)
+    work(script, runtime=Unprepared())
+    (client_error,) = said
+    assert (client_error.round, client_error.message, client_error.bad_input) == (0, "model: cannot load x", True)
 
 
 def test_a_release_ends_a_training_under_way():
-    engine = NoopRuntime(train_s=4.0)
+    runtime = NoopRuntime(train_s=4.0)
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        await hear("prepared")
-        say(train=train_order())
-        while (await hear("activity")).phase != "train":
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        await receive("prepared")
+        send(train=train_order())
+        while (await receive("activity")).phase != "train":
             pass
-        say(release=pb.Release(run_id="r1"))
-        await hear("released")
+        send(release=pb.Release(run_id="r1"))
+        await receive("released")
 
-    fake = work(script, engine=engine)
+    fake = work(script, runtime=runtime)
     # It ended at its next step, and the other client's never began.
-    assert 1 <= engine.steps < STEPS and len(engine.trained) == 1
+    assert 1 <= runtime.steps < STEPS and len(runtime.trained) == 1
     assert fake.updates == []
-    assert engine.calls[-1] == "release"
+    assert runtime.calls[-1] == "release"
 
 
 def test_orders_of_another_run_are_left_alone():
-    engine = NoopRuntime()
+    runtime = NoopRuntime()
 
-    async def script(hear, say, number, fake):
-        say(prepare=prepare_order())
-        await hear("prepared")
-        say(train=train_order(run_id="another"))
-        say(release=pb.Release(run_id="another"))
-        assert (await hear("released")).run_id == "another"
-        say(train=train_order(clients=(0,)))
+    async def script(receive, send, number, fake):
+        send(prepare=prepare_order())
+        await receive("prepared")
+        send(train=train_order(run_id="another"))
+        send(release=pb.Release(run_id="another"))
+        assert (await receive("released")).run_id == "another"
+        send(train=train_order(clients=(0,)))
         while not fake.updates:
-            await hear("activity")
+            await receive("activity")
 
-    assert updates_of(work(script, engine=engine)) == [(1, 0)]
-    assert "release" not in engine.calls
+    assert updates_of(work(script, runtime=runtime)) == [(1, 0)]
+    assert "release" not in runtime.calls
 
 
 def test_the_next_run_replaces_the_last():
-    engine = NoopRuntime()
+    runtime = NoopRuntime()
 
-    async def script(hear, say, number, fake):
+    async def script(receive, send, number, fake):
         for run_id in ("r1", "r2"):
-            say(prepare=prepare_order(run_id))
-            assert (await hear("prepared")).run_id == run_id
-        say(train=train_order(run_id="r2", clients=(0,)))
+            send(prepare=prepare_order(run_id))
+            assert (await receive("prepared")).run_id == run_id
+        send(train=train_order(run_id="r2", clients=(0,)))
         while not fake.updates:
-            await hear("activity")
+            await receive("activity")
 
-    work(script, engine=engine)
-    assert engine.calls == ["prepare", "release", "prepare", "install", "train"]
+    work(script, runtime=runtime)
+    assert runtime.calls == ["prepare", "release", "prepare", "install", "train"]
 
 
 @pytest.mark.parametrize(
@@ -333,7 +335,7 @@ def test_a_coordinator_that_falls_silent_is_taken_for_lost(monkeypatch):
     # It answers no heartbeat, while its connection stands.
     with pytest.raises(FederaError, match=r"gave up.*--give-up-after 1\): no answer to its heartbeats"):
 
-        async def script(hear, say, number, fake):
+        async def script(receive, send, number, fake):
             await asyncio.Event().wait()
 
         work(script, give_up_after_s=1.0)

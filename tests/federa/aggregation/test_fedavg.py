@@ -50,8 +50,8 @@ def aggregate(updates, base, target):
 
 
 def average(updates):
-    """The blob that fp32 updates fold into."""
-    target = updates[0].path.parent / "folded"
+    """The blob that fp32 updates are aggregated into."""
+    target = updates[0].path.parent / "aggregated"
     digest = aggregate(updates, unasked, target)
     blob = target.read_bytes()
     assert digest == digest_of(blob)
@@ -131,7 +131,7 @@ def test_the_result_is_fp32_and_equal_inputs_give_equal_bytes(folder):
 @settings(max_examples=20)
 @given(order=st.permutations(range(6)))
 def test_the_order_of_arrival_does_not_matter(tmp_path_factory, order):
-    # As a run does it: updates are recorded as they come and folded as the ledger returns them, by client.
+    # As a run does it: updates are recorded as they come and aggregated as the ledger returns them, by client.
     folder = tmp_path_factory.mktemp("arrival")
     rng = np.random.default_rng(2)
     # Magnitudes far apart, so that float64 itself would give away another order of sums.
@@ -170,8 +170,8 @@ def test_it_is_the_sum_that_numpy_finds(tmp_path, wire):
     ]  # fmt: skip
     examples = [3, 11, 5]
     updates = differences(tmp_path, states, examples, wire, reference)
-    digest = aggregate(updates, reference.__getitem__, tmp_path / "folded")
-    blob = (tmp_path / "folded").read_bytes()
+    digest = aggregate(updates, reference.__getitem__, tmp_path / "aggregated")
+    blob = (tmp_path / "aggregated").read_bytes()
     assert digest == digest_of(blob)
     files = [Encoded(update.path) for update in updates]
     expected = {}
@@ -192,10 +192,10 @@ def test_the_base_is_added_in_float64(tmp_path):
         blob = encode({"x": np.array([difference], np.float32)}, "bf16", reference={"x": np.zeros(1, np.float32)})
         (tmp_path / str(index)).write_bytes(blob)
     updates = [Update(path=tmp_path / str(index), examples=1) for index in range(2)]
-    aggregate([updates[0], updates[1]], lambda name: base[name] + np.float32(2**-23), tmp_path / "folded")
+    aggregate([updates[0], updates[1]], lambda name: base[name] + np.float32(2**-23), tmp_path / "aggregated")
     mean = np.mean([Encoded(update.path).values("x").astype(np.float64) for update in updates], axis=0)
     expected = np.float32(1 + 2**-23 + mean[0])
-    assert unpack((tmp_path / "folded").read_bytes())["x"][0] == expected
+    assert unpack((tmp_path / "aggregated").read_bytes())["x"][0] == expected
 
 
 def test_the_sign_of_zero_stays(tmp_path):
@@ -210,13 +210,13 @@ def test_updates_that_do_not_belong_together_are_refused(tmp_path):
     other = write(tmp_path, [{"y": np.ones(3, np.float32)}], [1])
     for pair in (updates, [updates[0], *other]):
         with pytest.raises(BadInput, match=r"^the updates of a round differ in wire, reference or shapes$"):
-            aggregate(pair, reference.__getitem__, tmp_path / "folded")
+            aggregate(pair, reference.__getitem__, tmp_path / "aggregated")
 
 
 def peak_bytes(updates, base=unasked):
     tracemalloc.start()
     try:
-        aggregate(updates, base, updates[0].path.parent / "folded")
+        aggregate(updates, base, updates[0].path.parent / "aggregated")
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

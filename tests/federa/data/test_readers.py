@@ -240,7 +240,7 @@ def test_a_corpus_is_known_by_its_digest() -> None:
 
 
 def test_taking_documents_keeps_the_order_asked_for() -> None:
-    taken = label_texts(ROWS, ["neg", "pos", "x"], "x").take([2, 0])
+    taken = label_texts(ROWS, ["neg", "pos", "x"], "x").select([2, 0])
     assert _rows(taken) == [ROWS[2], ROWS[0]]
     assert names_of(taken) == ("neg", "pos", "x")
 

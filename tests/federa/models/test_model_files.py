@@ -26,6 +26,7 @@ from edge.training.run_order import RunOrder
 from edge.training.runtime import TorchRuntime
 from federa.config import EMBEDDED, Experiment
 from federa.errors import BadInput, FederaError
+from federa.models.conversion import save_weights
 from federa.models.files import (
     MAX_BYTES,
     MAX_FILES,
@@ -36,7 +37,6 @@ from federa.models.files import (
     files_digest,
     may_be_served,
     metadata_files,
-    save_weights,
     weight_files,
 )
 from federa.models.pretrained import load_local_model, load_pretrained, local_folder
@@ -84,7 +84,7 @@ def published(legacy: Path) -> Path:
 
 
 def reference_model_of(model: object, tmp_path: Path) -> TorchReferenceModel:
-    """Of a run on two classes; not prepared."""
+    """The reference model of a run on two classes; not prepared."""
     return TorchReferenceModel(Experiment.model_validate({"model": str(model), "data": {"labels": ["a", "b"]}}))
 
 
@@ -383,7 +383,7 @@ def test_a_hub_cache_with_a_config_alone_is_no_model(tiny_folder: Folder, hub_ca
 def test_another_model_under_the_same_name_is_refused_and_a_folder_that_is_damaged_too(
     tmp_path: Path, tiny_folder: Folder
 ) -> None:
-    engine = TorchRuntime(torch.device("cpu"))
+    runtime = TorchRuntime(torch.device("cpu"))
     order = RunOrder(
         experiment_json=Experiment.model_validate(
             {"model": tiny_folder("bert"), "data": {"labels": ["a", "b"]}}
@@ -394,10 +394,10 @@ def test_another_model_under_the_same_name_is_refused_and_a_folder_that_is_damag
         model=[ModelFile(name="config.json", size=1, sha256=NONE)],
     )
     with pytest.raises(BadInput, match="install the same checkpoint on both") as refused:
-        engine.prepare(order)
+        runtime.prepare(order)
     assert not isinstance(refused.value, ModelNotFound)
     with pytest.raises(BadInput, match="the files of it that the coordinator serves"):
-        engine.prepare(order, Path(tiny_folder("bert")))
+        runtime.prepare(order, Path(tiny_folder("bert")))
     damaged = Path(shutil.copytree(tiny_folder("bert"), tmp_path / "damaged"))
     (damaged / "model.safetensors").write_bytes(b"short")
     with pytest.raises(BadInput, match="cannot load") as refused:

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from federa.errors import BadInput
 from federa.tensors import codec
-from federa.tensors.codec import WIRES, Encoded, check, decode, distance, encode
+from federa.tensors.codec import WIRES, Encoded, check_update, decode, distance, encode
 from federa.tensors.quantization import stochastically_rounded
 from federa.tensors.state import pack
 
@@ -258,8 +258,8 @@ def test_check_names_the_first_thing_that_differs():
     state = {"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float32)}
     shapes = {name: value.shape for name, value in state.items()}
     encoded = Encoded(encode(state, "int8", reference=zeros(state), reference_sha256=REFERENCE))
-    check(encoded, wire="int8", shapes=shapes, reference_sha256=REFERENCE)
-    check(Encoded(pack(state)), wire="fp32", shapes=shapes, reference_sha256=REFERENCE)
+    check_update(encoded, wire="int8", shapes=shapes, reference_sha256=REFERENCE)
+    check_update(Encoded(pack(state)), wire="fp32", shapes=shapes, reference_sha256=REFERENCE)
     for asked, message in (
         ({"wire": "fp32"}, "the wire must be fp32, not int8"),
         ({"reference_sha256": "cd" * 32}, f"the reference must be {'cd' * 32}, not {REFERENCE}"),
@@ -268,4 +268,4 @@ def test_check_names_the_first_thing_that_differs():
         ({"shapes": {**shapes, "a": (3, 2)}}, "tensor a must have shape [3, 2], not [2, 3]"),
     ):
         with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
-            check(encoded, **{"wire": "int8", "shapes": shapes, "reference_sha256": REFERENCE, **asked})
+            check_update(encoded, **{"wire": "int8", "shapes": shapes, "reference_sha256": REFERENCE, **asked})

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 MAX_BINS = 600
-MAX_SPANS = 2_000
+MAX_INTERVALS = 2_000
 MIN_BIN_S = 0.5
 MIN_SPACINGS, MAX_SPACING_S = 5, 10.0
 """Between samples: so many say how far apart they usually are, and what is longer is a gap."""
 
-Span = tuple[float, float, int, str]
+PhaseInterval = tuple[float, float, int, str]
 """What a device was doing: from, to, round, phase."""
 
 
-class Trace:
+class PowerTrace:
     """Bins on a grid of Unix time that double in width when there would be more than 600, and while the time between
     two samples, of which `interval_s` is the first guess, would leave bins empty. Samples may come in any order."""
 
@@ -28,8 +28,8 @@ class Trace:
         self._low = self._high = 0
         self._last_s: float | None = None
         self._spacings: Counter[float] = Counter()  # how many want bins of that width
-        self._spans: list[Span] = []
-        self._least_span_s = 0.0
+        self._intervals: list[PhaseInterval] = []
+        self._min_interval_s = 0.0
 
     @property
     def began_s(self) -> float | None:
@@ -38,12 +38,12 @@ class Trace:
 
     def add(self, at_s: float, round_: int, phase: str, power_w: float | None) -> None:
         """Take in a sample of that Unix time."""
-        place = int(at_s // self.bin_s)
+        number = int(at_s // self.bin_s)
         if not self._bins:
-            self._low = self._high = place
-        self._low, self._high = min(self._low, place), max(self._high, place)
-        total, count = self._bins.get(place, (0.0, 0))
-        self._bins[place] = (total, count) if power_w is None else (total + power_w, count + 1)
+            self._low = self._high = number
+        self._low, self._high = min(self._low, number), max(self._high, number)
+        total, count = self._bins.get(number, (0.0, 0))
+        self._bins[number] = (total, count) if power_w is None else (total + power_w, count + 1)
         if self._last_s is not None and 0 < at_s - self._last_s <= MAX_SPACING_S:
             self._spacings[_bin_for(at_s - self._last_s)] += 1
             while self.bin_s < self._usual_bin_s():
@@ -51,15 +51,15 @@ class Trace:
         self._last_s = at_s
         while self._high - self._low >= MAX_BINS:
             self._widen()
-        self._shade(at_s, round_, phase)
+        self._add_to_phase(at_s, round_, phase)
 
     def shown(self, origin_s: float) -> dict[str, Any] | None:
         """The trace as it stands in result.json, in seconds since `origin_s`; None without any power."""
         if not any(count for _, count in self._bins.values()):
             return None
         power_w: list[float | None] = []
-        for place in range(self._low, self._high + 1):
-            total, count = self._bins.get(place, (0.0, 0))
+        for number in range(self._low, self._high + 1):
+            total, count = self._bins.get(number, (0.0, 0))
             power_w.append(round(total / count, 4) if count else None)
         return {
             "bin_s": self.bin_s,
@@ -67,7 +67,7 @@ class Trace:
             "power_w": power_w,
             "phases": [
                 [round(from_s - origin_s, 3), round(to_s - origin_s, 3), round_, phase]
-                for from_s, to_s, round_, phase in self._spans
+                for from_s, to_s, round_, phase in self._intervals
             ],
         }
 
@@ -85,30 +85,30 @@ class Trace:
     def _widen(self) -> None:
         self.bin_s *= 2
         old, self._bins = self._bins, {}
-        for place, (total, count) in old.items():
-            there = self._bins.get(place // 2, (0.0, 0))
-            self._bins[place // 2] = (there[0] + total, there[1] + count)
+        for number, (total, count) in old.items():
+            there = self._bins.get(number // 2, (0.0, 0))
+            self._bins[number // 2] = (there[0] + total, there[1] + count)
         self._low, self._high = self._low // 2, self._high // 2
 
-    def _shade(self, at_s: float, round_: int, phase: str) -> None:
-        if self._spans:
-            from_s, to_s, of_round, of_phase = self._spans[-1]
+    def _add_to_phase(self, at_s: float, round_: int, phase: str) -> None:
+        if self._intervals:
+            from_s, to_s, of_round, of_phase = self._intervals[-1]
             if at_s < to_s:
-                return  # of an earlier process, or a clock that was set back: the shade is there
+                return  # of an earlier process, or a clock that was set back: it has its phase
             # A phase lasts until the next one's first sample.
-            self._spans[-1] = (from_s, at_s, of_round, of_phase)
+            self._intervals[-1] = (from_s, at_s, of_round, of_phase)
             if (of_round, of_phase) == (round_, phase):
                 return
-        self._spans.append((at_s, at_s, round_, phase))
-        if len(self._spans) > MAX_SPANS:
+        self._intervals.append((at_s, at_s, round_, phase))
+        if len(self._intervals) > MAX_INTERVALS:
             self._coarsen()
 
     def _coarsen(self) -> None:
-        """Leave the shortest spans to those before them, until there are half as many."""
-        self._least_span_s = max(self._least_span_s, self.bin_s / 8)
-        while len(self._spans) > MAX_SPANS // 2:
-            self._spans = _without_short(self._spans, self._least_span_s)
-            self._least_span_s *= 2
+        """Leave the shortest intervals to those before them, until there are half as many."""
+        self._min_interval_s = max(self._min_interval_s, self.bin_s / 8)
+        while len(self._intervals) > MAX_INTERVALS // 2:
+            self._intervals = _without_short(self._intervals, self._min_interval_s)
+            self._min_interval_s *= 2
 
 
 def _bin_for(spacing_s: float) -> float:
@@ -119,12 +119,12 @@ def _bin_for(spacing_s: float) -> float:
     return bin_s
 
 
-def _without_short(spans: Sequence[Span], least_s: float) -> list[Span]:
-    kept: list[Span] = []
-    for span in spans:
-        if kept and (span[1] - span[0] < least_s or kept[-1][2:] == span[2:]):
+def _without_short(intervals: Sequence[PhaseInterval], min_s: float) -> list[PhaseInterval]:
+    kept: list[PhaseInterval] = []
+    for interval in intervals:
+        if kept and (interval[1] - interval[0] < min_s or kept[-1][2:] == interval[2:]):
             from_s, _, round_, phase = kept[-1]
-            kept[-1] = (from_s, span[1], round_, phase)
+            kept[-1] = (from_s, interval[1], round_, phase)
         else:
-            kept.append(span)
+            kept.append(interval)
     return kept
