@@ -17,7 +17,7 @@ from edge.power.tegrastats_line import Line
 
 _CHUNK = 1024
 _NAMES = 500
-"""So many different names and words are told apart."""
+"""The most different names, or words that are not understood, that are counted apart."""
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ from federa.numbers import human_bytes
 from tests.doubles.noop_coordinator import NoopCoordinator, check_bytes, round_seconds
 
 ROUND_WAIT_S = 180.0
-"""For one round of the largest state: far above what any machine needs."""
+"""The limit for one round of the largest state: far above what any machine needs."""
 
 MAX_TO_DURABLE = 1.5
 MAX_SMALL_ROUND_S = 0.2

@@ -96,7 +96,7 @@ class ExperimentRunner:
         return self._record.finished
 
     def view(self) -> View:
-        """For threads other than the event loop's, on which this is called."""
+        """A copy of what is shown, which other threads may read. Call it on the event loop."""
         folders = tuple(self._folder(config.method.name) for config in self._runs)
         if self.run is None:
             return View(folders=folders)

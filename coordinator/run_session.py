@@ -244,7 +244,7 @@ class RunSession:
             await self._next_event()
 
     def _cannot_write(self, error: Exception) -> FederaError:
-        """End the run because what must be durable could not be written; in these words."""
+        """End the run because what must be durable could not be written; returns the error that ends it."""
         if isinstance(error, OSError):
             what = error.filename or self.storage.folder.path
             error = FederaError(f"cannot write to {what}: {error.strerror or error}")

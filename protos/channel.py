@@ -86,7 +86,8 @@ def raise_file_limit() -> int:
 
 
 def server_options() -> Options:
-    """For grpc.aio.server. Call after `raise_file_limit`: it bounds the connections by the files that may be open."""
+    """The options for grpc.aio.server. Call after `raise_file_limit`: it bounds the connections by the files that may
+    be open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     connections = _MAX_CONNECTIONS if files < 0 else max(_FILES_KEPT, min(_MAX_CONNECTIONS, files - _FILES_KEPT))
     return [
@@ -104,7 +105,7 @@ def server_options() -> Options:
 
 
 def client_options() -> Options:
-    """For a channel of its own: gRPC would put all channels to one address on a single TCP connection, where a
+    """The options for a channel of its own: gRPC would put all channels to one address on one TCP connection, where a
     heartbeat waits behind a state."""
     return [
         *_KEEPALIVE,

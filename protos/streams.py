@@ -42,7 +42,7 @@ def wire_size(chunk: Chunk) -> int:
 
 
 def data_wire_size(length: int) -> int:
-    """The same for a data chunk with so many bytes: a tag, their number in groups of seven bits, and they."""
+    """The wire size of a data chunk with so many bytes: a tag, their number in groups of seven bits, and they."""
     return 1 + max(1, -(-length.bit_length() // 7)) + length
 
 

@@ -10,7 +10,7 @@ class RunNotReady(FederaError):
 
 
 class AuthError(FederaError):
-    """Not the worker that it says it is."""
+    """A caller is not the worker that it says it is."""
 
 
 class UpdateRefused(FederaError):

@@ -24,9 +24,9 @@ class ClientRegistry:
         self.devices = 0
         """How many devices it expects."""
         self.hosts: dict[int, str] = {}
-        """By client, the name of the worker that hosts it, connected or not."""
+        """The name of each client's host, connected or not."""
         self.examples: dict[int, int] = {}
-        """By client, what its host announced."""
+        """How many examples each client has, as its host announced."""
         self.ready: set[str] = set()
         """Workers that have prepared, and said so on the stream that is up."""
         self.keys = ledger.keys()
@@ -50,7 +50,7 @@ class ClientRegistry:
 
     @property
     def workers(self) -> Collection[str]:
-        """All that host a client."""
+        """The names of the workers that host a client."""
         return self._clients_of.keys()
 
     def hosted_by(self, worker: str) -> Sequence[int]:
@@ -108,5 +108,5 @@ class ClientRegistry:
         self.ready.discard(worker)
 
     def away_s(self, worker: str) -> float | None:
-        """For how long a host has been away, as far as this process knows; None for one that is here."""
+        """How long a host has been away, in seconds, as far as this process knows; None for one that is here."""
         return None if worker in self._here else time.monotonic() - self._left_s.get(worker, self._began_s)

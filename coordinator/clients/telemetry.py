@@ -42,10 +42,10 @@ its samples are moved to when they came."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceSample:
-    """A device's newest sample, which came at `heard_s` of this process's monotonic clock. `valid_s` is how long it
+    """A device's newest sample, which came at `received_s` of this process's monotonic clock. `valid_s` is how long it
     may stand for the present."""
 
-    heard_s: float
+    received_s: float
     valid_s: float
     phase: str
     total_w: float | None
@@ -218,7 +218,7 @@ class TelemetryReceiver:
         self._samples.add(name, columns, (_row(sample, offset_s) for sample in within), interval_s)
         last = samples[-1]
         self.latest[name] = DeviceSample(
-            heard_s=time.monotonic(),
+            received_s=time.monotonic(),
             valid_s=max(10.0, 3 * interval_s),
             phase=last.phase,
             total_w=last.total_mw / 1e3 if last.HasField("total_mw") else None,
@@ -232,7 +232,7 @@ class TelemetryReceiver:
 
 
 def _one_line(text: str, most: int) -> str:
-    """In one line, cut."""
+    """The text on one line, cut to `most` characters."""
     return "".join(char for char in " ".join(text.split()) if char.isprintable())[:most]
 
 

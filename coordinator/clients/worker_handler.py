@@ -24,8 +24,8 @@ log = logging.getLogger("federa.coordinator")
 
 
 class EvaluationListener(Protocol):
-    """Who asks the devices what a state is worth (coordinator.evaluation.federated). It is told at once what matters
-    to that: while the rounds wait for it, too."""
+    """Federated evaluation, which asks the devices to score a state (coordinator.evaluation.federated). What matters
+    to it reaches it at once, also while the rounds wait for it."""
 
     def ready(self, worker: str) -> None: ...
 
@@ -53,7 +53,8 @@ class WorkerHandler:
     ) -> None:
         self.listener: EvaluationListener | None = None
         self.rounds_began = False
-        """Before the first round a run ends where too few workers are able; later it goes on without them."""
+        """Whether the first round has begun: before it a run ends where too few workers are able, later it goes on
+        without them."""
         self._registry = registry
         self._cohort = cohort
         self._sessions = sessions

@@ -28,7 +28,7 @@ def result_of(metric: Metric, counters: Counters) -> EvaluationResult:
 
 
 class Evaluator(Protocol):
-    """Whoever scores the states of a run."""
+    """Scores the states of a run."""
 
     async def evaluate(self, round_: int, state_sha256: str, part: Part) -> EvaluationResult:
         """Score the state with that digest, which a round made."""

@@ -74,7 +74,7 @@ class _Question:
     part: Part
     state: str
     answers: dict[int, Counters] = field(default_factory=dict)
-    """By client."""
+    """Each client's counters so far."""
     failed: set[int] = field(default_factory=set)
     """Clients that could not be counted on, until their host says anew that it is ready."""
     asked_s: dict[str, float] = field(default_factory=dict)
@@ -213,7 +213,7 @@ class FederatedEvaluator:
         return awaited
 
     def _left_s(self, question: _Question, worker: str) -> float | None:
-        """For how long a host is still waited for; None: until it answers or leaves."""
+        """How many seconds a host is still waited for; None: until it answers or leaves."""
         left = []
         if (away_s := self._clients.away_s(worker)) is not None:
             left.append(PATIENCE_S - away_s)

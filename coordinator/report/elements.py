@@ -33,7 +33,7 @@ class Cell:
     badge: Badge | None = None
     small: str = ""
     more: Sequence[tuple[str, str]] = ()
-    """In place of `text`: lines, each with the title that it has."""
+    """Lines in place of `text`, each with its title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Figure:
 
     title: str
     label: str
-    """For those who do not see it."""
+    """What the figure shows, for readers who do not see it."""
     kind: str
     data: dict[str, str]
     table: Table

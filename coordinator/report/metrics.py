@@ -21,10 +21,10 @@ _FACTS = ("board", "l4t", "power_mode", "device", "precision")
 
 
 class LatestSample(Protocol):
-    """A device's newest sample, which came at `heard_s` of time.monotonic() and is the present for `valid_s`."""
+    """A device's newest sample, which came at `received_s` of time.monotonic() and is the present for `valid_s`."""
 
     @property
-    def heard_s(self) -> float: ...
+    def received_s(self) -> float: ...
     @property
     def valid_s(self) -> float: ...
     @property
@@ -127,7 +127,7 @@ class _Collector:
         latest = {
             name: sample
             for name, sample in sorted(self._status.latest.items())
-            if self._now_s - sample.heard_s <= sample.valid_s and name in known
+            if self._now_s - sample.received_s <= sample.valid_s and name in known
         }
         power = [
             ((name, known[name]["scope"] or "", known[name]["power_source"] or ""), sample.total_w)

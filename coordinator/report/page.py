@@ -51,7 +51,7 @@ from federa.phases import PHASES
 # As the script draws links and seeds: solid, dot, dash, dashdot, longdash; circle, square, diamond, triangle, x, star.
 DASHES, MARKS = ("none", "2 3", "6 4", "6 3 2 3", "10 5"), "●■◆▲✕★"
 MAX_OPEN_RUNS = 4
-"""With more runs than that the devices of each are folded away."""
+"""The most runs whose devices are shown at once: with more, the reader opens each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,7 +226,7 @@ def _sensors(known: Mapping[str, Readings]) -> dict[str, Any]:
 
 
 def _quantiles(steps: array[float]) -> dict[str, float | None]:
-    """In milliseconds."""
+    """p50, p95 and p99 of the step times, in milliseconds."""
     if not steps:
         return {"p50": None, "p95": None, "p99": None}
     p50, p95, p99 = (float(quantile) for quantile in np.percentile(steps, (50, 95, 99)))

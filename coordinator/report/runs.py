@@ -12,7 +12,7 @@ Entry = Mapping[str, Any]
 """A run, a device, a point of a curve."""
 NAMES = {"ft": "FT", "bitfit": "BitFit", "adapter": "Adapter", "lora": "LoRA", "federa": "FeDeRA"}
 MAX_NAMED = 6
-"""In a list of names in a sentence."""
+"""The most names that a sentence lists."""
 
 
 # ---- values

@@ -81,7 +81,7 @@ class RoundStateMachine:
 
     @property
     def awaited(self) -> tuple[int, ...]:
-        """Those of them whose update may still come."""
+        """The drawn clients whose update may still come."""
         return tuple(sorted(self._open.awaited))
 
     @property

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 MAX_CONNECTIONS = 16
-"""At a time; for one more the oldest is ended: an honest one is over within a second."""
+"""The most connections at a time; for one more the oldest is ended: an honest one is over within a second."""
 TIMEOUT_S = 10.0
-"""For a request to be whole, and for each piece of the answer to be taken."""
+"""How long a client may take to send its whole request, and to take each part of the answer."""
 LINGER_S = 1.0
-"""For what a client goes on to send after its answer."""
+"""How long a client may go on sending after its answer."""
 
 # aiohttp would log a traceback for every malformed request: anybody could fill the disk with them.
 _silent = logging.getLogger("federa.coordinator.http")
@@ -26,7 +26,7 @@ class LimitedServer(web.Server):
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         super().__init__(handler, handler_cancellation=True, logger=_silent, access_log=None, lingering_time=LINGER_S)
         self._open: dict[web.RequestHandler, asyncio.Transport] = {}
-        """In the order in which they came."""
+        """The open connections, oldest first."""
         self._deadlines: dict[web.RequestHandler, asyncio.TimerHandle] = {}
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
@@ -44,7 +44,7 @@ class LimitedServer(web.Server):
         self.wait(handler)
 
     def hurry(self, handler: web.RequestHandler) -> None:
-        """From now on the client has TIMEOUT_S, counted anew."""
+        """Count the client's TIMEOUT_S anew from now on."""
         self.wait(handler)
         if handler in self._open:
             self._deadlines[handler] = asyncio.get_running_loop().call_later(TIMEOUT_S, self._end, handler)

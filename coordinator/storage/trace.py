@@ -10,7 +10,7 @@ MAX_BINS = 600
 MAX_INTERVALS = 2_000
 MIN_BIN_S = 0.5
 MIN_SPACINGS, MAX_SPACING_S = 5, 10.0
-"""Between samples: so many say how far apart they usually are, and what is longer is a gap."""
+"""How many spacings between samples say how far apart these usually are, and the spacing above which there is a gap."""
 
 PhaseInterval = tuple[float, float, int, str]
 """What a device was doing: from, to, round, phase."""

@@ -14,7 +14,8 @@ from federa.tensors.state import write_state
 
 
 class FedAvg(Aggregator):
-    """In fp32 the new state is sum_i n_i x_i / sum_i n_i. Below, it is broadcast + sum_i n_i d_i / sum_i n_i."""
+    """The mean of the updates, weighted by their examples. In fp32 the new state is sum_i n_i x_i / sum_i n_i. Below,
+    it is broadcast + sum_i n_i d_i / sum_i n_i."""
 
     def aggregate(self, updates: RoundUpdates, files: AggregateFiles) -> Aggregate:
         total = float(sum(updates.examples))

@@ -60,7 +60,7 @@ class MethodChoice(Section):
     name: str
     """One of the methods below, each once."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Without it the method's own."""
+    """The optimizer's learning rate; without one the method's own."""
 
     @field_validator("name")
     @classmethod
@@ -80,7 +80,7 @@ class ExperimentFields(Section):
     model: str = EMBEDDED
     """`embedded`, a Hugging Face model folder, or a hub name."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """It decides shards, the draw of clients, starting values and dropout."""
+    """The seed of shards, the draw of clients, starting values and dropout."""
     bandwidth_mbps: Annotated[float, Field(gt=0)] | None = None
     """Mbit/s to which every device's transfers are paced. Without it they are not."""
     wire: Wire = "fp32"

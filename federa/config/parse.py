@@ -24,7 +24,7 @@ def parse_experiment(tree: object) -> Experiment:
 
 
 def parse_json(text: str) -> Experiment:
-    """The same from JSON, as it travels on the wire. Raises BadInput."""
+    """An experiment from its JSON, as the wire carries it. Raises BadInput."""
     try:
         return Experiment.model_validate_json(text)
     except ValidationError as error:

@@ -63,7 +63,7 @@ class Method:
         raise NotImplementedError
 
     def init(self, model: nn.Module, seed: int) -> None:
-        """On the coordinator, once a run: give the method's tensors their first values, in fp32."""
+        """Give the method's tensors their first values, in fp32: on the coordinator, once a run."""
 
     def install(self, model: nn.Module) -> None:
         """On every side, once a run, after the start tensors are in place and before any cast."""

@@ -36,7 +36,7 @@ class LoRASection(Section):
     alpha: Annotated[float, Field(gt=0)] = 8.0
     """What is learned is scaled by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """On the adapter's input, in training."""
+    """The dropout of the adapter's input, in training."""
     targets: Literal["auto"] | tuple[str, ...] = "auto"
     """The ends of the names of the matrices that get an adapter. `auto` takes query and value of the architecture."""
 

@@ -39,7 +39,7 @@ class PretrainedModel:
     digest: str
     """SHA-256 over names, shapes and fp32 bytes of the checkpoint's tensors; the missing ones do not enter."""
     max_tokens: int | None = None
-    """As many as the model has positions for; None where positions are relative."""
+    """The most tokens of a text that the model has positions for; None where positions are relative."""
 
 
 def model_folder(source: str) -> str:

@@ -45,7 +45,8 @@ def stochastically_rounded(difference: NDArray[np.float32], wire: str, generator
 def _to_float(
     difference: NDArray[np.float32], smallest_normal: float, precision: float, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """To a multiple of the format's spacing there. Division by a power of two is exact, so representable ones stay."""
+    """Round to a multiple of the format's spacing there. Division by a power of two is exact, so what is representable
+    stays."""
     power = (difference.view(np.uint32) & np.uint32(0x7F800000)).view(np.float32)
     step = np.maximum(power, np.float32(smallest_normal)) * np.float32(precision)
     with np.errstate(invalid="ignore"):

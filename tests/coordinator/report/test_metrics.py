@@ -24,7 +24,7 @@ STATUS = {
 
 
 def latest(**changes):
-    said = {"heard_s": 100.0, "valid_s": 10.0, "phase": "train", "total_w": 7.5, "gpu_load": 99.0, "gpu_mhz": 306.0}
+    said = {"received_s": 100.0, "valid_s": 10.0, "phase": "train", "total_w": 7.5, "gpu_load": 99.0, "gpu_mhz": 306.0}
     return DeviceSample(**{**said, "throttled": False, "temps_c": {"cpu": 51.5}, **changes})
 
 
