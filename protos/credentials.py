@@ -92,7 +92,7 @@ def read_credentials(folder: Path) -> Credentials:
         key = load_pem_private_key(key_pem, password=None)
     except Exception:  # damaged, in one of many ways, or it has a password
         raise BadCredentials(f"{folder / KEY_FILE} must be a private key in PEM, without a password") from None
-    if _public(key.public_key()) != _public(leaf.public_key()):
+    if public_key_der(key.public_key()) != public_key_der(leaf.public_key()):
         raise BadCredentials(f"{folder / KEY_FILE} is not the key of {CERTIFICATE_FILE} beside it")
     try:
         leaf.verify_directly_issued_by(ca)
@@ -112,7 +112,8 @@ def read_credentials(folder: Path) -> Credentials:
     return Credentials(
         name=own.name, role=own.role, serial=own.serial, hosts=own.hosts,
         not_before=own.not_before, not_after=own.not_after,
-        folder=folder, ca_pem=ca_pem, certificate_pem=certificate_pem, key_pem=key_pem, ca_key=_public(ca.public_key()),
+        folder=folder, ca_pem=ca_pem, certificate_pem=certificate_pem, key_pem=key_pem,
+        ca_key=public_key_der(ca.public_key()),
     )  # fmt: skip
 
 
@@ -179,7 +180,8 @@ def _certificate(path: Path, pem: bytes) -> x509.Certificate:
         raise BadCredentials(f"{path} must be a certificate in PEM, and is damaged or another file") from None
 
 
-def _public(key: object) -> bytes:
+def public_key_der(key: object) -> bytes:
+    """A public key as DER, the same bytes for the same key."""
     der: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
     return der
 

@@ -75,9 +75,7 @@ def test_neither_the_disk_nor_the_ledger_is_waited_for_on_the_event_loop(tmp_pat
             worker.state = await worker.download(worker.train.state_sha256)
             assert worker.train.round == round_
             phase_energies = [pb.PhaseEnergy(round=round_, phase="train", seconds=0.5)]
-            await worker.send(
-                telemetry=pb.Telemetry(run_id=run_id, epoch=1, sequence=round_, phases=phase_energies)
-            )
+            await worker.send(telemetry=pb.Telemetry(run_id=run_id, epoch=1, sequence=round_, phases=phase_energies))
             if round_ == 1:
                 nan = {name: np.full_like(value, np.nan) for name, value in unpack(worker.state).items()}
                 async with refused(Status.INVALID_ARGUMENT, "not finite"):

@@ -15,8 +15,8 @@ from protos.credentials import (
     KEY_FILE,
     OPERATOR,
     Credentials,
-    _public,
     certificate_of,
+    public_key_der,
     read_credentials,
 )
 
@@ -62,5 +62,5 @@ def unchecked(folder, ca_folder=None):
         name=certificate.name, role=certificate.role, serial=certificate.serial, hosts=certificate.hosts,
         not_before=certificate.not_before, not_after=certificate.not_after,
         folder=folder, ca_pem=pems[0], certificate_pem=pems[1], key_pem=pems[2],
-        ca_key=_public(x509.load_pem_x509_certificate(pems[0]).public_key()),
+        ca_key=public_key_der(x509.load_pem_x509_certificate(pems[0]).public_key()),
     )  # fmt: skip

@@ -211,9 +211,7 @@ def test_a_device_sends_no_more_batches_and_samples_than_a_meter_has(receiver, m
     receiver.ledger.flush()
     assert receiver.ledger.sequences()["ada"][f"{7:016x}"] == 80
     for sequence in range(1, 300):
-        receiver.receive(
-            sequence, epoch=9, phases=[energy(seconds=0.001, joules=None, covered_s=0)], name="bob"
-        )
+        receiver.receive(sequence, epoch=9, phases=[energy(seconds=0.001, joules=None, covered_s=0)], name="bob")
     receiver.ledger.flush()
     assert receiver.ledger.sequences()["bob"][f"{9:016x}"] == 100
 

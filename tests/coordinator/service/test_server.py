@@ -308,13 +308,9 @@ def test_reports_of_another_run_are_not_this_runs(tmp_path):
         spent = [
             pb.PhaseEnergy(round=1, phase="train", seconds=seconds) for seconds in (99.0, 0.5, -1.0, math.nan, math.inf)
         ]
-        await worker.send(
-            telemetry=pb.Telemetry(run_id="an earlier one", epoch=1, sequence=1, phases=spent[:1])
-        )
+        await worker.send(telemetry=pb.Telemetry(run_id="an earlier one", epoch=1, sequence=1, phases=spent[:1]))
         # No clock says the last three.
-        await worker.send(
-            telemetry=pb.Telemetry(run_id=worker.train.run_id, epoch=1, sequence=1, phases=spent[1:])
-        )
+        await worker.send(telemetry=pb.Telemetry(run_id=worker.train.run_id, epoch=1, sequence=1, phases=spent[1:]))
         await worker.send(heartbeat=pb.Heartbeat(sequence=1))
         await worker.receive("heartbeat")  # all before it was read
         run = live.run.storage
