@@ -15,8 +15,8 @@ from edge.power.rails import total_of
 from edge.power.tegrastats_file import DATE_STEP_S, TegrastatsFile
 from edge.power.tegrastats_line import Line
 
-_CHUNK = 1024
-_NAMES = 500
+_CHUNK_READINGS = 1024
+_MAX_NAMES = 500
 """The most different names, or words that are not understood, that are counted apart."""
 
 
@@ -56,7 +56,7 @@ class ScopeEnergy:
             self._points.clear()
         self.power.add(total_mw)
         self._points.append((t_s, total_mw / 1000))
-        if len(self._points) >= _CHUNK:
+        if len(self._points) >= _CHUNK_READINGS:
             self.flush()
 
     def flush(self) -> None:
@@ -169,7 +169,7 @@ class TegrastatsLog:
     def _count(self, line: Line, warning: str | None) -> None:
         for spreads, values in ((self.rails, line.rails_mw), (self.temps, line.temps_c)):
             for name, value in values.items():
-                if name in spreads or len(spreads) < _NAMES:
+                if name in spreads or len(spreads) < _MAX_NAMES:
                     spreads.setdefault(name, Spread()).add(value)
         for spread, number in ((self.gpu_load, line.gpu_load), (self.gpu_mhz, line.gpu_mhz)):
             if number is not None:
@@ -177,7 +177,7 @@ class TegrastatsLog:
         tallies = ((self.unknown, line.unknown), (self.repeated, line.repeated), (self.offline, line.offline))
         for counter, words in (*tallies, (self.warnings, [warning] if warning else [])):
             for word in words:
-                counter[word if word in counter or len(counter) < _NAMES else "others"] += 1
+                counter[word if word in counter or len(counter) < _MAX_NAMES else "others"] += 1
 
     @property
     def _max_gap_s(self) -> float:

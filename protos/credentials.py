@@ -22,7 +22,7 @@ DEVICE, OPERATOR, COORDINATOR = "device", "operator", "coordinator"
 ROLES = (DEVICE, OPERATOR, COORDINATOR)
 """What a certificate's OU may say: who trains, who submits experiments, and who serves both."""
 
-_LARGEST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 class BadCredentials(Exception):
@@ -165,7 +165,7 @@ def certificate_of(certificate: x509.Certificate) -> Certificate:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(_LARGEST_BYTES)
+            return file.read(_MAX_BYTES)
     except OSError as error:
         raise BadCredentials(f"cannot read {path}: {error.strerror}") from None
 

@@ -36,8 +36,8 @@ from protos.credentials import (
 
 CA_KEY_FILE = "ca.key"
 ISSUED_FILE = "issued.pem"
-CA_DAYS = 3650
-DAYS = 730
+CA_VALID_DAYS = 3650
+VALID_DAYS = 730
 _EARLY = timedelta(hours=1)
 """A certificate counts from so long before it was made: clocks differ."""
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)  # X.509 bounds a common name to 64 characters
@@ -82,7 +82,7 @@ class Authority:
         certificate = (
             x509.CertificateBuilder(name, name, key.public_key(), serial)
             .not_valid_before(now - _EARLY)
-            .not_valid_after(now + timedelta(days=CA_DAYS))
+            .not_valid_after(now + timedelta(days=CA_VALID_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(authority=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -97,7 +97,7 @@ class Authority:
         return cls(folder)
 
     def issue(
-        self, name: str, role: str, *, hosts: Sequence[str] = (), valid: timedelta = timedelta(days=DAYS)
+        self, name: str, role: str, *, hosts: Sequence[str] = (), valid: timedelta = timedelta(days=VALID_DAYS)
     ) -> Certificate:
         """A new certificate and its key, in the folder of that name, in place of what is there. Raises BadInput."""
         check_name(name)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from coordinator.security.authority import CA_KEY_FILE, DAYS, Authority, check_host, check_name
+from coordinator.security.authority import CA_KEY_FILE, VALID_DAYS, Authority, check_host, check_name
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_OK, BadInput, FederaError
 from protos.credentials import CA_FILE, CERTIFICATE_FILE, COORDINATOR, DEVICE, OPERATOR, REVOKED_FILE, Certificate
@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     issue = commands.add_parser("issue", help="make a certificate for a device or an operator")
     issue.add_argument("name", metavar="NAME", help=f"of the device; {COORDINATOR}: another for the coordinator")
     issue.add_argument("--role", choices=(DEVICE, OPERATOR), help=f"default: {DEVICE}, or what NAME was issued as")
-    issue.add_argument("--days", type=int, default=DAYS, metavar="N", help="how long it counts (default: %(default)s)")
+    issue.add_argument(
+        "--days", type=int, default=VALID_DAYS, metavar="N", help="how long it counts (default: %(default)s)"
+    )
     issue.add_argument("--host", action="append", default=[], metavar="HOST", help=f"as of init; for {COORDINATOR}")
     issue.add_argument("--if-missing", action="store_true", help="do nothing where NAME has one already")
     revoke = commands.add_parser("revoke", help="let certificates not count any more")

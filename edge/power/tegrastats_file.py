@@ -12,10 +12,10 @@ from typing import BinaryIO
 from edge.power.tegrastats_line import Line, parse_line
 
 DEFAULT_INTERVAL_S = 1.0
-LINE_LIMIT = 1 << 16
+MAX_LINE_BYTES = 1 << 16
 """Bytes of a line that are read. The longest real ones have about 1,200."""
 DATE_STEP_S = 1.0
-_SECOND_LIMIT = 4096
+_MAX_LINES_A_SECOND = 4096
 """Lines with one date. More than that are of a clock that stands still."""
 _FIRST_STEPS = 32
 """Steps from date to date from which the interval is judged."""
@@ -110,7 +110,7 @@ class TegrastatsFile:
                 self.skipped += bool(text.strip())
                 continue
             moment = line.moment or date
-            if held and (moment != date or moment is None or len(held) >= _SECOND_LIMIT):
+            if held and (moment != date or moment is None or len(held) >= _MAX_LINES_A_SECOND):
                 yield _Second(date, held)
                 held = []
             date = moment
@@ -133,9 +133,9 @@ def _interval(seconds: Iterable[_Second], longest_step_s: float) -> float | None
 
 def _texts(file: BinaryIO) -> Iterator[str]:
     """Lines as text, whatever bytes they hold; of a line without end its beginning."""
-    while blob := file.readline(LINE_LIMIT):
+    while blob := file.readline(MAX_LINE_BYTES):
         # What tegrastats prints is ASCII: without its zeros UTF-16 is, too, and so is a file that a power cut left.
         text = blob.replace(b"\0", b"").lstrip(_BYTE_ORDER).decode("utf-8", errors="replace")
         while blob and not blob.endswith(b"\n"):
-            blob = file.readline(LINE_LIMIT)
+            blob = file.readline(MAX_LINE_BYTES)
         yield text

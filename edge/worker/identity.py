@@ -16,7 +16,7 @@ from federa.durable import write_file
 from federa.errors import BadInput
 from protos.channel import valid_key
 
-_LONGEST = 200  # bytes of a file's name; most file systems take 255
+_MAX_NAME_BYTES = 200  # bytes of a file's name; most file systems take 255
 
 
 def default_state_folder() -> Path:
@@ -34,8 +34,8 @@ def file_name(name: str) -> str:
     quoted = quote(name, safe="")
     if quoted.startswith("."):
         quoted = f"%2E{quoted[1:]}"
-    if len(quoted) > _LONGEST:
-        quoted = f"{quoted[: _LONGEST - 33]}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+    if len(quoted) > _MAX_NAME_BYTES:
+        quoted = f"{quoted[: _MAX_NAME_BYTES - 33]}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
     return quoted
 
 

@@ -11,8 +11,8 @@ from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.worker")
 
-LIMIT = 100_000
-LIMIT_BYTES = 32 << 20
+MAX_REPORTS = 100_000
+MAX_TELEMETRY_BYTES = 32 << 20
 
 
 class ReportQueue:
@@ -24,7 +24,7 @@ class ReportQueue:
     Beyond `limit_bytes` of telemetry the oldest samples go first, then the oldest telemetry; beyond `limit` reports of
     any kind the oldest telemetry, then the oldest of all."""
 
-    def __init__(self, limit: int = LIMIT, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self, limit: int = MAX_REPORTS, limit_bytes: int = MAX_TELEMETRY_BYTES) -> None:
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._telemetry_bytes = 0

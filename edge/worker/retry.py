@@ -29,7 +29,7 @@ _PASSING = {
 _DOUBTFUL = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS}
 DOUBTFUL_ATTEMPTS = 10
 
-LONGEST_STALL_S = 16 * STALL_S
+MAX_STALL_S = 16 * STALL_S
 
 
 async def retry(attempt: Callable[[float], Awaitable[T]]) -> T:
@@ -43,7 +43,7 @@ async def retry(attempt: Callable[[float], Awaitable[T]]) -> T:
             return await attempt(stall_s)
         except Stalled as error:
             # A chunk moves as a whole: over a link that needs longer for one, the same wait would never see it come.
-            stall_s = min(2 * stall_s, LONGEST_STALL_S)
+            stall_s = min(2 * stall_s, MAX_STALL_S)
             reason = str(error)
         except Spoiled as error:
             doubtful += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from federa.aggregation.base import Aggregate, AggregateFiles, Aggregator, RoundUpdates, Tensor
-from federa.tensors.codec import SLICE, slices
+from federa.tensors.codec import SLICE_VALUES, slices
 from federa.tensors.state import write_state
 
 
@@ -20,7 +20,7 @@ class FedAvg(Aggregator):
     def aggregate(self, updates: RoundUpdates, files: AggregateFiles) -> Aggregate:
         total = float(sum(updates.examples))
         # A slice of each stays in the cache, and no tensor is ever held in float64 as a whole.
-        weighted, product = np.empty(SLICE, np.float64), np.empty(SLICE, np.float64)
+        weighted, product = np.empty(SLICE_VALUES, np.float64), np.empty(SLICE_VALUES, np.float64)
 
         def mean(name: str) -> Tensor:
             found = np.empty(updates.shapes[name], np.float32)

@@ -26,7 +26,7 @@ from federa.tensors.state import SCALE_SUFFIX, Shapes, Tensors, check_names, che
 
 Blob = bytes | bytearray | memoryview
 WIRES: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
-SLICE = 1 << 18
+SLICE_VALUES = 1 << 18
 """Values that are worked on at a time: whole blocks, and little enough to stay in a core's cache."""
 
 _DTYPES = {"fp32": "F32", "bf16": "BF16", "fp16": "F16", "int8": "I8"}
@@ -211,7 +211,7 @@ def distance(encoded: Encoded, base: Callable[[str], NDArray[np.float32]] | Enco
     Reads the file once, and `base` only for fp32. Raises BadInput naming a tensor that holds what is not finite.
     """
     total = 0.0
-    buffer = np.empty(SLICE, np.float64)
+    buffer = np.empty(SLICE_VALUES, np.float64)
     sliced = base if isinstance(base, Encoded) else None
     for name in encoded.shapes:
         whole = None if encoded.wire != "fp32" or isinstance(base, Encoded) else base(name).reshape(-1)
@@ -235,8 +235,8 @@ def distance(encoded: Encoded, base: Callable[[str], NDArray[np.float32]] | Enco
 
 def slices(values: int) -> Iterator[tuple[int, int]]:
     """[begin, end) of each slice of a tensor of so many values."""
-    for begin in range(0, values, SLICE):
-        yield begin, min(begin + SLICE, values)
+    for begin in range(0, values, SLICE_VALUES):
+        yield begin, min(begin + SLICE_VALUES, values)
 
 
 class _Memory(io.RawIOBase):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 BLOCK = 128
 """Values of int8 that share a scale."""
 
-_LARGEST = {"bf16": 3.3895313892515355e38, "fp16": 65504.0, "int8": float(np.finfo(np.float32).max)}
-_LARGEST_SCALE = np.nextafter(np.float32(_LARGEST["int8"] / 127), np.float32(0))
+_MAX_VALUE = {"bf16": 3.3895313892515355e38, "fp16": 65504.0, "int8": float(np.finfo(np.float32).max)}
+_MAX_SCALE = np.nextafter(np.float32(_MAX_VALUE["int8"] / 127), np.float32(0))
 """127 times the next larger one is infinite in fp32."""
 
 
@@ -25,7 +25,7 @@ def blocks_of(values: int) -> int:
 def difference_of(value: NDArray[np.float32], base: NDArray[np.float32], wire: str) -> NDArray[np.float32]:
     """value - base, clipped to what the wire's dtype holds. What is not finite in `value` becomes NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
-        found = np.clip(value - base, np.float32(-_LARGEST[wire]), np.float32(_LARGEST[wire]))
+        found = np.clip(value - base, np.float32(-_MAX_VALUE[wire]), np.float32(_MAX_VALUE[wire]))
     finite = np.isfinite(value)
     return found if finite.all() else np.where(finite, found, np.float32(np.nan))
 
@@ -62,7 +62,7 @@ def _to_int8(difference: NDArray[np.float32], generator: np.random.Generator) ->
         short = scale * np.float32(127) < largest
     # Rounded up, or the largest value would be cut down to 127 steps; for the smallest fp32 values, to none.
     scale = np.where(short, np.nextafter(scale, np.float32(np.inf)), scale)
-    scale = np.minimum(scale, _LARGEST_SCALE)[:, None]
+    scale = np.minimum(scale, _MAX_SCALE)[:, None]
     steps = np.divide(blocks, np.where(scale > 0, scale, np.float32(1)), dtype=np.float64)
     nearest = np.rint(steps)
     # What decodes to exactly itself stays: through the scale's own rounding its quotient may not be a whole number.

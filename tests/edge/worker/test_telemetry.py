@@ -1,4 +1,4 @@
-"""From readings and phases to what the coordinator hears, and what a worker that is killed leaves untold."""
+"""From readings and phases to what the coordinator receives, and what a worker that is killed has not sent."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_what_was_read_before_the_run_is_no_part_of_it(clock):
     ),
     tells=st.lists(st.floats(0.0, RUN_S), max_size=20),
 )
-def test_slices_add_up_to_phases_rounds_and_the_run(readings, moves, tells):
+def test_telemetry_adds_up_to_phases_rounds_and_the_run(readings, moves, tells):
     with pytest.MonkeyPatch.context() as patch:
         stage = Stage(patch, hz=1.0)
         stage.line.enter(0, 0, "load")

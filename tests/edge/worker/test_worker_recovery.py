@@ -184,7 +184,7 @@ def test_a_transfer_on_which_nothing_moves_is_given_up_and_tried_again(monkeypat
 
 
 def test_waits_for_bytes_grow_so_that_a_slow_link_gets_through(monkeypatch):
-    monkeypatch.setattr(retries, "LONGEST_STALL_S", 400.0)
+    monkeypatch.setattr(retries, "MAX_STALL_S", 400.0)
     waits = []
 
     async def attempt(stall_s):

@@ -15,7 +15,7 @@ from coordinator.storage.ledger import Ledger
 from federa.aggregation.base import AggregateFiles, RoundUpdates, Update
 from federa.aggregation.fedavg import FedAvg
 from federa.errors import BadInput
-from federa.tensors.codec import SLICE, WIRES, Encoded, encode
+from federa.tensors.codec import SLICE_VALUES, WIRES, Encoded, encode
 from federa.tensors.state import digest_of, pack, unpack
 
 MEGABYTE = 1 << 20
@@ -162,7 +162,7 @@ def differences(folder, states, examples, wire, reference):
 def test_it_is_the_sum_that_numpy_finds(tmp_path, wire):
     # A slice and a bit of it, so that what comes after the first slice is looked at too.
     rng = np.random.default_rng(3)
-    shapes = {"big": (2, SLICE // 2 + 133), "small": (7,), "scalar": (), "empty": (0, 3)}
+    shapes = {"big": (2, SLICE_VALUES // 2 + 133), "small": (7,), "scalar": (), "empty": (0, 3)}
     reference = {name: np.asarray(rng.standard_normal(shape), np.float32) for name, shape in shapes.items()}
     states = [
         {name: np.asarray(value + 0.01 * rng.standard_normal(value.shape), np.float32)
@@ -231,4 +231,4 @@ def test_memory_grows_with_neither_clients_nor_tensors(tmp_path, wire):
     few, many = (peak_bytes(updates, lambda name: reference[name].copy()) for updates in (two, two * 25))
     assert many < few + MEGABYTE
     # Two tensors on their way, the reference's, and the slices: two in float64, those read and decoded.
-    assert many < 3 * 2 * MEGABYTE + 4 * 8 * SLICE
+    assert many < 3 * 2 * MEGABYTE + 4 * 8 * SLICE_VALUES

@@ -19,7 +19,7 @@ from federa.tensors.quantization import stochastically_rounded
 from federa.tensors.state import pack
 
 LOSSY = ("bf16", "fp16", "int8")
-LARGEST = {"bf16": 3.3895313892515355e38, "fp16": 65504.0, "int8": float(np.finfo(np.float32).max)}
+MAX_VALUE = {"bf16": 3.3895313892515355e38, "fp16": 65504.0, "int8": float(np.finfo(np.float32).max)}
 REFERENCE = "ab" * 32
 values = st.floats(allow_nan=False, allow_infinity=False, width=32)
 states = st.dictionaries(
@@ -60,7 +60,7 @@ def test_a_decoded_difference_is_at_most_one_step_off(wire, state, seed):
     assert list(found) == sorted(state)
     for name, value in state.items():
         assert found[name].dtype == np.float32 and found[name].shape == value.shape
-        expected = np.clip(value.astype(np.float64), -LARGEST[wire], LARGEST[wire])
+        expected = np.clip(value.astype(np.float64), -MAX_VALUE[wire], MAX_VALUE[wire])
         assert (np.abs(found[name] - expected) <= step(expected, wire)).all()
 
 
@@ -172,7 +172,7 @@ def test_values_at_the_ends_of_fp32(wire):
     for value in (0.0, -0.0, 2.0**-149, -(2.0**-149), 1e-40, 65504.0, 65535.0, 1e38, -1e38, largest, -largest):
         found = float(one(np.full(3, value, np.float32), wire)[1])
         assert math.isfinite(found)
-        expected = math.copysign(min(abs(value), LARGEST[wire]), value)
+        expected = math.copysign(min(abs(value), MAX_VALUE[wire]), value)
         assert abs(found - expected) <= step(np.array([expected]), wire)[0]
     # A block of the largest and the smallest.
     assert np.isfinite(one([largest, -largest, 2.0**-149], wire)).all()
@@ -183,7 +183,7 @@ def test_a_difference_that_no_fp32_holds_is_clipped(wire):
     largest = np.finfo(np.float32).max
     state, reference = {"x": np.array([largest], np.float32)}, {"x": np.array([-largest], np.float32)}
     (found,) = Encoded(encode(state, wire, reference=reference)).values("x")
-    assert found == pytest.approx(LARGEST[wire], rel=1e-6)
+    assert found == pytest.approx(MAX_VALUE[wire], rel=1e-6)
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -206,7 +206,7 @@ def test_int8_takes_about_a_quarter():
 def test_absolute_values_and_differences(tmp_path: Path, wire):
     generator = np.random.default_rng(4)
     # More than a slice, and no whole number of blocks.
-    shape = (3, codec.SLICE // 2 + 77)
+    shape = (3, codec.SLICE_VALUES // 2 + 77)
     reference = {"b": generator.standard_normal(shape).astype(np.float32), "s": np.array(2, np.float32)}
     state = {name: value + np.float32(0.001) for name, value in reference.items()}
     blob = encode(state, wire, reference=reference, reference_sha256=REFERENCE)
