@@ -122,8 +122,8 @@ def test_bad_folder_is_one_line(name: str | None, content: str, tmp_path: Path, 
     if name is not None:
         (tmp_path / name).write_text(content)
     assert main([str(tmp_path)]) == 2
-    said = capsys.readouterr()
-    assert said.err.startswith("federa-report: ") and said.err.count("\n") == 1 and str(tmp_path) in said.err
+    printed = capsys.readouterr()
+    assert printed.err.startswith("federa-report: ") and printed.err.count("\n") == 1 and str(tmp_path) in printed.err
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
 

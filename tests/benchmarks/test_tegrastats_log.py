@@ -188,8 +188,8 @@ def test_a_file_of_something_else_says_so_and_keeps_the_last_line(
     file = tmp_path / "log.txt"
     file.write_bytes(content)
     assert main(["--tegrastats", str(file), "--json"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["samples"] == 0 and "no line of it is tegrastats'" in said.err
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["samples"] == 0 and "no line of it is tegrastats'" in printed.err
     assert main(["--tegrastats", str(file)]) == 0
     assert "no line of it is tegrastats'" in capsys.readouterr().out
 
@@ -209,8 +209,8 @@ def test_a_file_of_something_else_says_so_and_keeps_the_last_line(
 )
 def test_bad_use_is_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]):
     assert main(arguments) == 2
-    said = capsys.readouterr().err
-    assert words in said and said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1
 
 
 def test_standard_input_that_is_closed_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -229,8 +229,10 @@ def test_output_that_cannot_be_written_is_no_fault_of_the_log(
     with suppress(OSError), open("/dev/full", "w") as full:  # its end writes once more
         monkeypatch.setattr("sys.stdout", full)
         assert main(["--tegrastats", str(file), "--json"]) == 1
-    said = capsys.readouterr().err
-    assert "standard output: No space left on device" in said and "log.txt" not in said and said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert (
+        "standard output: No space left on device" in printed and "log.txt" not in printed and printed.count("\n") == 1
+    )
 
 
 NANO = (

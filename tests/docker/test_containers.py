@@ -120,8 +120,8 @@ def test_an_image_runs_as_nobody_and_says_what_it_is(built):
 
 def test_a_torch_for_another_cuda_ends_the_build_with_one_line(built):
     command = ["docker", "run", "--rm", "--entrypoint", "python", "-v", f"{DOCKER}/image:/image:ro"]
-    said = run(*command, f"federa-worker:{TAG}", "/image/check_torch.py", "12.6", env=built, check=False)
-    assert "CUDA none" in said and "TORCH_CUDA: this torch is built for CUDA none, not 12.6" in said
+    printed = run(*command, f"federa-worker:{TAG}", "/image/check_torch.py", "12.6", env=built, check=False)
+    assert "CUDA none" in printed and "TORCH_CUDA: this torch is built for CUDA none, not 12.6" in printed
     run(*command, f"federa-worker:{TAG}", "/image/check_torch.py", "none", env=built)
 
 
@@ -264,10 +264,10 @@ def test_a_container_reads_board_and_power_of_a_fake_orin_mounted_as_the_jetson_
     }
     command = (*compose(), "-f", "compose.jetson.yaml")
     try:
-        said = run(*command, "run", "--rm", "worker", "--check", env=env, cwd=DOCKER, check=False)
+        printed = run(*command, "run", "--rm", "worker", "--check", env=env, cwd=DOCKER, check=False)
     finally:
         run(*command, "down", "--volumes", env=env, cwd=DOCKER, check=False)
-    rows = {line.split()[0].lower(): line for line in said.splitlines() if line.split()}
-    assert "Jetson Orin Nano (a fake tree)" in said, said
-    assert "36.4.3" in said and "FAKE_MODE" in said, said
-    assert "sysfs" in said and "5.0" in said and "module" in said, (said, rows)
+    rows = {line.split()[0].lower(): line for line in printed.splitlines() if line.split()}
+    assert "Jetson Orin Nano (a fake tree)" in printed, printed
+    assert "36.4.3" in printed and "FAKE_MODE" in printed, printed
+    assert "sysfs" in printed and "5.0" in printed and "module" in printed, (printed, rows)

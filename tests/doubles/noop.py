@@ -234,15 +234,15 @@ def reference_model_from_environment(config: Experiment) -> NoopReferenceModel:
 
 
 def runtime_from_environment(options: Namespace) -> NoopRuntime:
-    said = os.environ.get
-    moved, stamps = said("NOOP_MOVED", ""), said("NOOP_STAMPS", "")
+    setting = os.environ.get
+    moved, stamps = setting("NOOP_MOVED", ""), setting("NOOP_STAMPS", "")
     return NoopRuntime(
-        float(said("NOOP_TRAIN_S", "0")),
-        said("NOOP_FAILURE", ""),
-        failure_rounds=[int(word) for word in said("NOOP_FAILURE_ROUNDS", "").split(",") if word],
+        float(setting("NOOP_TRAIN_S", "0")),
+        setting("NOOP_FAILURE", ""),
+        failure_rounds=[int(word) for word in setting("NOOP_FAILURE_ROUNDS", "").split(",") if word],
         moved=int(moved) if moved else None,
         stamps=Path(stamps) if stamps else None,
-        evaluate_s=float(said("NOOP_EVALUATE_S", "0")),
+        evaluate_s=float(setting("NOOP_EVALUATE_S", "0")),
     )
 
 

@@ -50,8 +50,8 @@ def start(copy: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
 def bench(copy: Path, out: Path, *arguments: str) -> dict[str, Any]:
     """Run it to its end; the result's only run."""
     process = start(copy, out, *arguments)
-    said, _ = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode in (0, 3), said
+    printed, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode in (0, 3), printed
     (run,) = json.loads((out / "result.json").read_text())["runs"]
     assert run["state"] == "finished"
     return run
@@ -153,7 +153,7 @@ def test_an_aggregator_that_takes_the_median_survives_a_kill_to_the_bit(
 
 
 @pytest.mark.parametrize(
-    ("example", "code", "said"),
+    ("example", "code", "printed"),
     [
         ("layer_norm", "from federa.methods import METHODS; print(json.dumps('layer-norm' in METHODS))", True),
         (
@@ -170,9 +170,9 @@ def test_an_aggregator_that_takes_the_median_survives_a_kill_to_the_bit(
         ),
     ],
 )
-def test_one_line_makes_it_known(tmp_path: Path, example: str, code: str, said: object) -> None:
+def test_one_line_makes_it_known(tmp_path: Path, example: str, code: str, printed: object) -> None:
     copy = copy_with(example, tmp_path / "copy")
-    assert ask(copy, f"import json; {code}") == said
+    assert ask(copy, f"import json; {code}") == printed
 
 
 @pytest.mark.parametrize(

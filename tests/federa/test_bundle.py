@@ -91,11 +91,11 @@ def test_the_model_that_comes_out_is_the_one_that_the_coordinator_scored(
 def test_what_lies_there_is_described(made: Callable[[str], Path]) -> None:
     final = made("federa") / "final"
     assert sorted(path.name for path in final.iterdir()) == ["bundle.json", "start.safetensors", "state.safetensors"]
-    said = json.loads((final / "bundle.json").read_text())
-    assert (said["schema"], said["method"], said["task"]) == (1, "federa", "text-classification")
-    assert (said["metric"], said["value"], said["test"], said["round"]) == ("accuracy", 0.5, 0.25, 3)
-    assert set(said["files"]) == {"start.safetensors", "state.safetensors"}
-    assert said["base_model"]["digest"] and said["config"]["data"]["labels"] == ["money", "sport"]
+    facts = json.loads((final / "bundle.json").read_text())
+    assert (facts["schema"], facts["method"], facts["task"]) == (1, "federa", "text-classification")
+    assert (facts["metric"], facts["value"], facts["test"], facts["round"]) == ("accuracy", 0.5, 0.25, 3)
+    assert set(facts["files"]) == {"start.safetensors", "state.safetensors"}
+    assert facts["base_model"]["digest"] and facts["config"]["data"]["labels"] == ["money", "sport"]
 
 
 def test_a_method_that_needs_no_start_leaves_none(made: Callable[[str], Path]) -> None:
@@ -120,7 +120,7 @@ def test_a_folder_that_is_no_whole_result_is_refused_in_one_line(
     made: Callable[[str], Path], harm: str, tmp_path: Path
 ) -> None:
     final = made("federa") / "final"
-    said = json.loads((final / "bundle.json").read_text())
+    facts = json.loads((final / "bundle.json").read_text())
     match harm:
         case "none":
             shutil.rmtree(final)
@@ -131,9 +131,9 @@ def test_a_folder_that_is_no_whole_result_is_refused_in_one_line(
         case "json":
             (final / "bundle.json").write_text("{")
         case "schema":
-            (final / "bundle.json").write_text(json.dumps({**said, "schema": 2}))
+            (final / "bundle.json").write_text(json.dumps({**facts, "schema": 2}))
         case "other files":
-            (final / "bundle.json").write_text(json.dumps({**said, "files": {"../secret": "0"}}))
+            (final / "bundle.json").write_text(json.dumps({**facts, "files": {"../secret": "0"}}))
     with pytest.raises(BadInput) as caught:
         load_bundle(final.parent)
     assert str(final.parent) in str(caught.value) and "\n" not in str(caught.value)

@@ -122,16 +122,16 @@ class LiveCoordinator:
     def run(self):
         return self.coordinator.run()
 
-    async def worker(self, name="ada", **said):
+    async def worker(self, name="ada", **facts):
         """A worker that has said hello and was welcomed."""
         worker = HandWorker(self, name)
-        await worker.call.write(hello(name=name, **said))
+        await worker.call.write(hello(name=name, **facts))
         await worker.receive("welcome")
         return worker
 
-    async def training(self, name="ada", **said):
+    async def training(self, name="ada", **facts):
         """A worker with its orders of a round."""
-        worker = await self.worker(name, **said)
+        worker = await self.worker(name, **facts)
         await worker.get_ready()
         return worker
 
@@ -195,8 +195,8 @@ class HandWorker:
         """Wait for the order to prepare, and say that it is done."""
         self.prepare = await self.receive("prepare")
         examples = {shard.client: len(shard.indices) for shard in self.prepare.shards}
-        said = pb.Prepared(run_id=self.prepare.run_id, device="hand", precision="fp32", examples=examples)
-        await self.send(prepared=said)
+        message = pb.Prepared(run_id=self.prepare.run_id, device="hand", precision="fp32", examples=examples)
+        await self.send(prepared=message)
 
     async def get_ready(self):
         """The same, up to a round's order and state."""

@@ -32,10 +32,10 @@ class Receiver:
         self.telemetry = TelemetryReceiver(self.ledger, self.samples, rounds, lambda: self.elapsed_s)
 
     def receive(self, sequence=1, *, epoch=7, phases=(), samples=(), rails=(), sensors=(), name="ada"):
-        said = pb.Telemetry(
+        batch = pb.Telemetry(
             epoch=epoch, sequence=sequence, phases=phases, samples=samples, rails=rails, sensors=sensors
         )
-        self.telemetry.receive(name, [0, 4], said)
+        self.telemetry.receive(name, [0, 4], batch)
 
     def phases(self):
         self.ledger.flush()
@@ -59,13 +59,13 @@ def receiver(tmp_path):
 
 
 def energy(**changes):
-    said = {"round": 1, "client": 4, "phase": "train", "seconds": 1.0, "joules": 8.0, "covered_s": 1.0}
-    return pb.PhaseEnergy(**{key: value for key, value in {**said, **changes}.items() if value is not None})
+    usual = {"round": 1, "client": 4, "phase": "train", "seconds": 1.0, "joules": 8.0, "covered_s": 1.0}
+    return pb.PhaseEnergy(**{key: value for key, value in {**usual, **changes}.items() if value is not None})
 
 
 def sample(**changes):
-    said = {"at_s": NOW, "round": 1, "client": 4, "phase": "train", "total_mw": 5000.0}
-    return pb.Sample(**{key: value for key, value in {**said, **changes}.items() if value is not None})
+    usual = {"at_s": NOW, "round": 1, "client": 4, "phase": "train", "total_mw": 5000.0}
+    return pb.Sample(**{key: value for key, value in {**usual, **changes}.items() if value is not None})
 
 
 # ---- once

@@ -172,8 +172,8 @@ async def prepared(worker):
     """As a real worker that holds a part of its documents out."""
     worker.prepare = await worker.receive("prepare")
     examples = {shard.client: shard.client + 1 for shard in worker.prepare.shards}
-    said = pb.Prepared(run_id=worker.prepare.run_id, device="hand", precision="fp32", examples=examples)
-    await worker.send(prepared=said)
+    prepared = pb.Prepared(run_id=worker.prepare.run_id, device="hand", precision="fp32", examples=examples)
+    await worker.send(prepared=prepared)
 
 
 async def train(worker):
@@ -216,7 +216,7 @@ def test_counts_that_cannot_be_are_left_and_logged(tmp_path, caplog):
     async def scenario(live):
         ada, bob = await both_at(live)
         assert (list(ada.evaluate.clients), ada.evaluate.part, ada.evaluate.round) == ([0, 2], "validation", 1)
-        for said in (
+        for message in (
             counts(ada, 0, 2, 1),  # more right than there are
             counts(ada, 1, 1, 1),  # bob's
             counts(ada, 77, 1, 1),  # nobody's
@@ -226,7 +226,7 @@ def test_counts_that_cannot_be_are_left_and_logged(tmp_path, caplog):
             counts(ada, 0, 1, held_out(0, "validation") + held_out(0, "test") + 1),
             counts(ada, 0, 1 << 63, 1 << 63),
         ):
-            await ada.send(counters=said)
+            await ada.send(counters=message)
         await ada.send(counters=counts(ada, 0, 1, 2))
         await ada.send(counters=counts(ada, 0, 1, 2))  # lost on the way, perhaps: that is no news
         await ada.send(counters=counts(ada, 0, 2, 2))  # that is
@@ -467,9 +467,9 @@ def test_a_worker_that_is_asked_again_answers_from_memory_and_trains_without_a_s
         assert len(fake.downloads) == 1
 
     work(script, runtime=runtime)
-    said = [(told.part, told.client, dict(told.counters)) for told in heard]
+    counted = [(report.part, report.client, dict(report.counters)) for report in heard]
     state = unpack(START)
-    assert said == [
+    assert counted == [
         *[("validation", client, counted(state, client, "validation")) for client in (0, 1, 0, 1)],
         ("test", 1, counted(state, 1, "test")),
     ]

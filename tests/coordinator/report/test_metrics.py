@@ -24,26 +24,26 @@ STATUS = {
 
 
 def latest(**changes):
-    said = {"received_s": 100.0, "valid_s": 10.0, "phase": "train", "total_w": 7.5, "gpu_load": 99.0, "gpu_mhz": 306.0}
-    return DeviceSample(**{**said, "throttled": False, "temps_c": {"cpu": 51.5}, **changes})
+    usual = {"received_s": 100.0, "valid_s": 10.0, "phase": "train", "total_w": 7.5, "gpu_load": 99.0, "gpu_mhz": 306.0}
+    return DeviceSample(**{**usual, "throttled": False, "temps_c": {"cpu": 51.5}, **changes})
 
 
 def device(name="ada", **changes):
-    said = {
+    usual = {
         "name": name, "power_source": "sysfs", "scope": "module", "updates": 4, "facts": {"board": "Orin \"Nano\"\n"},
         "seconds": {"train": 8.0, "idle": 1.5}, "joules": {"train": 64.0, "idle": None},
     }  # fmt: skip
-    return {**said, **changes}
+    return {**usual, **changes}
 
 
 def run(*devices, **changes):
     points = [{"value": 0.5, "elapsed_s": 2.0}, {"value": 0.75, "elapsed_s": 4.5}]
-    said = {
+    usual = {
         "run_id": "e1-lora", "method": "lora", "state": "running", "metric": "accuracy", "target": 0.9,
         "reached": False, "curve": points, "bytes_down": 1000, "bytes_up": 20,
         "setbacks": [{"kind": "late"}, {"kind": "late"}, {"kind": "failed"}], "devices": list(devices),
     }  # fmt: skip
-    return {**said, **changes}
+    return {**usual, **changes}
 
 
 def text(*runs, now_s=101.0, **samples):

@@ -387,9 +387,9 @@ def test_what_the_devices_counted_stands_beside_the_scores(ledger):
     ledger.note(config=config.model_dump(mode="json"), test=0.5, test_examples=6)
     for round_ in (1, 2):
         for client, (correct, examples) in enumerate(((round_, 2), (1, 4))):
-            said = {"round_": round_, "part": "validation", "client": client, "device": "ada"}
-            ledger.counted(**said, counters={"correct": correct, "examples": examples})
-            ledger.counted(**said, counters={"correct": 0, "examples": examples})  # the first ones stand
+            slot = {"round_": round_, "part": "validation", "client": client, "device": "ada"}
+            ledger.counted(**slot, counters={"correct": correct, "examples": examples})
+            ledger.counted(**slot, counters={"correct": 0, "examples": examples})  # the first ones stand
         play_round(ledger, round_, 0.5)
     ledger.counted(round_=2, part="test", client=1, device="ada", counters={"correct": 3, "examples": 6})
     ledger.flush()

@@ -55,11 +55,11 @@ def _ada(pki, name="ada"):
     return hello(name=name, key=pki.of(name).worker_key)
 
 
-async def _control(live, said):
-    """A control stream on which that was said."""
+async def _control(live, first):
+    """A control stream with this first message."""
     call = live.federation.Control()
     await call.initial_metadata()
-    await call.write(said)
+    await call.write(first)
     return call
 
 
@@ -82,11 +82,11 @@ def test_another_devices_name_or_key_is_refused(pki, secured, caplog):
     serial = f"(serial {pki.of('ada').serial:x})"
 
     async def scenario(live):
-        for said, words in [
+        for first, words in [
             (_ada(pki, "bob"), "does not speak for a worker 'bob'"),
             (hello(name="ada", key="0" * 32), "goes with another key"),
         ]:
-            status, details = await _ends(await _control(live, said))
+            status, details = await _ends(await _control(live, first))
             assert status is DENIED
             assert words in details and "certificate of device 'ada'" in details and serial in details
             assert details in caplog.text and "127.0.0.1:" in caplog.text

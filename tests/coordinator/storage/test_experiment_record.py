@@ -96,9 +96,9 @@ def test_defaults_written_out_are_the_same_experiment(tmp_path):
 def test_another_experiment_is_refused_by_the_first_field_that_differs(tmp_path, changes, words):
     open_record(tmp_path, EXPERIMENT)
     before = (tmp_path / RECORD).read_bytes()
-    said = refusal(tmp_path, parse_experiment({"name": "é", "seed": 4, **changes}))
-    assert f"holds another experiment ({words}" in said
-    assert said.endswith("name another folder, nothing is overwritten")
+    message = refusal(tmp_path, parse_experiment({"name": "é", "seed": 4, **changes}))
+    assert f"holds another experiment ({words}" in message
+    assert message.endswith("name another folder, nothing is overwritten")
     assert (tmp_path / RECORD).read_bytes() == before
 
 

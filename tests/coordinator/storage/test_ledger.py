@@ -41,9 +41,9 @@ def ledger(path):
 
 
 def accept(ledger, round_=1, client=0, *, sha256="a" * 64, device="ada", wire_bytes=110, **changes):
-    said = {"examples": 3, "loss": 0.5, "step_ms": (1.0,), "distance": 0.25, "after_s": 1.5, "state_bytes": 100}
+    usual = {"examples": 3, "loss": 0.5, "step_ms": (1.0,), "distance": 0.25, "after_s": 1.5, "state_bytes": 100}
     return ledger.accepted(
-        round_=round_, client=client, device=device, sha256=sha256, wire_bytes=wire_bytes, **said | changes
+        round_=round_, client=client, device=device, sha256=sha256, wire_bytes=wire_bytes, **usual | changes
     )
 
 
@@ -228,12 +228,12 @@ def test_who_hosts_whom_is_said_once_and_what_devices_are_each_time(ledger):
 
 
 def test_client_failures_are_kept_with_their_words_in_the_order_they_came(ledger):
-    said = [("refused", 1, "not finite: é"), ("late", 1, ""), ("missing", 2, "closed"), ("failed", 1, "no memory")]
-    for kind, round_, reason in said:
+    failures = [("refused", 1, "not finite: é"), ("late", 1, ""), ("missing", 2, "closed"), ("failed", 1, "no memory")]
+    for kind, round_, reason in failures:
         ledger.record_failure(kind, round_=round_, attempt=2, client=7, device="ada", reason=reason)
     assert ledger.client_failures() == [
         {"round": round_, "attempt": 2, "client": 7, "device": "ada", "kind": kind, "reason": reason}
-        for kind, round_, reason in said
+        for kind, round_, reason in failures
     ]
     with pytest.raises(LedgerFailure):
         ledger.record_failure("lost", round_=1, attempt=1, client=1, device="ada", reason="")
@@ -559,9 +559,9 @@ def test_a_full_disk_ends_a_process_with_one_line_and_loses_nothing(path):
         "try:\n  for key in range(10_000): ledger.note(**{f'k{key}': 'x' * 500}); done = key\n"
         "except LedgerFailure as error: print(done, error, file=sys.stderr); os._exit(3)\n",
     )
-    done, _, said = words.partition(" ")
-    assert (code, said.count("\n")) == (3, 1)
-    assert said.startswith(f"the ledger {path} cannot be written: ")
+    done, _, message = words.partition(" ")
+    assert (code, message.count("\n")) == (3, 1)
+    assert message.startswith(f"the ledger {path} cannot be written: ")
     ledger = Ledger(path)
     assert len(ledger.facts()) == int(done) + 1 > 1
     assert ledger.has_accepted(1, 2)

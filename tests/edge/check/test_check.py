@@ -421,12 +421,12 @@ def run(capsys, *arguments):
 
 
 def test_exit_codes(capsys, tmp_path):
-    code, said = run(capsys)
+    code, printed = run(capsys)
     assert code == 0
-    assert said.out.splitlines()[-1].split()[1] == "ok"
-    code, said = run(capsys, "--coordinator", f"127.0.0.1:{free_port()}")
+    assert printed.out.splitlines()[-1].split()[1] == "ok"
+    code, printed = run(capsys, "--coordinator", f"127.0.0.1:{free_port()}")
     assert code == 1
-    assert ", 1 failed" in said.out.splitlines()[-1] or said.out.splitlines()[-1].endswith("1 failed")
+    assert ", 1 failed" in printed.out.splitlines()[-1] or printed.out.splitlines()[-1].endswith("1 failed")
     assert run(capsys, "--power-hz", "0")[0] == 2
     assert run(capsys, "--coordinator", "nonsense")[0] == 2
     assert run(capsys, "--name", "\n")[0] == 2

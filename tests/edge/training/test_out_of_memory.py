@@ -88,8 +88,8 @@ def short_of_memory(fails, *, error=None, late=False, dropout=0.0):
 
 def train(model, *, precision="fp32", trainer=None, **training):
     trainer = trainer or make_trainer(model, precision=precision, **training)
-    said = trainer.train(EXAMPLES, 1)
-    return {name: value.copy() for name, value in model.state().items()}, said
+    result = trainer.train(EXAMPLES, 1)
+    return {name: value.copy() for name, value in model.state().items()}, result
 
 
 def make_trainer(model, *, precision="fp32", **training):
@@ -139,11 +139,11 @@ def test_other_errors_are_not_taken_for_it(error):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_step_is_done_again_with_half_as_many_at_a_time(form):
     model = short_of_memory(lambda number, count: number == 2, error=FORMS[form], late=form == "Tegra's")
-    state, said = train(model)
+    state, result = train(model)
     # The second step's 16 fail; it and all later ones go by eights. The epoch's last batch has 8 examples.
     assert model.model.sizes[:4] == [16, 16, 8, 8]
     assert set(model.model.sizes[2:]) == {8}
-    assert said.micro_batch == 8
+    assert result.micro_batch == 8
     assert all(np.isfinite(value).all() for value in state.values())
 
 
@@ -152,10 +152,10 @@ def test_a_step_is_done_again_with_half_as_many_at_a_time(form):
 def test_the_result_is_that_of_a_run_with_the_smaller_micro_batch_from_that_step_on(failing, late):
     # With dropout: the failed attempt's random numbers are drawn again. Until it fails, a step is a single pass.
     model = short_of_memory(lambda number, count: number == failing, late=late, dropout=0.3)
-    state, said = train(model)
+    state, result = train(model)
     plan = make_trainer(model).plan(EXAMPLES, 1)
     size = len(plan[failing - 1]) // 2
-    assert said.micro_batch == size
+    assert result.micro_batch == size
     assert equal(state, reference(lambda step: size if step >= failing else 16, dropout=0.3))
     assert not equal(state, reference(lambda step: 16, dropout=0.3))
 
@@ -172,8 +172,8 @@ def test_gradients_of_the_failed_attempt_do_not_leak_into_the_step(late):
 def test_it_is_halved_until_it_fits_and_said_each_time(caplog):
     model = short_of_memory(lambda number, count: count > 3)
     with caplog.at_level(logging.WARNING, "federa.worker"):
-        _, said = train(model)
-    assert said.micro_batch == 2
+        _, result = train(model)
+    assert result.micro_batch == 2
     assert model.model.sizes[:3] == [16, 8, 4]
     assert set(model.model.sizes[3:]) == {2}
     assert [record.message.split(" (")[0] for record in caplog.records] == [
@@ -188,14 +188,14 @@ def test_the_smaller_micro_batch_is_kept_for_the_next_clients():
     trainer = make_trainer(model)
     train(model, trainer=trainer)
     model.model.sizes.clear()
-    _, said = train(model, trainer=trainer)
+    _, result = train(model, trainer=trainer)
     assert max(model.model.sizes) == 8
-    assert said.micro_batch == 8
+    assert result.micro_batch == 8
 
 
 def test_nothing_is_said_where_memory_is_enough():
-    _, said = train(tuned())
-    assert said.micro_batch == 0
+    _, result = train(tuned())
+    assert result.micro_batch == 0
 
 
 def test_with_one_example_at_a_time_it_fails_in_one_line():
@@ -227,8 +227,8 @@ def test_under_fp16_the_scale_goes_on_where_it_was():
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.nn.utils, "clip_grad_norm_", failing_clip)
-            state, said = train(model, precision="fp16", batch_size=2, epochs=1)
-        assert said.micro_batch == (1 if failing else 0)
+            state, result = train(model, precision="fp16", batch_size=2, epochs=1)
+        assert result.micro_batch == (1 if failing else 0)
         return state
 
     # Twenty steps of two: after the failure one at a time, which changes the last digits.
@@ -240,8 +240,8 @@ def test_under_fp16_the_scale_goes_on_where_it_was():
 
 def test_under_fp16_memory_may_be_short_before_the_scale_exists():
     model = short_of_memory(lambda number, count: number == 1)
-    _, said = train(model, precision="fp16")
-    assert said.micro_batch == 8
+    _, result = train(model, precision="fp16")
+    assert result.micro_batch == 8
 
 
 def test_moments_for_which_there_is_no_memory_are_allocated_anew():
@@ -323,8 +323,8 @@ model.model.__class__ = Hungry
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + (200 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-said = trainer.train(examples(32), 1)
-print(said.micro_batch, len(said.step_ms))
+result = trainer.train(examples(32), 1)
+print(result.micro_batch, len(result.step_ms))
 """
 
 

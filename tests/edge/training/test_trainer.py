@@ -17,7 +17,7 @@ from federa.data.batches import collate
 
 
 def train(model=None, seed=1, *, precision="fp32", rate=1e-2, on_step=lambda progress: None, data=EXAMPLES, **training):
-    """Train a toy; returns its state as copies, and what training said."""
+    """Train a toy; returns its state as copies, and what training returned."""
     model = model or tuned()
     chosen = Precision(name=precision, device=CPU)
     trained = Trainer(model, TASK, Training(**{"epochs": 2, **training}), rate, chosen).train(data, seed, on_step)
@@ -35,10 +35,10 @@ def loss_of(model, data=EXAMPLES):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_the_same_seed_gives_the_same_bits(precision):
     dtype = Precision(name=precision, device=CPU).dtype
-    one, said = train(tuned(0.2, dtype), precision=precision)
+    one, result = train(tuned(0.2, dtype), precision=precision)
     other, again = train(tuned(0.2, dtype), precision=precision)
     assert equal(one, other)
-    assert said.loss == again.loss
+    assert result.loss == again.loss
 
 
 def test_another_seed_gives_another_state():
@@ -83,12 +83,12 @@ def test_what_was_trained_before_does_not_matter():
 @pytest.mark.parametrize("micro_batch_size", [1, 4, 7, 64])
 def test_micro_batches_add_up_to_the_batch(batch_size, micro_batch_size):
     # 40 examples: the last batch of 16 has 8, and 7 divides neither.
-    whole, said = train(batch_size=batch_size)
+    whole, result = train(batch_size=batch_size)
     pieces, again = train(batch_size=batch_size, micro_batch_size=micro_batch_size)
     for name, value in whole.items():
         np.testing.assert_allclose(pieces[name], value, atol=1e-5, rtol=0)
-    assert again.loss == pytest.approx(said.loss, abs=1e-5)
-    assert len(again.step_ms) == len(said.step_ms)
+    assert again.loss == pytest.approx(result.loss, abs=1e-5)
+    assert len(again.step_ms) == len(result.step_ms)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -180,15 +180,15 @@ def test_the_loss_is_the_mean_over_all_examples():
     # batches of 16 leave a smaller last batch, which must not weigh as much as the others.
     model = tuned()
     expected = loss_of(model)
-    _, said = train(model, rate=1e-12, epochs=3)
-    assert said.loss == pytest.approx(expected, rel=1e-4)
+    _, result = train(model, rate=1e-12, epochs=3)
+    assert result.loss == pytest.approx(expected, rel=1e-4)
 
 
 def test_steps_are_timed_and_progress_told():
     shares = []
-    _, said = train(epochs=2, batch_size=16, on_step=shares.append)
-    assert len(said.step_ms) == 6
-    assert all(time > 0 for time in said.step_ms)
+    _, result = train(epochs=2, batch_size=16, on_step=shares.append)
+    assert len(result.step_ms) == 6
+    assert all(time > 0 for time in result.step_ms)
     assert shares == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
 
 

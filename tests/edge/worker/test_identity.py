@@ -153,12 +153,12 @@ def test_a_second_process_of_the_name_ends_with_2_and_a_killed_one_leaves_its_ke
         reads(first, " power: ", "not connected")
         key = (tmp_path / "ada").read_text()
         second = start_worker(tmp_path)
-        _, said = second.communicate(timeout=20)
+        _, printed = second.communicate(timeout=20)
         assert second.returncode == 2
-        assert said.splitlines()[-1].startswith(
+        assert printed.splitlines()[-1].startswith(
             f"federa-worker: a worker named 'ada' runs here already (pid {first.pid}):"
         )
-        assert "Traceback" not in said
+        assert "Traceback" not in printed
         first.send_signal(signal.SIGKILL)
         first.communicate(timeout=20)
         third = start_worker(tmp_path)

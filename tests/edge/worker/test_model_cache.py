@@ -72,18 +72,18 @@ def asked(fake):
 
 def fetching(cache, *, prepare=shelve, wants="prepared", model=None):
     """One worker without the model, until it says that it is prepared, or what its failure is. Returns the coordinator
-    and what was said."""
-    said = []
+    and what was answered."""
+    answers = []
 
     async def script(receive, send, number, fake):
         send(prepare=order(model))
-        said.append(await receive("prepared", "client_error"))
+        answers.append(await receive("prepared", "client_error"))
 
     runtime = BareRuntime()
     fake = work(script, runtime=runtime, prepare=prepare, cache=ModelCache(cache))
     fake.runtime = runtime
-    assert isinstance(said[0], getattr(pb, "".join(word.capitalize() for word in wants.split("_")))), said
-    return fake, said[0]
+    assert isinstance(answers[0], getattr(pb, "".join(word.capitalize() for word in wants.split("_")))), answers
+    return fake, answers[0]
 
 
 class Held(FakeCoordinator):
@@ -134,15 +134,15 @@ class working:
 
 async def answer_of(fake, kind):
     """What the next worker that comes says of its preparation."""
-    said = asyncio.get_running_loop().create_future()
+    answer = asyncio.get_running_loop().create_future()
 
     async def script(receive, send, number):
         send(prepare=order())
-        said.set_result(await receive(kind))
+        answer.set_result(await receive(kind))
         await asyncio.Event().wait()
 
     fake.script = script
-    return await asyncio.wait_for(said, 20)
+    return await asyncio.wait_for(answer, 20)
 
 
 async def until(true, *processes):
@@ -255,8 +255,8 @@ def test_another_file_than_the_one_asked_for_is_refused_at_its_header(tmp_path):
     async def scenario():
         fake = Lying()
         async with serving(fake) as address, working(address, tmp_path):
-            said = await answer_of(fake, "client_error")
-        assert "another header" in said.message
+            answer = await answer_of(fake, "client_error")
+        assert "another header" in answer.message
 
     asyncio.run(scenario())
 
@@ -386,9 +386,9 @@ def test_a_disk_that_gets_full_is_one_line_and_the_partial_stays(tmp_path):
         async with serving(fake) as address:
             full = bare(address, tmp_path, FEDERA_TEST_MAX_BYTES=str(most))
             with ended(full):
-                said = await answer_of(fake, "client_error")
-            assert said.bad_input and said.message.startswith("--cache: cannot write the base model to ")
-            assert "File too large" in said.message and "make room" in said.message
+                answer = await answer_of(fake, "client_error")
+            assert answer.bad_input and answer.message.startswith("--cache: cannot write the base model to ")
+            assert "File too large" in answer.message and "make room" in answer.message
             assert "Traceback" not in full.err
             assert size_of(tmp_path / "cache") == most
             with ended(bare(address, tmp_path)):

@@ -140,12 +140,12 @@ def closed_port():
 
 
 def assert_gave_up(process, address):
-    _, said = process.communicate(timeout=PATIENCE_S)
+    _, printed = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
-    last = said.splitlines()[-1]
+    last = printed.splitlines()[-1]
     assert last.startswith(f"federa-worker: gave up: no word from the coordinator at {address}")
     assert "(--give-up-after 1)" in last
-    assert "Traceback" not in said
+    assert "Traceback" not in printed
 
 
 def test_a_worker_gives_up_where_nobody_listens(start_worker):
@@ -169,12 +169,12 @@ def test_a_signal_ends_a_worker_that_waits(start_worker, number, code):
         assert "power: --power none" in process.stderr.readline()
         assert "not connected" in process.stderr.readline()
         process.send_signal(number)
-        _, said = process.communicate(timeout=PATIENCE_S)
+        _, printed = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
         process.communicate()
     assert process.returncode == code
-    assert "Traceback" not in said
+    assert "Traceback" not in printed
 
 
 # ---------------------------------------------------------------- at work
@@ -232,18 +232,18 @@ def test_a_run_from_hello_to_release():
 
 
 def test_an_error_is_reported_and_the_worker_stays():
-    said = []
+    errors = []
 
     async def script(receive, send, number, fake):
         send(prepare=prepare_order())
         await receive("prepared")
         send(train=train_order(clients=(1,)))
-        said.append(await receive("client_error"))
+        errors.append(await receive("client_error"))
         send(release=pb.Release(run_id="r1"))
         await receive("released")
 
     work(script, runtime=NoopRuntime(failure="the disk is full"))
-    (client_error,) = said
+    (client_error,) = errors
     assert (client_error.run_id, client_error.round, client_error.client) == ("r1", 1, 1)
     assert (client_error.message, client_error.bad_input) == ("the disk is full", False)
 
@@ -253,14 +253,14 @@ def test_what_cannot_be_prepared_is_told():
         def prepare(self, order, model=None):
             raise BadInput("model: cannot load x")
 
-    said = []
+    errors = []
 
     async def script(receive, send, number, fake):
         send(prepare=prepare_order())
-        said.append(await receive("client_error"))
+        errors.append(await receive("client_error"))
 
     work(script, runtime=Unprepared())
-    (client_error,) = said
+    (client_error,) = errors
     assert (client_error.round, client_error.message, client_error.bad_input) == (0, "model: cannot load x", True)
 
 

@@ -96,18 +96,18 @@ def test_transfers_that_fail_in_passing_are_tried_again():
 @pytest.mark.parametrize("status", [grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS])
 def test_a_coordinator_that_fails_again_and_again_is_told_so(status):
     # These come from a transport that broke, and from a coordinator with a fault: then no attempt would be the last.
-    said = []
+    errors = []
 
     async def script(receive, send, number, fake):
         fake.refuse_uploads = [status] * 100
         send(prepare=prepare_order(clients=(0,)))
         await receive("prepared")
         send(train=train_order(clients=(0,)))
-        said.append(await receive("client_error"))
+        errors.append(await receive("client_error"))
 
     fake = work(script)
     assert len(fake.uploads) == retries.DOUBTFUL_ATTEMPTS
-    assert said[0].message == f"{status.name}: not now"
+    assert errors[0].message == f"{status.name}: not now"
 
 
 def test_a_download_goes_on_where_it_broke_off():
@@ -250,7 +250,7 @@ def test_an_order_for_a_state_that_comes_too_late_is_left(caplog):
 
 
 def test_an_error_of_one_client_keeps_no_other_from_its_turn():
-    said = []
+    errors = []
     runtime = NoopRuntime(failure="0:it has no such word")
 
     async def script(receive, send, number, fake):
@@ -258,13 +258,13 @@ def test_an_error_of_one_client_keeps_no_other_from_its_turn():
         await receive("prepared")
         send(train=train_order())
         send(train=train_order(round_=2))
-        while len(said) < 2:
-            said.append(await receive("client_error"))
+        while len(errors) < 2:
+            errors.append(await receive("client_error"))
         while len(fake.updates) < 2:
             await receive("activity")
 
     assert updates_of(work(script, runtime=runtime)) == [(1, 1), (2, 1)]
-    assert [(client_error.round, client_error.client, client_error.message) for client_error in said] == [
+    assert [(client_error.round, client_error.client, client_error.message) for client_error in errors] == [
         (1, 0, "it has no such word"),
         (2, 0, "it has no such word"),
     ]
@@ -285,20 +285,20 @@ def test_a_failed_client_may_be_ordered_again():
 
 
 def test_every_client_of_an_order_is_told_when_its_state_cannot_be_had():
-    said = []
+    errors = []
 
     async def script(receive, send, number, fake):
         fake.refuse_downloads = [grpc.StatusCode.NOT_FOUND]
         send(prepare=prepare_order())
         await receive("prepared")
         send(train=train_order())
-        said.extend([await receive("client_error"), await receive("client_error")])
+        errors.extend([await receive("client_error"), await receive("client_error")])
         send(train=train_order())
         while len(fake.updates) < 2:
             await receive("activity")
 
     work(script)
-    assert [(client_error.client, client_error.message) for client_error in said] == [
+    assert [(client_error.client, client_error.message) for client_error in errors] == [
         (0, "NOT_FOUND: not now"),
         (1, "NOT_FOUND: not now"),
     ]

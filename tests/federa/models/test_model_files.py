@@ -439,10 +439,10 @@ def test_without_sentencepiece_its_tokenizer_is_refused_with_what_to_install(pub
         "try: load_pretrained(sys.argv[1], classify(2))\n"
         "except BadInput as error: print(error)"
     )
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", script, str(published)], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert said == (
+    assert printed == (
         f"model: cannot load {published}: its tokenizer is in sentencepiece's format, "
         "which needs 'pip install sentencepiece'\n"
     )
