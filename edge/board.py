@@ -23,7 +23,7 @@ def model(root: Path = Path("/")) -> str | None:
     return None
 
 
-def identity(board: str | None = None, root: Path = Path("/")) -> dict[str, str]:
+def device_identity(board: str | None = None, root: Path = Path("/")) -> dict[str, str]:
     """Facts for reports; `board` overrides what the device tree says. What is not known is left out."""
     known = {
         "board": board or model(root),

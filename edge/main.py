@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.board import identity as device_identity
+from edge.board import device_identity
 from edge.power.choice import check_spec, open_power
 from edge.power.meter import DEFAULT_HZ, Meter
 from edge.training.runtime import ClientRuntime, TorchRuntime

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from edge.board import identity as board_identity
+from edge.board import device_identity
 from edge.check.result import CheckResult, guarded
 from edge.power.choice import open_power
 from edge.power.rails import board_of
@@ -39,7 +39,7 @@ def check_device(options: argparse.Namespace, root: Path = Path("/")) -> Iterato
     from edge.check.compute import check_compute
     from edge.check.network import check_network
 
-    facts = board_identity(options.board, root)
+    facts = device_identity(options.board, root)
     jetson = on_jetson(facts, root)
     yield from guarded("board", partial(_board, facts, jetson))
     yield from guarded("memory", partial(_memory, root))

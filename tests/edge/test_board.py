@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysfs_trees import fake_file, fake_model
 
-from edge.board import identity, model
+from edge.board import device_identity, model
 
 
 def fake_orin(root):
@@ -30,7 +30,7 @@ def fake_orin(root):
 
 def test_a_board_is_told_with_its_settings(tmp_path):
     fake_orin(tmp_path)
-    assert identity(None, tmp_path) == {
+    assert device_identity(None, tmp_path) == {
         "board": "NVIDIA Jetson Orin Nano Developer Kit",
         "l4t": "36.4.3",
         "power_mode": "MAXN_SUPER (2)",
@@ -44,20 +44,20 @@ def test_a_board_is_told_with_its_settings(tmp_path):
 
 def test_a_name_given_by_hand_goes_before_the_device_trees(tmp_path):
     fake_orin(tmp_path)
-    assert identity("AGX Orin", tmp_path)["board"] == "AGX Orin"
+    assert device_identity("AGX Orin", tmp_path)["board"] == "AGX Orin"
 
 
 def test_what_is_not_known_is_left_out(tmp_path):
-    assert identity(None, tmp_path) == {}
+    assert device_identity(None, tmp_path) == {}
     for path in ("etc/nv_tegra_release", "proc/meminfo", "var/lib/nvpmodel/status", "sys/devices/system/cpu/online"):
         fake_file(tmp_path, path, "\udce4 garbage".encode("utf-8", "replace").decode())
     fake_file(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq", "<unknown>")
-    assert identity(None, tmp_path) == {}
+    assert device_identity(None, tmp_path) == {}
 
 
 def test_a_power_mode_without_a_table_is_its_number(tmp_path):
     fake_file(tmp_path, "var/lib/nvpmodel/status", "pmode:0008")
-    assert identity(None, tmp_path) == {"power_mode": "8"}
+    assert device_identity(None, tmp_path) == {"power_mode": "8"}
 
 
 def test_the_model_is_read_where_one_of_the_two_places_is_hidden(tmp_path):
@@ -69,6 +69,6 @@ def test_the_model_is_read_where_one_of_the_two_places_is_hidden(tmp_path):
 
 
 def test_this_machine_is_told_too():
-    facts = identity()
+    facts = device_identity()
     assert len(facts["host"]) == 12
     assert all(isinstance(fact, str) and fact for fact in facts.values())
