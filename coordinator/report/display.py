@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from federa.numbers import DASH, human_bytes, human_goal, human_seconds
+from federa.phases import IDLE, TRAIN
 from protos.federation_pb2 import Progress, RunProgress, WorkerProgress
 
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -111,9 +112,9 @@ def _workers(workers: Iterable[WorkerProgress]) -> RenderableType:
     for column in ("worker", "doing", "", "computes on"):
         table.add_column(column)
     for worker in workers:
-        busy = worker.phase not in ("", "idle")
+        busy = worker.phase not in ("", IDLE)
         doing = f"{worker.phase} client {worker.client}" if busy else worker.phase or "joining"
-        bar = ProgressBar(total=1.0, completed=worker.progress, width=16) if worker.phase == "train" else ""
+        bar = ProgressBar(total=1.0, completed=worker.progress, width=16) if worker.phase == TRAIN else ""
         table.add_row(Text(worker.name), Text(doing), bar, Text(worker.device, style="dim"))
     return table
 

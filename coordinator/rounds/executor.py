@@ -37,6 +37,7 @@ from coordinator.rounds.scoring import RoundScoring
 from coordinator.rounds.state_machine import RoundStateMachine
 from coordinator.rounds.throughput import Throughput
 from federa.errors import BadInput
+from federa.phases import EVALUATE, IDLE
 
 log = logging.getLogger("federa.coordinator")
 
@@ -135,7 +136,7 @@ class RoundExecutor:
         self.clock.begin(history.spent_s)
         self._progress.begin_round(machine.round, machine.plan.clients_per_round, updates)
         self._progress.stage("training", "going on after a restart")
-        self._cohort.wait(machine.round, "idle")
+        self._cohort.wait(machine.round, IDLE)
         return decisions
 
     # ---- what is decided
@@ -147,7 +148,7 @@ class RoundExecutor:
             self.clock.begin()
             self._progress.begin_round(draw.round, self.machine.plan.clients_per_round)
             self._progress.stage("training")
-            self._cohort.wait(draw.round, "idle")
+            self._cohort.wait(draw.round, IDLE)
             return
         if draw.clients:
             self._progress.stage("training", f"attempt {draw.attempt}: {_clients(draw.clients)} in place of others")
@@ -199,7 +200,7 @@ class RoundExecutor:
         """Begin the evaluation, which posts its event. Devices that count may leave and come back meanwhile."""
         if not self._scoring.on_devices:
             # Where they count themselves, this is idle time, and their own evaluation a phase of its own.
-            self._cohort.wait(round_, "evaluate")
+            self._cohort.wait(round_, EVALUATE)
         self._progress.stage("evaluating")
 
         async def finish(score: Score) -> None:
