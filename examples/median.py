@@ -10,7 +10,7 @@ To use it, copy this file to federa/aggregation/median.py, add to AGGREGATORS in
 
 and run
 
-    federa-bench --set aggregator=median --set median.trim=1
+    federa-bench --set aggregator=median --set median.step=0.5
 """
 
 from __future__ import annotations
@@ -26,27 +26,29 @@ from federa.tensors.state import write_state
 
 
 class MedianSection(Section):
-    """Its section of the experiment. `trim` leaves out so many of the lowest and of the highest values first, as long
-    as there are enough of them."""
+    """Its section of the experiment. `step` is how far a round goes from its broadcast towards the median: below 1 one
+    round's clients move the state less."""
 
-    trim: Annotated[int, Field(ge=0)] = 0
+    step: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Median(Aggregator):
-    """For every single value of the state, the median over the clients."""
+    """For every single value of the state: broadcast + step (median of the clients' values - broadcast)."""
 
     section = "median"
     Config = MedianSection
 
     def aggregate(self, updates: RoundUpdates, files: AggregateFiles) -> Aggregate:
-        # No more than leaves one value.
-        trim = min(self.config.trim, (len(updates) - 1) // 2)
+        step = self.config.step
 
-        def median(name: str) -> Tensor:
-            values = np.sort(np.stack(updates.tensors(name)), axis=0)
+        def moved(name: str) -> Tensor:
             # An even number of float32 values is averaged in float64, so that the sum cannot overflow.
-            return np.median(values[trim : len(values) - trim].astype(np.float64), axis=0).astype(np.float32)
+            median = np.median(np.stack(updates.tensors(name)).astype(np.float64), axis=0)
+            if step < 1:
+                broadcast = updates.broadcast(name)
+                median = broadcast + step * (median - broadcast)
+            return median.astype(np.float32)
 
         # write_state asks for one tensor after the other, writes them as the run's other states are written, and syncs.
         # There is no server state: the median remembers nothing.
-        return Aggregate(state=write_state(files.state, updates.shapes, median))
+        return Aggregate(state=write_state(files.state, updates.shapes, moved))

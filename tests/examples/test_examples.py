@@ -4,6 +4,7 @@ runs with them."""
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
 import re
@@ -16,8 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from processes import ROOT
+
+from federa.aggregation.base import AggregateFiles, RoundUpdates, Update
+from federa.tensors.state import pack, unpack
 
 PACKAGES = ("federa", "protos", "coordinator", "edge", "benchmarks")
 DEADLINE_S = 240.0
@@ -140,10 +145,10 @@ def test_an_aggregator_that_takes_the_median_survives_a_kill_to_the_bit(
 ) -> None:
     copy = copy_with("median", tmp_path / "copy")
     arguments = ["--method", "federa", "--model", tiny_folder("bert"), "--data", labelled, "--rounds", "3"]
-    arguments += ["--clients", "4", "--set", "aggregator=median", "--set", "median.trim=1", "--target-acc", "1"]
+    arguments += ["--clients", "4", "--set", "aggregator=median", "--set", "median.step=0.5", "--target-acc", "1"]
     arguments += ["--set", "training.batch_size=2", "--set", "training.epochs=5"]
     undisturbed = bench(copy, tmp_path / "undisturbed", *arguments)
-    assert undisturbed["config"]["aggregator"] == "median" and undisturbed["config"]["median"] == {"trim": 1}
+    assert undisturbed["config"]["aggregator"] == "median" and undisturbed["config"]["median"] == {"step": 0.5}
     killed_after_a_round(copy, tmp_path / "killed", *arguments)
     killed = bench(copy, tmp_path / "killed", *arguments)
     assert killed["restarts"] == 1
@@ -158,9 +163,9 @@ def test_an_aggregator_that_takes_the_median_survives_a_kill_to_the_bit(
         ("layer_norm", "from federa.methods import METHODS; print(json.dumps('layer-norm' in METHODS))", True),
         (
             "median",
-            "from federa.config import parse_experiment as p; e = p({'median': {'trim': 2}})\n"
-            "print(json.dumps(e.median.trim))",
-            2,
+            "from federa.config import parse_experiment as p; e = p({'median': {'step': 0.25}})\n"
+            "print(json.dumps(e.median.step))",
+            0.25,
         ),
         (
             "text_regression",
@@ -194,3 +199,22 @@ def test_what_belongs_to_another_task_is_refused_by_its_fields_name(
         "except BadInput as error: print(json.dumps(str(error)))"
     )
     assert ask(copy, code, json.dumps({"task": "text-regression", **tree})) == words
+
+
+@pytest.mark.parametrize(("step", "expected"), [(1.0, [2.0, 5.0]), (0.5, [1.5, 3.0])])
+def test_the_median_is_gone_towards_from_the_broadcast(tmp_path: Path, step: float, expected: list[float]) -> None:
+    path = ROOT / "examples" / "median.py"
+    spec = importlib.util.spec_from_file_location("median_example", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its annotations are looked up there
+    spec.loader.exec_module(module)
+    updates = []
+    for client, values in enumerate([[1.0, 4.0], [2.0, 5.0], [1e30, 6.0]]):
+        file = tmp_path / f"{client}.safetensors"
+        file.write_bytes(pack({"w": np.asarray(values, np.float32)}))
+        updates.append(Update(path=file, examples=1 + 100 * client))
+    files = AggregateFiles(state=tmp_path / "state", server_state=tmp_path / "server")
+    median = module.Median(module.MedianSection(step=step))
+    median.aggregate(RoundUpdates(updates, lambda name: np.ones(2, np.float32)), files)
+    assert unpack(files.state.read_bytes())["w"].tolist() == expected
