@@ -141,7 +141,7 @@ class ExperimentRunner:
             if self._shut_down:
                 return outcome  # watchers are not told that it is over
         except Exception as error:
-            # Watchers must hear the end all the same, and the next experiment have its turn.
+            # Watchers must receive the end all the same, and the next experiment have its turn.
             if outcome.exit_code in (EXIT_OK, EXIT_TARGET_MISSED):
                 log.exception("the results could not be written")
                 outcome = Outcome(exit_code=EXIT_ERROR, message=f"cannot write the results: {error}")

@@ -14,7 +14,7 @@ from coordinator.threads import in_thread
 from federa.errors import FederaError
 
 TICK_S = 2.0
-"""How often the ledger hears that a run lives: a restart counts the time since then as downtime."""
+"""How often it is recorded that a run lives: a restart counts the time since then as downtime."""
 
 
 class RunRecorder:

@@ -1,1 +1,1 @@
-"""Those who train: who hosts which client, what they are told, and how their updates come in."""
+"""Those who train: who hosts which client, what is sent to them, and how their updates come in."""

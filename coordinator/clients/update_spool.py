@@ -189,7 +189,7 @@ class UpdateSpool:
             )
 
         def keep() -> bool:
-            # The file and its folder are on the disk before the ledger says so, and that before the worker hears it.
+            # The file and its folder are on the disk before the ledger says so, and that before it is acknowledged.
             kept = self._folder.update(update.round, update.client, header.sha256.hex())
             os.replace(partial, kept)
             sync(kept.parent)

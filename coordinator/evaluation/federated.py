@@ -88,7 +88,7 @@ class _Question:
 
 
 class FederatedEvaluator:
-    """An Evaluator that asks the cohort, and is told of the workers' comings, failures and counters. What was counted
+    """An Evaluator that asks the cohort, and receives the workers' comings, failures and counters. What was counted
     is in the ledger: after a restart nobody is asked for it again.
 
     `deadline_s` is the rounds': a host may take that long from when it was asked, with auto twice what it is expected
@@ -137,7 +137,7 @@ class FederatedEvaluator:
             self._question = None
         return result_of(self._metric, question.sum)
 
-    # ---- what the workers tell
+    # ---- what the workers report
 
     def ready(self, worker: str) -> None:
         """Ask a worker that is prepared, on a new stream perhaps, for what it has not counted yet."""

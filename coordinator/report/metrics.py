@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FACTS = ("board", "l4t", "power_mode", "device", "precision")
-"""What is told of a device, as it is named in its facts."""
+"""The facts of a device that are shown, by their names."""
 
 
 class LatestSample(Protocol):

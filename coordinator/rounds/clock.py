@@ -43,7 +43,7 @@ class AttemptTimer:
         self._deadline_s = deadline_s
         self._throughput = throughput
         self._post = post
-        self._announced = ((0, 0), 0.0)  # round and attempt that a device has been told of, and since when
+        self._announced = ((0, 0), 0.0)  # round and attempt that was announced to devices, and since when
         self._timed = (0, 0)  # those that the timer runs for
         self._timer: asyncio.TimerHandle | None = None
 

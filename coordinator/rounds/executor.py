@@ -1,4 +1,4 @@
-"""Carries out what the state machine decides: draws are recorded, devices told, rounds timed, closed and evaluated."""
+"""Carries out what the state machine decides: draws are recorded, rounds announced, timed, closed and evaluated."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ log = logging.getLogger("federa.coordinator")
 
 class RoundExecutor:
     """Executes the rounds of one run: `apply` takes in what happened, one event at a time, and does what follows. What
-    has to be durable is so before anybody is told of it."""
+    has to be durable is so before it is sent to anybody."""
 
     def __init__(
         self,

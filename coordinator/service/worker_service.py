@@ -38,7 +38,7 @@ _REFUSALS = {
     UpdateLate: grpc.StatusCode.FAILED_PRECONDITION,
     UpdateRefused: grpc.StatusCode.INVALID_ARGUMENT,
 }
-"""What an upload or a download is told. Of any other error of ours it is told UNAVAILABLE: the run has stopped, and
+"""The status that refuses an upload or a download. Any other error of ours is UNAVAILABLE: the run has stopped, and
 goes on when it is started again."""
 Context = Any  # grpc.aio.ServicerContext, which has no type parameters at run time
 

@@ -15,7 +15,7 @@ from federa.tensors.state import unpack
 
 class Broadcast:
     """A round's state as its devices hold it: below fp32 a little beside the coordinator's own. The file with digest
-    `sha256` travels; `base` is what the workers make of it, and what their updates are measured from."""
+    `sha256` is sent; `base` is what the workers make of it, and what their updates are measured from."""
 
     def __init__(self, folder: RunFolder, sha256: str, start: str) -> None:
         self.sha256 = sha256
@@ -41,7 +41,7 @@ class Broadcast:
 def make_broadcast(folder: RunFolder, *, wire: str, round_: int, state: str, start: str, seed: int) -> Broadcast:
     """The broadcast of a round from the coordinator's state (both named by their digests), durable when this returns.
 
-    The start itself always travels in fp32: every device forms W_res from it. Later, below fp32, the difference from
+    The start itself is always sent in fp32: every device forms W_res from it. Later, below fp32, the difference from
     the start does, rounded from a seed of the round: made again after a restart it is the same.
     """
     if wire == "fp32" or state == start:

@@ -33,7 +33,7 @@ class ModelStore:
         self._files = check_files(files) if files else ()
 
     def listing(self) -> list[pb.ModelFile]:
-        """What devices are told of them."""
+        """The files as they are listed to devices."""
         return [pb.ModelFile(name=file.name, size=file.size, sha256=file.sha256) for file in self._files]
 
     def path(self, sha256: bytes) -> Path | None:

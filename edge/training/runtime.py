@@ -76,7 +76,7 @@ class ClientRuntime(Protocol):
         ...
 
     def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
-        """Train one client from a broadcast state, which it leaves as it is. `on_step` hears 0.0 when the state is
+        """Train one client from a broadcast state, which it leaves as it is. `on_step` gets 0.0 when the state is
         loaded and the first step begins, then the progress after each step, up to 1. Whatever it raises ends it."""
         ...
 

@@ -49,7 +49,7 @@ class Trainer:
 
     def train(self, examples: Examples, seed: int, on_step: Callable[[float], None] = lambda progress: None) -> Trained:
         """Train from the state that is loaded. Optimizer, scaler and random numbers start afresh, from `seed` alone, so
-        that the same call with the same micro-batch gives the same state. `on_step` hears the progress, 0 to 1, and may
+        that the same call with the same micro-batch gives the same state. `on_step` gets the progress, 0 to 1, and may
         raise to end it. Raises FederaError where memory is too short for a single example."""
         torch.manual_seed(seed)  # dropout, on every device
         parameters = list(self._model.communicated.values())

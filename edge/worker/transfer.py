@@ -53,7 +53,7 @@ class Link:
 
 
 class Watch:
-    """A context that leaves no call behind, and cancels one on which nothing moved for `limit_s`, told as Stalled."""
+    """A context that leaves no call behind, and cancels one on which nothing moved for `limit_s`: Stalled is raised."""
 
     def __init__(self, call: Any, limit_s: float) -> None:
         self._call = call
@@ -136,7 +136,7 @@ class FileDownload:
         size: int,
         moved: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """`moved` hears of the bytes that are there, from a thread."""
+        """`moved` is called on a thread, with the bytes that are there."""
         self._stub = stub
         self._request = request
         self._path = path

@@ -1,4 +1,4 @@
-"""One run on this worker: what it was told to prepare, and the clients it trains and evaluates round by round."""
+"""One run on this worker: its preparation, and the clients it trains and evaluates round by round."""
 
 from __future__ import annotations
 

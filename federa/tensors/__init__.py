@@ -1,1 +1,1 @@
-"""The state that travels: its blobs, their header, and the dtypes of the wire."""
+"""The communicated state: its blobs, their header, and the dtypes of the wire."""

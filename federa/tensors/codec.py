@@ -107,7 +107,7 @@ class Encoded:
             self._check_scales()
 
     def values(self, name: str) -> NDArray[np.float32]:
-        """One tensor as it travels: absolute in fp32, the difference otherwise."""
+        """One tensor as it is sent: absolute in fp32, the difference otherwise."""
         return self.part(name, 0, self.size(name)).reshape(self.shapes[name])
 
     def difference(self, name: str, base: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from federa.errors import BadInput
 
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2, "I8": 1}
-"""The dtypes that travel."""
+"""The dtypes of a state on the wire."""
 
 HEADER_LIMIT_BYTES = 4 << 20
 """Some 40,000 tensors. JSON of this size never becomes more than about 100 MiB of Python objects."""

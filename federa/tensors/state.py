@@ -1,4 +1,4 @@
-"""The state that travels: named fp32 tensors as one safetensors blob, the same bytes on the wire and on disk."""
+"""The communicated state: named fp32 tensors as one safetensors blob, the same bytes on the wire and on disk."""
 
 from __future__ import annotations
 
