@@ -69,6 +69,7 @@ def test_no_more_workers_are_placed_than_the_run_expects(ledger):
     assert set(registry.workers) == {"a", "b"}
     placed(registry, "c")
     assert registry.hosted_by("c") == ()
+    assert set(registry.keys) == {"a", "b"} == set(ledger.keys()), "nor is a name bound that takes no part"
 
 
 def test_who_comes_late_hosts_what_was_left_for_it(ledger):
