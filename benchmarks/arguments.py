@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.power.choice import check_spec
 from federa import __version__
-from federa.config import DEVICES, Experiment, parse_experiment, parse_yaml, read_tree
+from federa.config import Experiment, parse_experiment, parse_yaml, read_tree
 from federa.errors import BadInput
 from federa.local_path import absolute
 from federa.methods import METHODS
@@ -93,15 +93,6 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
         settings[path] = _plain(value, path)
     for path, value in settings.items():
         _put(tree, path, value)
-    clients = options.clients
-    if options.data == DEVICES and _get(tree, "federation.clients") is None:
-        clients = _get(tree, "federation.devices") or Experiment().federation.devices  # each of them is one
-        _put(tree, "federation.clients", clients)
-    if clients is not None and _get(tree, "federation.clients_per_round") is None:
-        # The default of five a round stands for "some of them"; with fewer clients it is all of them.
-        default = Experiment().federation.clients_per_round
-        if str(clients).isdecimal() and 1 <= int(str(clients)) < default:
-            _put(tree, "federation.clients_per_round", int(str(clients)))
     flags = {
         path: "--" + flag.replace("_", "-") for flag, path in _FIELDS.items() if getattr(options, flag) is not None
     }
@@ -171,10 +162,3 @@ def _put(tree: dict[str, Any], path: str, value: object) -> None:
             raise BadInput(f"{path}: {parent} has no fields of its own here")
         tree = below
     tree[last] = value
-
-
-def _get(tree: dict[str, Any], path: str) -> object:
-    value: Any = tree
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value

@@ -97,7 +97,7 @@ class ExperimentFields(Section):
     # The defaults of these two are the task's: see their validators.
     target: Target = Field(default_factory=dict, validate_default=True)
     data: SerializeAsAny[DataSection] = Field(default_factory=dict, validate_default=True)
-    federation: Federation = Federation()
+    federation: Federation = Field(default=Federation(), validate_default=True)
     training: Training = Training()
 
     @field_validator("task")
@@ -132,6 +132,19 @@ class ExperimentFields(Section):
         # A refusal from in here keeps its field's name: pydantic puts `data.` before it.
         section = task_class(info.data["task"]).Data if "task" in info.data else DataSection
         return section.model_validate(value)
+
+    @field_validator("federation", mode="wrap")
+    @classmethod
+    def _each_device_is_a_client_of_its_own_data(
+        cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Federation:
+        data = info.data.get("data")  # not there where it is refused
+        if data is not None and data.source == DEVICES:
+            given = value.model_dump(exclude_unset=True) if isinstance(value, Federation) else value
+            if isinstance(given, Mapping) and "clients" not in given:
+                value = {**given, "clients": given.get("devices", Federation().devices)}
+        found: Federation = check(value)
+        return found
 
     @model_validator(mode="after")
     def _devices_with_data_of_their_own(self) -> Self:

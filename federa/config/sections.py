@@ -17,9 +17,10 @@ class Federation(Section):
     devices: Count = 2
     """Workers that take part."""
     clients: Count = 10
-    """Owners of data, spread over the devices. At least as many as devices; with devices' own data exactly as many."""
+    """Owners of data, spread over the devices. At least as many as devices; with devices' own data exactly as many,
+    and that is the default there."""
     clients_per_round: Count = 5
-    """Clients that train in a round."""
+    """Clients that train in a round. Without it five, or all `clients` if there are fewer."""
     rounds: Count = 50
     """The run ends after so many rounds, also where the target was not reached."""
     min_devices: Count | None = None
@@ -44,6 +45,13 @@ class Federation(Section):
         if value is None or value == "auto" or (isinstance(value, int | float) and 0 < value < float("inf")):
             return value
         raise ValueError("must be a number of seconds above 0, auto or null")
+
+    @model_validator(mode="after")
+    def _all_of_fewer_clients(self) -> Federation:
+        if "clients_per_round" not in self.model_fields_set:
+            # It is frozen for everybody else. Pydantic's floor cannot make a default of another field's value.
+            object.__setattr__(self, "clients_per_round", min(self.clients_per_round, self.clients))
+        return self
 
     @model_validator(mode="after")
     def _everybody_has_work(self) -> Federation:

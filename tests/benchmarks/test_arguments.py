@@ -136,8 +136,9 @@ def test_methods_one_several_or_all(given: str, names: list[str]) -> None:
 
 def test_fewer_clients_than_the_default_a_round_all_take_part() -> None:
     for clients, a_round in ((2, 2), (4, 4), (5, 5), (6, 5), (100, 5)):
-        federation = _experiment("--clients", str(clients)).federation
-        assert (federation.clients, federation.clients_per_round) == (clients, a_round)
+        for arguments in (("--clients", str(clients)), ("--set", f"federation.clients={clients}")):
+            federation = _experiment(*arguments).federation
+            assert (federation.clients, federation.clients_per_round) == (clients, a_round)
     # What was said of it is not changed.
     assert "clients_per_round must be at most clients (3)" in _refusal(
         "--clients", "3", "--set", "federation.clients_per_round=5"

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from federa.aggregation.fedavg import FedAvg
 from federa.config import Experiment, MethodChoice, parse_experiment, parse_json, read_tree
 from federa.config import experiment as schema
+from federa.config.sections import Federation
 from federa.data.section import DataSection
 from federa.errors import BadInput
 from federa.methods import METHODS, method_class
@@ -155,7 +156,9 @@ def test_what_contradicts_itself_is_refused() -> None:
     assert _refusal({"federation": {"clients": 1}}) == (
         "federation: clients must be at least the number of devices (2), not 1"
     )
-    assert _refusal({"federation": {"clients": 3}}) == "federation: clients_per_round must be at most clients (3)"
+    assert _refusal({"federation": {"clients": 3, "clients_per_round": 5}}) == (
+        "federation: clients_per_round must be at most clients (3)"
+    )
     for field, words in (
         ("over_select", "over_select must be at most 5, the clients left"),
         ("quorum", "quorum must be at most clients_per_round (5)"),
@@ -219,6 +222,19 @@ def test_a_bad_deadline_is_told_what_it_may_be() -> None:
 def test_numbers_may_be_text_as_the_command_line_gives_them() -> None:
     experiment = parse_experiment({"seed": "7", "target": {"value": "0.5"}})
     assert experiment.seed == 7 and experiment.target.value == 0.5
+
+
+@pytest.mark.parametrize(("clients", "a_round"), [(2, 2), (4, 4), (5, 5), (6, 5), (100, 5)])
+def test_of_fewer_clients_than_five_all_train_in_a_round(clients: int, a_round: int) -> None:
+    for experiment in (
+        parse_experiment({"federation": {"clients": clients}}),
+        parse_experiment({"federation": {"clients": str(clients)}}),
+        Experiment(federation=Federation(clients=clients)),
+    ):
+        assert experiment.federation.clients_per_round == a_round
+        assert experiment.model_dump()["federation"]["clients_per_round"] == a_round
+        assert yaml.safe_load(experiment.to_yaml())["federation"]["clients_per_round"] == a_round
+        assert parse_json(experiment.model_dump_json()) == experiment
 
 
 def test_the_order_of_labels_is_kept() -> None:
@@ -475,3 +491,21 @@ def test_data_of_the_devices_own_is_described_by_labels_evaluation_and_a_client_
 )
 def test_what_is_missing_for_data_of_the_devices_own_is_said(change: dict[str, Any], words: str) -> None:
     assert words in _refusal({**OWN, **change})
+
+
+@pytest.mark.parametrize(
+    ("given", "clients", "a_round"), [({}, 2, 2), ({"devices": 3}, 3, 3), ({"devices": 12}, 12, 5)]
+)
+def test_with_data_of_the_devices_own_each_is_a_client_without_saying_so(
+    given: dict[str, Any], clients: int, a_round: int
+) -> None:
+    tree = {**OWN, "federation": given}
+    experiment = parse_experiment(tree)
+    assert (experiment.federation.clients, experiment.federation.clients_per_round) == (clients, a_round)
+    assert parse_json(json.dumps(tree)) == parse_json(experiment.model_dump_json()) == experiment
+    assert parse_experiment({key: value for key, value in OWN.items() if key != "federation"}).federation.clients == 2
+    made = Experiment.model_validate({**OWN, "federation": Federation(devices=3)})
+    assert (made.federation.clients, made.federation.clients_per_round) == (3, 3)
+    for value in (5, None, []):
+        assert _refusal({**OWN, "federation": value}).startswith("federation: ")
+    assert _refusal({**OWN, "federation": {"devices": 0}}).startswith("federation.devices: ")
