@@ -12,8 +12,9 @@ from documents import ROOT
 GAP = "\0"
 """Stands in a message for what is only known when it is printed."""
 FOREIGN = {
-    # Messages of Docker, CUDA and the kernel: nothing here can print them.
-    "Unknown runtime specified nvidia", "error 801", "no CUDA-capable device", "docker compose up", "docker ps -a",
+    # Messages of Docker, CUDA, gRPC and the kernel: nothing here can print them.
+    "Handshake failed", "Unknown runtime specified nvidia", "error 801", "no CUDA-capable device", "docker compose up",
+    "docker ps -a",
 }  # fmt: skip
 
 
