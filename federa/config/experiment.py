@@ -25,6 +25,7 @@ from typing_extensions import Self
 
 from federa.aggregation import AGGREGATORS, aggregator_class
 from federa.config.sections import Federation, Training
+from federa.data.readers import data_name
 from federa.data.section import DEVICES, EMBEDDED, DataSection
 from federa.methods import METHODS, method_class
 from federa.section import Section
@@ -76,7 +77,8 @@ class ExperimentFields(Section):
     """Everything that decides a result."""
 
     name: str = "bbc-news"
-    """A name for people. It decides nothing."""
+    """A name for people. It decides nothing. Without one it is the data's: a file's name without its ending, the last
+    part of a hub data set's, `devices`."""
     model: str = EMBEDDED
     """`embedded`, a Hugging Face model folder, or a hub name."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -145,6 +147,12 @@ class ExperimentFields(Section):
                 value = {**given, "clients": given.get("devices", Federation().devices)}
         found: Federation = check(value)
         return found
+
+    @model_validator(mode="after")
+    def _named_after_its_data(self) -> Self:
+        if "name" not in self.model_fields_set:
+            object.__setattr__(self, "name", data_name(self.data.source))  # frozen for everybody else
+        return self
 
     @model_validator(mode="after")
     def _devices_with_data_of_their_own(self) -> Self:

@@ -74,6 +74,18 @@ class DataSource:
     rows: Iterator[Row]
 
 
+def data_name(source: str) -> str:
+    """What data is called among people: a file by its name without the ending, a hub data set by the last part of its
+    name."""
+    if source == EMBEDDED:
+        return "bbc-news"
+    last = source.rpartition("/")[2]
+    ending = _ending(Path(last))
+    if ending in ENDINGS:
+        return last.removesuffix(".gz").removesuffix(ending)
+    return last.partition(":")[0] or source
+
+
 def _role(field: str) -> str:
     return field.removesuffix("_column")
 

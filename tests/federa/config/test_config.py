@@ -237,6 +237,21 @@ def test_of_fewer_clients_than_five_all_train_in_a_round(clients: int, a_round: 
         assert parse_json(experiment.model_dump_json()) == experiment
 
 
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("embedded", "bbc-news"), ("/data/reviews.csv", "reviews"), ("~/my.reviews.jsonl.gz", "my.reviews"),
+        ("x.tsv", "x"), ("nobody/ag_news", "ag_news"), ("nobody/glue:sst2", "glue"), ("imdb", "imdb"), ("", ""),
+        ("/", "/"), (".csv", ".csv"), ("a/", "a/"), ("é/\0.csv", "\0"),
+    ],
+)  # fmt: skip
+def test_an_experiment_without_a_name_is_called_after_its_data(source: str, name: str) -> None:
+    experiment = parse_experiment({"data": {"source": source}})
+    assert experiment.name == name == experiment.model_dump()["name"] == yaml.safe_load(experiment.to_yaml())["name"]
+    assert parse_experiment({"name": "mine", "data": {"source": source}}).name == "mine"
+    assert parse_experiment(OWN).name == "devices"
+
+
 def test_the_order_of_labels_is_kept() -> None:
     assert parse_experiment({"data": {"labels": ["z", "a", "m"]}}).data.labels == ("z", "a", "m")
 
