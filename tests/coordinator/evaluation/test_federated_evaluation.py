@@ -434,7 +434,8 @@ def undisturbed(tmp_path_factory):
 
 def test_processes_killed_around_every_step_of_an_evaluation_end_with_the_same_state_and_result(tmp_path, undisturbed):
     # The coordinator's last one is in the evaluation of the test part.
-    coordinators = ["after_asked:1", "before_counted:3", "after_evaluated:1", "before_judged:1", "after_counted:6"]
+    coordinators = ["after_asked:1", "before_counted:3", "after_evaluated:1", "before_evaluation_recorded:1"]
+    coordinators.append("after_counted:6")
     faults = {"coordinator": coordinators, "a": ["after_scored:1", "before_reported:2"]}
     with _survivors(tmp_path, "int8", faults) as federation:
         assert _outcome(federation) == undisturbed
