@@ -21,6 +21,7 @@ from coordinator.report.terminal import (
     device_table,
     failure_lines,
     memory_lines,
+    outcome_lines,
     phase_table,
     summary,
     unmeasured_lines,
@@ -145,7 +146,7 @@ def _folders(options: argparse.Namespace) -> int:
     console = console_here()
     try:
         tables = [summary(result), device_table(result), phase_table(result)]
-        lines = [*unmeasured_lines(result), *memory_lines(result), *failure_lines(result)]
+        lines = [*outcome_lines(result), *unmeasured_lines(result), *memory_lines(result), *failure_lines(result)]
     except _DAMAGE as error:
         raise BadInput(f"{folders[0] / RESULT} is not a result that this federa reads: {one_line(error)}") from None
     for table in tables:

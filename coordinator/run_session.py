@@ -173,13 +173,14 @@ class RunSession:
 
     async def _finish(self, executor: RoundExecutor, finish: Finish) -> None:
         await in_thread(self._publish)
-        self._board.stage("testing")
+        before = "target reached" if finish.reached else "the last round is over"
+        self._board.stage("testing", f"{before}; scoring the test part")
         test = await self._score_test(executor)
         await in_thread(self._publish, test.value)
         await in_thread(self.storage.ledger.note, test=test.value, test_examples=test.examples, state="finished")
         # A second copy of what is elsewhere.
         await in_thread(shutil.rmtree, self.storage.folder.model, ignore_errors=True)
-        self._board.stage("finished", "target reached" if finish.reached else "the last round is over")
+        self._board.stage("finished", before)
 
     async def _score_test(self, executor: RoundExecutor) -> Score:
         """Score the test part. Devices may be away for long: what ends the run is taken in meanwhile."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordinator.report.elements import Cell, Figure, Table, TableRow, cell, scored
-from coordinator.report.energy import Kind, coverage_text, energy_of_run, kind_of_run, name_of_kind, runs_badge
+from coordinator.report.energy import (
+    Kind,
+    coverage_text,
+    energy_of_run,
+    kind_of_run,
+    name_of_kind,
+    runs_badge,
+    why_unmeasured,
+)
 from coordinator.report.runs import (
     Entry,
     as_text,
@@ -13,7 +21,7 @@ from coordinator.report.runs import (
     devices_of,
     distinct,
     initial_upper,
-    metric_of,
+    metric_title,
     number_in,
     score_format,
     sum_known,
@@ -27,7 +35,7 @@ def curve_figure(
     """A curve of every run; over energy, of those alone whose joules are of this kind."""
     heads = {
         "time": ["Time"],
-        "value": [initial_upper(next(map(metric_of, runs), "score"))],
+        "value": [next(map(metric_title, runs), "Score")],
         "bytes": ["Bytes down", "Bytes up", "Bytes"],
     }
     places = [place for place, run in enumerate(runs) if kind is None or kind_of_run(run) == kind]
@@ -83,5 +91,13 @@ def energy_curves(runs: Sequence[Entry], labels: Sequence[str], title: str, note
 
 
 def _why(runs: Sequence[Entry]) -> str:
-    notes = distinct(as_text(run.get("energy_note")) for run in runs)
-    return " ".join(f"{note.rstrip('.')}." for note in notes if note)
+    notes = distinct(filter(None, map(_note_without_details, runs)))
+    return " ".join(f"{initial_upper(note.rstrip('.'))}." for note in notes)
+
+
+def _note_without_details(run: Entry) -> str:
+    """The run's note on its energy. What each device's sources said stands once, under what was not measured."""
+    note = as_text(run.get("energy_note"))
+    for detail in filter(None, map(why_unmeasured, devices_of(run))):
+        note = note.removesuffix(f": {detail}")
+    return note

@@ -139,7 +139,10 @@ def _identity_table(devices: Sequence[Entry], label: str) -> Table:
         named[name] = [found.get(key) for found in facts]
     named["Power source"] = [device.get("power_source") or "none" for device in devices]
     named["Scope"] = [device.get("scope") for device in devices]
-    named["What is read"] = [device.get("power_detail") for device in devices]
+    # Why nothing is read stands once on the page, under what was not measured.
+    named["What is read"] = [
+        device.get("power_detail") if device.get("power_source") else "nothing" for device in devices
+    ]
     rows = [TableRow(name, [plain(value, "not known") for value in values]) for name, values in named.items()]
     heads = ["", *(as_text(device.get("name")) for device in devices)]
     return Table(f"What the devices are, {label}", heads, rows, kind="pairs across")

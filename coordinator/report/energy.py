@@ -14,6 +14,9 @@ from federa.numbers import SPACE, show_joules, show_seconds, show_share
 REPLAY = "replay of "
 """How the name of a source begins that reads a log."""
 NO_SCOPE = "scope not known"
+UNWANTED = "--power none"
+"""What a worker that was asked to measure nothing gives as the reason."""
+NO_SENSOR = "no power sensor found; federa-worker --check says what was tried, --power none silences this"
 
 Kind = tuple[str, bool]
 """Scope, and whether it is a replay: what two figures must have in common to be compared."""
@@ -108,6 +111,15 @@ def _energy_cell(value: object, scope: object, badge: Badge | None, small: str, 
         return Cell(missing, "none")
     text = f"{show_joules(joules)}, {as_text(scope) or NO_SCOPE}"
     return Cell(text, title=f"{exact(joules)}{SPACE}J", badge=badge, small=small)
+
+
+def brief_reason(device: Entry) -> str | None:
+    """Why a device has no joules, for the terminal: a list of all that was tried is the report's. None where nothing
+    was to be measured, which needs no word."""
+    reason = why_unmeasured(device)
+    if reason == UNWANTED:
+        return None
+    return NO_SENSOR if "; " in reason and not device.get("power_source") else reason
 
 
 def why_unmeasured(device: Entry) -> str:

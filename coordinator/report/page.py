@@ -35,12 +35,12 @@ from coordinator.report.runs import (
     devices_of,
     distinct,
     goal_of,
-    initial_upper,
     is_share,
     joined,
     link_of,
     method_of,
     metric_of,
+    metric_title,
     number_in,
     run_labels,
 )
@@ -153,7 +153,7 @@ def _sections(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _curves(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Figure | list[Figure] | str]:
-    title = initial_upper(next(map(metric_of, runs)))
+    title = next(map(metric_title, runs))
     targets = joined(distinct(goal_of(run) for run in runs if number_in(run.get("target")) is not None))
     dashed = f"Dashed: the target, {targets}." if targets else "No target was set."
     traffic = "Down and up together. Dashed: target reached."

@@ -97,7 +97,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "setbacks": ledger.client_failures(),
         "control_bytes": facts.get("control_bytes"),
         "model_bytes": facts.get("model_bytes"),
-        "shard_sizes": facts.get("shard_sizes"),
+        "shard_sizes": _shard_sizes(ledger, facts),
         "energy_scope": energy.scope,
         "energy_coverage": energy.coverage,
         "energy_note": energy.note,
@@ -107,6 +107,18 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "held_out": {part: _held_out(ledger, curve[-1]["round"], part) if curve else [] for part in PARTS},
         "environment": facts["environment"],
     }
+
+
+def _shard_sizes(ledger: LedgerReader, facts: Mapping[str, Any]) -> list[int] | None:
+    """The training examples of each client. Where the devices evaluate, each announced what is left of its clients'
+    shards beside the parts that they hold out."""
+    dealt: list[int] | None = facts.get("shard_sizes")
+    if dealt is None or facts["config"].get("evaluation") != "devices":
+        return dealt
+    announced = {row["client"]: row["examples"] for row in ledger.clients()}
+    sizes = [announced.get(client) for client in range(len(dealt))]
+    known = [size for size in sizes if size is not None]
+    return known if len(known) == len(dealt) else None
 
 
 def _rate(method: dict[str, Any], task: str) -> float:

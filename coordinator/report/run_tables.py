@@ -22,6 +22,7 @@ from coordinator.report.runs import (
     Entry,
     as_text,
     config_of,
+    curve_of,
     devices_of,
     distinct,
     examples_behind_best,
@@ -49,7 +50,7 @@ def comparison_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table:
         cells = [
             _verdict(run),
             cell(run.get("time_to_target_s"), show_seconds, "s", missing),
-            cell(run.get("rounds_to_target"), "{:g}".format, "", missing),
+            _rounds(run, missing),
             cell(run.get("bytes_to_target"), show_bytes, "B", missing),
             energy_of_run(run, run.get("joules_to_target"), _no_joules(run, missing)),
             *(_against(run, runs, key) for key in bases),
@@ -60,6 +61,13 @@ def comparison_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table:
         ]
         rows.append(TableRow(label, cells, method_key(run)))
     return Table("Every run on the way to its target", heads, rows, kind="comparison")
+
+
+def _rounds(run: Entry, missing: str) -> Cell:
+    """The rounds to the target, or how many were run without reaching it."""
+    if number_in(run.get("rounds_to_target")) is None and missing == UNREACHED:
+        return Cell(f"{len(curve_of(run))}, {missing}", "none")
+    return cell(run.get("rounds_to_target"), "{:g}".format, "", missing)
 
 
 def _verdict(run: Entry) -> Cell:

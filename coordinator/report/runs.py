@@ -79,7 +79,7 @@ def method_of(run: Entry) -> str:
 def link_of(run: Entry) -> str:
     """The bandwidth of the devices' links."""
     rate = number_in(run.get("bandwidth"))
-    return "link as it is" if rate is None else f"{rate:g}{SPACE}Mbit/s"
+    return "not paced" if rate is None else f"{rate:g}{SPACE}Mbit/s"
 
 
 def devices_of(run: Entry) -> list[Entry]:
@@ -115,8 +115,14 @@ def run_labels(runs: Sequence[Entry]) -> list[str]:
 
 
 def metric_of(run: Entry) -> str:
-    """The metric's name, in words."""
-    return as_text(run.get("metric")).replace("_", " ") or "score"
+    """The metric's name, as the experiment writes it."""
+    return as_text(run.get("metric")) or "score"
+
+
+def metric_title(run: Entry) -> str:
+    """The metric's name at the beginning of a title: a name with an underscore stays as it is written."""
+    name = metric_of(run)
+    return name if "_" in name else initial_upper(name)
 
 
 def lower_is_better(run: Entry) -> bool:

@@ -34,7 +34,7 @@ def lede(runs: Sequence[Entry]) -> str:
     goals = distinct(f"{metric_of(run)} {goal_of(run)}" for run in runs if number_in(run.get("target")) is not None)
     target = f", to a target of {joined(goals)}" if goals else ""
     methods, links = joined(distinct(map(method_of, runs))), joined(distinct(map(link_of, runs)))
-    return f"{count} of {methods}{target}. Links: {links}."
+    return f"{count} of {methods}{target}. Network: {links}."
 
 
 def run_sentence(run: Entry, label: str) -> Sentence:
@@ -149,11 +149,15 @@ def gap_sentences(runs: Sequence[Entry], labels: Sequence[str]) -> list[str]:
     return found + ([f"Step times were not measured on {joined(untimed)}."] if untimed else [])
 
 
-def energy_gaps(runs: Sequence[Entry], labels: Sequence[str]) -> list[str]:
-    """Where energy was not measured, and why; why there is no sum of what was; and what is a replay."""
+def energy_gaps(
+    runs: Sequence[Entry], labels: Sequence[str], reason_of: Callable[[Entry], str | None] = why_unmeasured
+) -> list[str]:
+    """Where energy was not measured, and why; why there is no sum of what was; and what is a replay. A device of which
+    `reason_of` says None is left out."""
     devices = _named_devices(runs, labels)
     found = []
-    reasons = _grouped((why_unmeasured(d), name) for d, name in devices if number_in(d.get("energy_j")) is None)
+    unmeasured = ((reason_of(d), name) for d, name in devices if number_in(d.get("energy_j")) is None)
+    reasons = _grouped((reason, name) for reason, name in unmeasured if reason is not None)
     for reason, names in reasons.items():
         where = "" if len(names) == len(devices) else f" on {joined(names)}"
         found.append(f"Energy was not measured{where}{f': {_ended(reason)}' if reason else '.'}")

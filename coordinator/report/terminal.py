@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coordinator.report.comparison import base_of, bases_among, savings
-from coordinator.report.energy import coverage_text, is_replay, mean_w, replay_of
+from coordinator.report.energy import brief_reason, coverage_text, is_replay, mean_w, replay_of
 from coordinator.report.runs import (
     NAMES,
     as_text,
@@ -49,7 +49,7 @@ def summary(result: Record) -> Table:
             escape(as_text(label)),
             (("[green]yes[/green]" if run.get("reached") else "[red]no[/red]") + target),
             human_seconds(number_in(run.get("time_to_target_s"))),
-            str(run.get("rounds_to_target") or f"{DASH} of {len(curve_of(run))}"),
+            str(run.get("rounds_to_target") or f"{len(curve_of(run))}, not reached"),
             human_bytes(number_in(run.get("bytes_to_target"))),
             escape(_joules(run, run.get("joules_to_target"))),
             *("\n".join(_savings(run, runs, key)) or DASH for key in bases),
@@ -162,10 +162,10 @@ def joule_lines(result: Record) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for run in runs:
         for device in devices_of(run):
-            if number_in(device.get("energy_j")) is None:
-                reasons.setdefault(as_text(device.get("power_detail")), []).append(as_text(device.get("name")))
+            if number_in(device.get("energy_j")) is None and (reason := brief_reason(device)) is not None:
+                reasons.setdefault(reason, []).append(as_text(device.get("name")))
     for reason, names in reasons.items():
-        lines.append(f"joules: not measured on {', '.join(distinct(names))}" + (f": {reason}" if reason else ""))
+        lines.append(f"joules: not measured on {', '.join(distinct(names))}" + (f" ({reason})" if reason else ""))
     for run, label in zip(runs, _labels(runs), strict=True):
         measured = any(number_in(device.get("energy_j")) is not None for device in devices_of(run))
         if measured and run.get("energy_note"):
@@ -179,7 +179,7 @@ def joule_lines(result: Record) -> list[str]:
 def unmeasured_lines(result: Record) -> list[str]:
     """The sentences of the report about energy that is missing or is no measurement."""
     runs = _runs(result)
-    return energy_gaps(runs, _labels(runs))
+    return energy_gaps(runs, _labels(runs), brief_reason)
 
 
 def memory_lines(result: Record) -> list[str]:
@@ -189,6 +189,16 @@ def memory_lines(result: Record) -> list[str]:
         f"memory: {label}: {line}"
         for run, label in zip(runs, _labels(runs), strict=True)
         for line in memory_sentences(run)
+    ]
+
+
+def outcome_lines(result: Record) -> list[str]:
+    """Why runs failed or were stopped, a line each."""
+    runs = _runs(result)
+    return [
+        f"{label}: {as_text(run.get('state')) or 'failed'}: {as_text(run['failure'])}"
+        for run, label in zip(runs, _labels(runs), strict=True)
+        if run.get("failure")
     ]
 
 

@@ -14,7 +14,8 @@ import pytest
 from report_samples import LOOKED_FOR, error_run, make_result, make_run, replayed_result, rich_result, with_energy
 
 from benchmarks.report import main
-from coordinator.report.terminal import joule_lines
+from coordinator.report.energy import NO_SENSOR
+from coordinator.report.terminal import joule_lines, unmeasured_lines
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.samples import Columns, Samples
 from federa.config import Experiment, MethodChoice, Target
@@ -36,7 +37,8 @@ def test_one_folder_gets_tables_and_a_page(tmp_path: Path, capsys: pytest.Captur
     assert main([str(folder)]) == 0
     words = words_of(capsys)
     assert "6.3 kJ, module" in words and "energy −75 %" in words
-    assert "not measured" in words and LOOKED_FOR in words
+    assert f"Energy was not measured on device-a (BitFit) and device-b (BitFit): {NO_SENSOR}." in words
+    assert LOOKED_FOR not in words and LOOKED_FOR in (folder / "report.html").read_text().partition("<script")[0]
     assert "There is no sum of joules for Adapter: device-a measures the module, device-b the board." in words
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "result.json"]
@@ -47,7 +49,17 @@ def test_metric_that_is_better_when_lower_stands_below_its_target(tmp_path: Path
     assert main([str(folder)]) == 0
     words = words_of(capsys)
     assert "no, ≤ 0.5" in words and "yes, ≤ 0.5" in words and "1.2500" in words
-    assert "mean squared error ≤ 0.5" in (folder / "report.html").read_text().replace("\u00a0", " ")
+    assert "mean_squared_error ≤ 0.5" in (folder / "report.html").read_text().replace("\u00a0", " ")
+
+
+def test_rounds_that_were_run_in_vain_and_the_failure_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    failed = make_run("lora", rounds=0) | {"curve": [], "state": "failed", "failure": "no device came"}
+    folder = folder_of(tmp_path / "run", make_result(make_run(rounds=1), failed))
+    assert main([str(folder)]) == 0
+    words = words_of(capsys)
+    assert "2, not reached" in words and "0, not reached" in words and "LoRA: failed: no device came" in words
+    page = " ".join((folder / "report.html").read_text().replace("\u00a0", " ").split())
+    assert ">2, not reached</td>" in page
 
 
 def test_replay_is_marked_and_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -152,9 +164,16 @@ def test_closed_pipe_is_quiet(tmp_path: Path):
 def test_lines_of_the_benchmark_say_what_the_joules_are():
     lines = joule_lines(rich_result())
     assert "joules: FT: 6.3 kJ, module, 100 % covered, largest gap 0.125 s" in lines
-    assert f"joules: not measured on device-a, device-b: {LOOKED_FOR}" in lines
+    assert f"joules: not measured on device-a, device-b ({NO_SENSOR})" in lines
     assert "joules: no sum for Adapter: device-a measures the module, device-b the board" in lines
     assert any("(replay)" in line for line in joule_lines(replayed_result()))
+
+
+def test_device_that_was_to_measure_nothing_is_not_mentioned():
+    run = make_run()
+    run["devices"][0]["power_detail"], run["devices"][1]["power_detail"] = "--power none", "sysfs: gone"
+    assert joule_lines(make_result(run)) == ["joules: not measured on device-b (sysfs: gone)"]
+    assert unmeasured_lines(make_result(run)) == ["Energy was not measured on device-b (FeDeRA): sysfs: gone."]
 
 
 def test_joules_are_said_of_a_run_that_missed_its_target_too():

@@ -17,6 +17,7 @@ from processes import result_of
 
 import coordinator.clients.cohort
 import coordinator.evaluation.federated
+from coordinator.progress import ProgressBoard
 from edge.worker.worker import Worker
 from federa.errors import FederaError
 from federa.tensors.state import unpack
@@ -118,9 +119,24 @@ def test_what_the_devices_count_is_summed(tmp_path):
     assert ledger.execute("SELECT value_examples FROM round").fetchall() == [(4 * 2 + 6,)] * 3
 
 
+def test_what_a_run_does_after_its_last_round_is_shown(tmp_path, monkeypatch):
+    stages, show = [], ProgressBoard.stage
+
+    def stage(board, stage, note=""):
+        stages.append((stage, note))
+        show(board, stage, note)
+
+    monkeypatch.setattr(ProgressBoard, "stage", stage)
+    run_of(tmp_path, [NoopRuntime(), NoopRuntime()], on_devices(rounds=1))
+    assert ("testing", "the last round is over; scoring the test part") in stages
+    assert stages[-1] == ("finished", "the last round is over")
+
+
 def test_the_training_examples_are_those_that_are_not_held_out(tmp_path):
     run, ledger = run_of(tmp_path, [NoopRuntime(), NoopRuntime()], on_devices(rounds=1))
-    assert run["shard_sizes"] == [n + 1 + held_out(n, "validation") + held_out(n, "test") for n in CLIENTS], (
+    assert run["shard_sizes"] == [n + 1 for n in CLIENTS]
+    (dealt,) = ledger.execute("SELECT value FROM run WHERE key = 'shard_sizes'").fetchone()
+    assert json.loads(dealt) == [n + 1 + held_out(n, "validation") + held_out(n, "test") for n in CLIENTS], (
         "all documents are dealt out"
     )
     assert ledger.execute("SELECT client, examples FROM host ORDER BY client").fetchall() == [
@@ -468,9 +484,9 @@ def test_a_worker_that_is_asked_again_answers_from_memory_and_trains_without_a_s
         assert len(fake.downloads) == 1
 
     work(script, runtime=runtime)
-    counted = [(report.part, report.client, dict(report.counters)) for report in heard]
+    answers = [(report.part, report.client, dict(report.counters)) for report in heard]
     state = unpack(START)
-    assert counted == [
+    assert answers == [
         *[("validation", client, counted(state, client, "validation")) for client in (0, 1, 0, 1)],
         ("test", 1, counted(state, 1, "test")),
     ]

@@ -234,6 +234,20 @@ def test_power_that_nobody_measured_has_no_figure_but_a_sentence():
     assert "Power of" not in words and "No figure over energy" in words
 
 
+def test_reasons_of_every_source_stand_once() -> None:
+    run = make_run() | {"energy_note": f"power was not measured on device-a and device-b: {LOOKED_FOR}"}
+    for device in run["devices"]:
+        device["power_detail"] = LOOKED_FOR
+    words = Page(render_report(make_result(run))).words
+    assert words.count(LOOKED_FOR) == 1 and f"Energy was not measured: {LOOKED_FOR}." in words
+    assert "no run has a sum of joules. Power was not measured on device-a and device-b." in words
+
+
+def test_unpaced_network_is_called_so() -> None:
+    words = Page(render_report(make_result(make_run(bandwidth=None)))).words
+    assert "Network: not paced." in words and "Links" not in words
+
+
 def test_damaged_trace_is_no_figure():
     run = with_energy("federa")
     for trace in ({}, {"bin_s": None}, {"bin_s": 1.0, "power_w": [None]}):
@@ -264,13 +278,13 @@ def test_how_many_examples_stand_behind_each_figure_is_said() -> None:
 
 def test_metric_that_is_better_when_lower_is_a_plain_number_below_its_target() -> None:
     page = Page(render_report(make_result(error_run("ft"), error_run())))
-    assert "FeDeRA reached mean squared error ≤ 0.5 in 2 min 00 s after 6 rounds" in page.words
-    assert "to a target of mean squared error ≤ 0.5." in page.words and "Dashed: the target, ≤ 0.5." in page.words
-    assert "On the test part: 0.375." in page.words and "Mean squared error over time" in page.words
+    assert "FeDeRA reached mean_squared_error ≤ 0.5 in 2 min 00 s after 6 rounds" in page.words
+    assert "to a target of mean_squared_error ≤ 0.5." in page.words and "Dashed: the target, ≤ 0.5." in page.words
+    assert "On the test part: 0.375." in page.words and "mean_squared_error over time" in page.words
     assert not re.search(r"(0\.25|0\.5|0\.375|2|200|50) %", page.words)
     assert page.embedded["view"]["percent"] is False
     short = Page(render_report(make_result(error_run(rounds=3)))).words
-    assert "did not reach mean squared error ≤ 0.5 after 3 rounds; its best is 1.25." in short
+    assert "did not reach mean_squared_error ≤ 0.5 after 3 rounds; its best is 1.25." in short
 
 
 def test_share_is_percent_and_what_lies_beyond_one_is_not() -> None:
