@@ -38,10 +38,10 @@
   }
   function say(node, text) {
     window.Plotly.purge(node);
-    const text = document.createElement("p");
-    text.className = "none";
-    text.textContent = text;
-    node.replaceChildren(text);
+    const paragraph = document.createElement("p");
+    paragraph.className = "none";
+    paragraph.textContent = text;
+    node.replaceChildren(paragraph);
   }
 
   // What every figure of energy is read with.

@@ -15,7 +15,7 @@ from report_samples import FINISHED, hostile_result, make_result, make_run, rich
 from coordinator.report import render_report, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
 
 
 def browse(page: Path, profile: Path) -> tuple[str, list[str]]:
