@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.arguments import credentials_from, experiment_from, parser, power_from
-from coordinator.operator.experiment import claimed, run_to_end
+from coordinator.operator.experiment import check_data, claimed, run_to_end
 from coordinator.report.display import Display
 from coordinator.report.terminal import failure_lines, joule_lines, memory_lines, summary
 from coordinator.storage.experiment_record import ExperimentRecord
@@ -28,15 +28,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
+        if options.data == DEVICES and not options.print_config:
+            _need_devices_with_data(options)  # before what else such an experiment must say
         experiment = experiment_from(options)
         power = power_from(options)
         if options.print_config:
             print(experiment.to_yaml(), end="")
             return EXIT_OK
-        if experiment.data.source == DEVICES and options.coordinator is None:
-            raise BadInput("--data: devices needs --coordinator: the workers that are started here have no files")
+        if experiment.data.source == DEVICES:
+            _need_devices_with_data(options)
         credentials = credentials_from(options)
         out = options.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+        if options.coordinator is None:
+            check_data(out, experiment)
         with claimed(out, experiment) as record:
             if record.finished:
                 print(f"{out} holds this experiment's results already; nothing is run")
@@ -52,6 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_ERROR
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_INTERRUPTED
+
+
+def _need_devices_with_data(options: argparse.Namespace) -> None:
+    if options.coordinator is None:
+        raise BadInput("--data: devices needs --coordinator: the workers that are started here have no files")
 
 
 def _console() -> Console:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from coordinator.operator.experiment import OnProgress, claimed, run_to_end
+from coordinator.operator.experiment import OnProgress, check_data, claimed, run_to_end
 from federa.config import DEVICES, Experiment, parse_experiment, read_tree
 from federa.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, BadInput, FederaError
 from federa.local_path import absolute
@@ -47,6 +47,8 @@ def run_experiment(
         raise BadInput("data.source: devices needs a coordinator: the workers that are started here have no files")
     credentials = _credentials(coordinator, certs, insecure)
     folder = Path(out)
+    if coordinator is None:
+        check_data(folder, described)
     with claimed(folder, described) as record:
         outcome = record.outcome
         if not record.finished:

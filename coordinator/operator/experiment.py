@@ -10,7 +10,7 @@ from typing import Any
 
 from coordinator.operator.client import OperatorClient
 from coordinator.operator.local_cluster import LocalCluster
-from coordinator.storage.experiment_record import ExperimentRecord, open_record
+from coordinator.storage.experiment_record import ExperimentRecord, open_record, read_record
 from coordinator.storage.run_folder import LEDGER, Claim
 from federa.config import Experiment
 from federa.errors import EXIT_ERROR, BadInput, FederaError
@@ -21,6 +21,14 @@ STOP_WAIT_S = 60.0
 """How long a run that was interrupted may take to end in order."""
 
 OnProgress = Callable[[Progress], object]
+
+
+def check_data(out: Path, experiment: Experiment) -> None:
+    """Look at the data that a coordinator of this machine will read, before anything is started and `out` is the
+    experiment's. Raises BadInput. Of an experiment that is finished nobody needs the data any more."""
+    record = read_record(out)
+    if record is None or not record.finished:
+        experiment.make_task().check_data()
 
 
 @contextmanager

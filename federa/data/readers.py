@@ -74,6 +74,11 @@ class DataSource:
     rows: Iterator[Row]
 
 
+def no_documents(name: str) -> BadInput:
+    """The error for a source without a record."""
+    return BadInput(f"data: {name} holds no documents")
+
+
 def data_name(source: str) -> str:
     """What data is called among people: a file by its name without the ending, a hub data set by the last part of its
     name."""

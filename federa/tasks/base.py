@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import Self
 
 from federa.data.dataset import Dataset, Record
-from federa.data.readers import DataSource, Row, open_data, open_file
+from federa.data.readers import DataSource, Row, no_documents, open_data, open_file
 from federa.data.section import DataSection
-from federa.errors import BadInput
 from federa.tasks.metric import Counters, Metric
 
 if TYPE_CHECKING:
@@ -57,13 +56,21 @@ class Task:
         so in the data set's `found`. Raises BadInput where there is none, or one cannot be used."""
         records = tuple(map(self.record, source.rows))
         if not records:
-            raise BadInput(f"data: {source.name} holds no documents")
+            raise no_documents(source.name)
         return Dataset(records=records)
 
     def load(self, file: Path | None = None) -> Dataset:
         """The data set that the experiment names, or a device's own `file`: what is refused of it goes to the
         coordinator, and quotes none of its texts. Raises BadInput."""
         return self.read(open_data(self.data) if file is None else open_file(file, private=True))
+
+    def check_data(self) -> None:
+        """Raises BadInput where the data that the experiment names cannot be opened, or its first record not used."""
+        source = open_data(self.data)
+        for row in source.rows:
+            self.record(row)
+            return
+        raise no_documents(source.name)
 
     def resolved(self, dataset: Dataset) -> Self:
         """The task that knows what was found when this data set was read."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import field_validator, model_validator
 
 from federa.data.dataset import Dataset, Record
-from federa.data.readers import DataSource, Row
+from federa.data.readers import DataSource, Row, no_documents
 from federa.data.section import DEVICES, DataSection
 from federa.errors import BadInput
 from federa.tasks.base import Task
@@ -143,7 +143,7 @@ def label_texts(rows: Sequence[tuple[str, str]], labels: Sequence[str] | None, s
     Raises BadInput when there are no rows, fewer than two classes, or a label outside the fixed ones.
     """
     if not rows:
-        raise BadInput(f"data: {source} holds no documents")
+        raise no_documents(source)
     counts = Counter(label for _, label in rows)
     if labels is None:
         if len(counts) < 2:

@@ -13,8 +13,11 @@ import pytest
 from processes import Process, bench, ended, listening, result_of
 
 from benchmarks.bench import main as bench_main
+from coordinator import run_experiment
 from coordinator.storage.experiment_record import open_record
 from federa.config import Experiment
+from federa.errors import BadInput
+from protos.federation_pb2 import Outcome
 
 UNUSABLE = r"has the loss (nan|inf)|holds values that are not finite"
 
@@ -99,8 +102,60 @@ def test_bad_data_files(
 def test_a_bad_data_file_ends_the_processes_that_were_started_for_it(
     tmp_path: Path, tiny_folder: Callable[[str], str]
 ) -> None:
-    data = _rows(tmp_path / "data.jsonl", [])
-    _refused(bench(tmp_path / "out", "--model", tiny_folder("bert"), "--data", data), "data: ", "no documents")
+    # Its first record is as it should be: what is wrong is found when all of them have been read.
+    data = _rows(tmp_path / "data.jsonl", [{"text": str(number), "label": "x"} for number in range(9)])
+    _refused(bench(tmp_path / "out", "--model", tiny_folder("bert"), "--data", data), "data: ", "one class")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["no such file"]),
+        ("", ["no documents"]),
+        ('{"body": "a", "label": "x"}\n', ["'text'", "body, label"]),
+        ("{\n", ["line 1 is not JSON"]),
+    ],
+    ids=["not there", "empty", "no text column", "broken line"],
+)
+def test_bad_data_is_found_before_anything_is_started_and_leaves_the_folder_free(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+    words: list[str],
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("benchmarks.bench.run_to_end", lambda *given, **options: started.append(given))
+    data, out = tmp_path / "data.jsonl", tmp_path / "out"
+    if content is not None:
+        data.write_text(content)
+    assert bench_main(["--out", str(out), "--data", str(data)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("federa-bench: data: ") and all(word in line for word in words), line
+    assert not started and not out.exists()
+    with pytest.raises(BadInput, match=r"^data: "):
+        run_experiment({"data": {"source": str(data)}}, out=out)
+    assert not out.exists()
+
+
+def test_what_is_finished_needs_its_data_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, gone = tmp_path / "out", str(tmp_path / "data.jsonl")
+    open_record(out, Experiment.model_validate({"data": {"source": gone}})).ended(Outcome()).write(out)
+    assert bench_main(["--out", str(out), "--data", gone]) == 0
+    assert "holds this experiment's results already" in capsys.readouterr().out
+
+
+def test_data_of_the_devices_own_needs_a_coordinator_whatever_else_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench_main(["--out", str(tmp_path / "out"), "--data", "devices"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("federa-bench: --data: devices needs --coordinator")
+    # Who only prints the experiment needs none.
+    assert (
+        bench_main(["--data", "devices", "--evaluation", "devices", "--set", "data.labels=[a, b]", "--print-config"])
+        == 0
+    )
 
 
 def test_a_rank_above_the_matrix_s(tmp_path: Path, tiny_folder: Callable[[str], str], coordinator: str) -> None:

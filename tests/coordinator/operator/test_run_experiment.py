@@ -93,7 +93,7 @@ def test_it_can_be_called_where_an_event_loop_runs(tmp_path, runs):
 
 def test_paths_are_those_of_the_caller(tmp_path, runs, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "reviews.csv").write_text("text,label\n")
+    (tmp_path / "reviews.csv").write_text("text,label\nfine,good\n")
     (tmp_path / "model").mkdir()
     run_experiment({"model": "model", "data": {"source": "reviews.csv"}}, out="out")
     experiment, _ = runs.asked[0]
