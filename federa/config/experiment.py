@@ -86,7 +86,8 @@ class ExperimentFields(Section):
     bandwidth_mbps: Annotated[float, Field(gt=0)] | None = None
     """Mbit/s to which every device's transfers are paced. Without it they are not."""
     wire: Wire = "fp32"
-    """The dtype in which states are sent. Below fp32 differences are, rounded stochastically from the seed."""
+    """The dtype in which states are sent. Below fp32, differences are sent instead of values, rounded stochastically
+    from the seed."""
     evaluation: Literal["coordinator", "devices"] = "coordinator"
     """`coordinator`: it scores a set of its own. `devices`: every client splits its own records, its device counts on
     what it holds out, and the counters are summed."""
@@ -95,7 +96,7 @@ class ExperimentFields(Section):
     methods: Annotated[tuple[MethodChoice, ...], Field(min_length=1)] = (MethodChoice(name="federa"),)
     """Each makes a run, one after the other."""
     aggregator: str = "fedavg"
-    """What the coordinator makes of a round's updates."""
+    """How the coordinator combines a round's updates."""
     # The defaults of these two are the task's: see their validators.
     target: Target = Field(default_factory=dict, validate_default=True)
     data: SerializeAsAny[DataSection] = Field(default_factory=dict, validate_default=True)

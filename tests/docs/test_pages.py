@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 import result_schema
-from documents import ROOT
+from documents import DOCUMENTS, ROOT
 
 from federa import bundle
 from federa.config import parse_experiment
@@ -53,8 +54,30 @@ def test_the_wire_protocol_has_every_message_of_the_control_stream():
 def test_the_glossary_has_the_words_of_the_field():
     text = (ROOT / "docs/concepts.md").read_text()
     words = re.findall(r"^\*\*([\w ]+)\*\*: ", text, re.MULTILINE)
-    assert words == sorted(words) and len(words) > 20
+    assert words == sorted(words, key=str.casefold) and len(words) > 20
 
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def links(text: str) -> list[str]:
+    """Where relative links lead, without the place in the page."""
+    targets = re.findall(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)", text)
+    return [target for target in targets if not re.match(r"\w+:", target)]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_to_files(page):
+    # As GitHub shows the pages; the site's own are checked when it is built.
+    for target in links(page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_a_file_that_the_site_shows_has_a_link_for_those_who_read_elsewhere():
+    shown = [
+        (page, file) for page in DOCUMENTS for file in re.findall(r'^--8<-- "(.+)"$', page.read_text(), re.MULTILINE)
+    ]
+    assert len(shown) >= 5
+    for page, file in shown:
+        assert f"../{file}" in links(page.read_text()), f"{page.name} shows {file}"

@@ -61,3 +61,9 @@ def test_the_figures_are_the_recorded_results(site):
     page = (site / "figures.html").read_text()
     for heading in re.findall(r"^## (.+)$", (ROOT / "benchmarks/results/README.md").read_text(), re.MULTILINE):
         assert heading in page
+
+
+def test_links_out_of_the_documentation_are_plain_text(site):
+    page = (site / "extending.html").read_text()
+    assert "examples/layer_norm.py" in page and 'href="../' not in page
+    assert not (site / "site_links.py").exists()
