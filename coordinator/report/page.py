@@ -25,6 +25,7 @@ from coordinator.report.run_tables import (
     comparison_table,
     configuration_tables,
     counter_table,
+    difference_table,
     environment_table,
     failure_table,
 )
@@ -43,8 +44,9 @@ from coordinator.report.runs import (
     metric_title,
     number_in,
     run_labels,
+    variants,
 )
-from coordinator.report.sentences import gap_sentences, lede, run_sentence
+from coordinator.report.sentences import comparability_sentence, gap_sentences, lede, run_sentence
 from federa.durable import write_file
 from federa.phases import PHASES
 
@@ -56,11 +58,13 @@ MAX_OPEN_RUNS = 4
 
 @dataclass(frozen=True, slots=True)
 class Facet:
-    """What a reader can hide in the figures: a method, a link or a seed. `sample` is the dash or the mark of it."""
+    """What a reader can hide in the figures: a method, a link, a seed, or one run where a method's runs have no other
+    difference. `sample` is the dash or the mark of it, `place` the run's."""
 
     kind: str
     name: str
     sample: str
+    place: int | None = None
 
     @property
     def key(self) -> str:
@@ -140,7 +144,9 @@ def _sections(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
     return {
         "sentences": list(map(run_sentence, runs, labels)),
         "comparison": comparison_table(runs, labels),
-        "facets": [facet for kind in _facets(runs) for facet in kind],
+        "facets": [facet for kind in _facets(runs, labels) for facet in kind],
+        "differences": difference_table(runs, labels),
+        "not_comparable": comparability_sentence(runs),
         **figures,
         "devices": [entry for entry in devices if entry is not None],
         "has_energy": any(has_energy(device) for run in runs for device in devices_of(run)),
@@ -154,7 +160,7 @@ def _sections(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
 
 def _curves(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Figure | list[Figure] | str]:
     title = next(map(metric_title, runs))
-    targets = joined(distinct(goal_of(run) for run in runs if number_in(run.get("target")) is not None))
+    targets = _targets(runs, labels)
     dashed = f"Dashed: the target, {targets}." if targets else "No target was set."
     traffic = "Down and up together. Dashed: target reached."
     energy, without = energy_curves(runs, labels, title, dashed)
@@ -169,17 +175,39 @@ def _curves(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Figure | 
     }
 
 
+def _targets(runs: Sequence[Entry], labels: Sequence[str]) -> str:
+    """The target, or whose each is where there are several."""
+    whose: dict[str, list[str]] = {}
+    for run, label in zip(runs, labels, strict=True):
+        if number_in(run.get("target")) is not None:
+            whose.setdefault(goal_of(run), []).append(label)
+    return joined(whose if len(whose) == 1 else (f"{goal} ({joined(names)})" for goal, names in whose.items()))
+
+
 def _names(run: Entry) -> tuple[str, str, str]:
     """The run's method, link and seed."""
     return method_of(run), link_of(run), f"seed {as_text(run.get('seed'))}"
 
 
-def _facets(runs: Sequence[Entry]) -> list[list[Facet]]:
-    """Methods, links and seeds; of links and seeds only where there are several."""
-    methods = {method_of(run): method_key(run) for run in runs}
+def _twins(runs: Sequence[Entry]) -> set[str]:
+    """The methods of which runs differ neither by link nor by seed: each run of these is a facet of its own."""
+    return {method_of(run) for run, variant in zip(runs, variants(runs), strict=True) if variant}
+
+
+def _facets(runs: Sequence[Entry], labels: Sequence[str]) -> list[list[Facet]]:
+    """Methods, or their runs, links and seeds; of links and seeds only where there are several."""
+    twins = _twins(runs)
+    methods: dict[str, Facet] = {}
     links, seeds = (distinct(_names(run)[place] for run in runs) for place in (1, 2))
+    for place, (run, label, variant) in enumerate(zip(runs, labels, variants(runs), strict=True)):
+        name = method_of(run)
+        if name in twins:
+            dash = DASHES[(links.index(link_of(run)) + variant) % len(DASHES)]
+            methods[f"run {place}"] = Facet("run", label, dash, place)
+        else:
+            methods[name] = Facet("method", name, method_key(run))
     found = [
-        [Facet("method", name, key) for name, key in methods.items()],
+        list(methods.values()),
         [Facet("link", name, DASHES[order % len(DASHES)]) for order, name in enumerate(links)],
         [Facet("seed", name, MARKS[order % len(MARKS)]) for order, name in enumerate(seeds)],
     ]
@@ -189,11 +217,12 @@ def _facets(runs: Sequence[Entry]) -> list[list[Facet]]:
 def _view(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
     """What the script needs beside the result: names, places in the order of links and seeds, and the metric."""
     links, seeds = (distinct(_names(run)[place] for run in runs) for place in (1, 2))
-    entries = []
-    for run, label in zip(runs, labels, strict=True):
+    entries, twins = [], _twins(runs)
+    for run, label, variant in zip(runs, labels, variants(runs), strict=True):
         method, link, seed = _names(run)
-        facets = [f"method:{method}", f"link:{link}", f"seed:{seed}"]
-        entries.append({"label": label, "facets": facets, "link": links.index(link), "seed_index": seeds.index(seed)})
+        own = f"run:{label}" if method in twins else f"method:{method}"
+        entry = {"label": label, "facets": [own, f"link:{link}", f"seed:{seed}"], "variant": variant}
+        entries.append({**entry, "link": links.index(link), "seed_index": seeds.index(seed)})
     percent = bool(runs) and all(map(is_share, runs))
     metric = " / ".join(distinct(map(metric_of, runs))) or "score"
     return {"runs": entries, "metric": metric, "percent": percent, "phases": PHASES}

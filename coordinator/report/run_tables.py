@@ -31,6 +31,8 @@ from coordinator.report.runs import (
 )
 from federa.numbers import show_bytes, show_change, show_count, show_seconds
 
+_OWN = ("name", "methods", "lora")
+"""Fields of an experiment in which runs of several methods differ anyway, or that decide nothing."""
 FAILURES = {
     "failed": "training failed",
     "refused": "update refused",
@@ -178,6 +180,18 @@ def configuration_tables(runs: Sequence[Entry], labels: Sequence[str]) -> list[T
         ]
         tables.append(Table("What differs from run to run", ["Run", *differing], rows))
     return tables
+
+
+def difference_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
+    """The fields in which the runs differ beside their methods; None where there are none."""
+    flats = [_flat(config_of(run)) for run in runs]
+    keys = [key for key in distinct(key for flat in flats for key in flat) if key.partition(".")[0] not in _OWN]
+    differing = [key for key in keys if len({flat.get(key) for flat in flats}) > 1]
+    rows = [
+        TableRow(label, [plain(flat.get(key), "not set") for key in differing], method_key(run))
+        for run, flat, label in zip(runs, flats, labels, strict=True)
+    ]
+    return Table("What differs beside the method", ["Run", *differing], rows, kind="comparison") if differing else None
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, str]:

@@ -111,6 +111,17 @@ def run_labels(runs: Sequence[Entry]) -> list[str]:
     return [f"{x} · run {i + 1}" if labels.count(x) > 1 else x for i, x in enumerate(labels)]
 
 
+def variants(runs: Sequence[Entry]) -> list[int]:
+    """The place of each run among those of one method, link and seed: what tells their curves apart."""
+    seen: dict[tuple[str, str, str], int] = {}
+    found = []
+    for run in runs:
+        key = (method_of(run), link_of(run), as_text(run.get("seed")))
+        found.append(seen.get(key, 0))
+        seen[key] = found[-1] + 1
+    return found
+
+
 # ---- its metric
 
 

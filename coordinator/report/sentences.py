@@ -37,6 +37,24 @@ def lede(runs: Sequence[Entry]) -> str:
     return f"{count} of {methods}{target}. Network: {links}."
 
 
+def comparability_sentence(runs: Sequence[Entry]) -> str:
+    """That values are not comparable, where runs were not evaluated on the same examples in the same way."""
+    differing = [
+        key
+        for key, of in (("data", lambda run: config_of(run).get("data")), ("evaluation", _evaluation))
+        if len({as_text(of(run)) for run in runs}) > 1
+    ]
+    if not differing:
+        return ""
+    verb = "differs" if len(differing) == 1 else "differ"
+    names = joined(f"`{key}`" for key in differing)
+    return f"The runs' values are not comparable: {names} {verb}, so they were not scored on the same examples."
+
+
+def _evaluation(run: Entry) -> object:
+    return config_of(run).get("evaluation") or run.get("evaluation")
+
+
 def run_sentence(run: Entry, label: str) -> Sentence:
     """How a run went."""
     state = str(run.get("state") or "finished")

@@ -13,7 +13,26 @@
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const number = (value) => typeof value === "number" && Number.isFinite(value);
   const exact = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 12 });
-  const hue = (run) => css(KNOWN.includes(run.method) ? run.method : "other");
+  const channels = (hex) => [1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16));
+  // Runs of one method, link and seed share a colour; each further one is nearer to the ink's.
+  function hue(run) {
+    const [color, ink] = [css(KNOWN.includes(run.method) ? run.method : "other"), css("ink")];
+    if (!run.variant || ![color, ink].every((text) => /^#[0-9a-f]{6}$/i.test(text))) return color;
+    const share = [0.7, 0.4][(run.variant - 1) % 2];
+    const [from, to] = [channels(color), channels(ink)];
+    return "rgb(" + from.map((value, i) => Math.round(value + share * (to[i] - value))).join(", ") + ")";
+  }
+  const dash = (run) => DASHES[(run.link + run.variant) % DASHES.length];
+  function tint() {
+    for (const path of document.querySelectorAll("[data-run] > path")) path.style.stroke = hue(runs[path.parentNode.dataset.run]);
+    for (const list of [".summary", "table.comparison"]) {
+      for (const box of document.querySelectorAll(list)) {
+        box.querySelectorAll(".dot").forEach((dot, place) => {
+          if (runs[place].variant) dot.style.background = hue(runs[place]);
+        });
+      }
+    }
+  }
   const short = (value) => String(Number(value.toPrecision(4)));
   const score = (value) => (view.percent ? short(100 * value) + "\u00a0%" : short(value));
 

@@ -25,8 +25,8 @@
       traces.push({
         type: "scatter", mode: points.length > 80 ? "lines" : "lines+markers", x, y,
         text: points.map((point) => hoverText(run, point)), hoverinfo: "text",
-        line: { color: hue(run), width: 2.25, dash: DASHES[run.link % DASHES.length] },
-        marker: { color: hue(run), size: 5.5, symbol: SYMBOLS[run.seed_index % SYMBOLS.length] },
+        line: { color: hue(run), width: 2.25, dash: dash(run) },
+        marker: { color: hue(run), size: 5.5, symbol: SYMBOLS[(run.seed_index + run.variant) % SYMBOLS.length] },
       });
     }
     const nothing = hidden.size ? "No run of this selection has a point." : "No round has been evaluated yet.";
@@ -56,10 +56,16 @@
     }
     const dashed = { color: css("soft"), width: 1.5, dash: "dash" };
     const shapes = targets.map((y) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: dashed }));
+    // Several targets: each says whose it is.
+    const whose = (y) => among.filter((run) => run.target === y).map((run) => plain(run.label)).join(", ");
+    const annotations = targets.length < 2 ? [] : targets.map((y) => ({
+      xref: "paper", x: 0, y: yaxis.type === "log" ? Math.log10(y) : y, xanchor: "left", yanchor: "bottom",
+      showarrow: false, text: "target of " + whose(y), font: { size: 11, color: css("soft") },
+    }));
     const logarithmic = yaxis.type === "log" ? "Logarithmic scale." : "";
     node.parentElement.querySelector(".scale").textContent = logarithmic;
     const text = plain(across.title) + (xaxis.type === "log" ? " (logarithmic)" : "");
     const title = { text, font: { size: 13 }, standoff: 10 };
     const foot = line({ ...xaxis, title, showgrid: false, showline: true, ticks: "outside" });
-    show(node, traces, base({ shapes, xaxis: foot, yaxis: line(yaxis) }));
+    show(node, traces, base({ shapes, annotations, xaxis: foot, yaxis: line(yaxis) }));
   }

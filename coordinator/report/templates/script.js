@@ -14,7 +14,10 @@
     widths.set(node, node.clientWidth);
     ({ trace: drawTrace, seconds: drawBars, joules: drawBars }[node.dataset.kind] || drawCurve)(node);
   };
-  const drawAll = () => document.querySelectorAll(".plot").forEach(draw);
+  const drawAll = () => {
+    tint();
+    document.querySelectorAll(".plot").forEach(draw);
+  };
 
   for (const button of document.querySelectorAll(".filters button")) {
     button.addEventListener("click", () => {

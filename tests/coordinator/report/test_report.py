@@ -248,6 +248,41 @@ def test_unpaced_network_is_called_so() -> None:
     assert "Network: not paced." in words and "Links" not in words
 
 
+def twins() -> list[dict[str, Any]]:
+    """Two runs of one method, link and seed, with another aggregator and target, and a run of another method."""
+    one, two = make_run() | {"folder": "t1"}, make_run() | {"folder": "t2", "target": 0.7}
+    for run, aggregator in ((one, "fedavg"), (two, "median")):
+        run["config"] = {**run["config"], "aggregator": aggregator, "evaluation": "coordinator"}
+    return [one, two]
+
+
+def test_runs_of_one_method_are_told_apart() -> None:
+    lora = make_run("lora")
+    lora["config"] |= {"aggregator": "fedavg", "evaluation": "coordinator"}
+    page = Page(render_report(make_result(*twins(), lora)))
+    chips = [values["data-facet"] for tag, values in page.tags if tag == "button"]
+    assert chips == ["run:FeDeRA · t1", "run:FeDeRA · t2", "method:LoRA"]
+    drawn = page.embedded["view"]["runs"]
+    assert [run["variant"] for run in drawn] == [0, 1, 0]
+    assert [run["facets"][0] for run in drawn] == chips
+    assert "Dashed: the target, 80 % (FeDeRA · t1 and LoRA) and 70 % (FeDeRA · t2)." in page.words
+    seeds = Page(render_report(make_result(make_run(), make_run(seed=2))))
+    assert next(values["data-facet"] for tag, values in seeds.tags if tag == "button") == "method:FeDeRA"
+
+
+def test_what_differs_stands_near_the_top_and_says_when_values_cannot_be_compared() -> None:
+    runs = twins()
+    top = Page(render_report(make_result(*runs))).words.partition("Comparison")[0]
+    assert "Run aggregator FeDeRA · t1 fedavg FeDeRA · t2 median" in top and "not comparable" not in top
+    runs[1]["config"]["evaluation"] = "devices"
+    top = Page(render_report(make_result(*runs))).words.partition("Comparison")[0]
+    assert "values are not comparable: `evaluation` differs" in top
+    runs[1]["config"]["data"] = {"alpha": 0.1}
+    top = Page(render_report(make_result(*runs))).words.partition("Comparison")[0]
+    assert "values are not comparable: `data` and `evaluation` differ" in top and "data.alpha" in top
+    assert "What differs beside" not in Page(render_report(FINISHED)).words
+
+
 def test_damaged_trace_is_no_figure():
     run = with_energy("federa")
     for trace in ({}, {"bin_s": None}, {"bin_s": 1.0, "power_w": [None]}):
