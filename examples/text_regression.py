@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from federa.data.batches import Batch, Examples
 
 STRATA = 10
-"""Splits take alike from each tenth of the values, and a Dirichlet partition gives clients unlike tenths."""
+"""Splits sample each tenth of the values in equal proportion; a Dirichlet partition gives clients unequal shares."""
 
 
 class RegressionData(DataSection):

@@ -86,7 +86,8 @@ def bucketed_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list
 
 
 def collate(examples: Examples, indices: Sequence[int]) -> Batch:
-    """One padded batch of these examples, as long as its longest. A task with targets of another form has its own."""
+    """One padded batch of these examples, as long as its longest. Targets are numbers, or lists of one length: a
+    task whose targets differ in length has its own."""
     rows = [examples.token_ids[index] for index in indices]
     longest = max(map(len, rows))
     padded = any(len(row) < longest for row in rows)

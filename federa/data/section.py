@@ -17,10 +17,10 @@ class Partition(Section):
     """How the training part is dealt out to the clients."""
 
     kind: Literal["dirichlet", "iid", "quantity"] = "dirichlet"
-    """`dirichlet`: each of the task's strata in shares from a Dirichlet distribution. `iid`: alike.
-    `quantity`: alike, in different amounts."""
+    """`dirichlet`: each of the task's strata in shares from a Dirichlet distribution. `iid`: to each the same mix
+    in equal amounts. `quantity`: the same mix in different amounts."""
     alpha: Annotated[float, Field(gt=0)] = 0.5
-    """The Dirichlet concentration: smaller is more skewed. `iid` has no use for it."""
+    """The Dirichlet concentration: smaller is more skewed. `iid` does not use it."""
 
 
 class DataSection(Section):
@@ -28,12 +28,12 @@ class DataSection(Section):
 
     source: str = EMBEDDED
     """`embedded`, a file (.jsonl, .json, .csv, .tsv, also with .gz), the name of a hub data set, or `devices`: then
-    every device brings a file of its own, which it shows to nobody."""
+    every device has a file of its own, which never leaves it."""
     validation: Fraction = 0.15
-    """The fraction of the records on which the target is looked for. It is split off from each stratum, and always
-    alike, whatever the seed."""
+    """The fraction of the records that decides whether the target is reached. It is split off from each stratum in
+    equal proportion, and the same way whatever the seed."""
     test: Fraction = 0.15
-    """The fraction of the records that is scored once, at the end. Split off in the same way."""
+    """The fraction of the records that is scored once, at the end. It is split off in the same way."""
     max_length: Annotated[int, Field(ge=4)] = 64
     """Tokens at which a text is cut."""
     partition: Partition = Partition()

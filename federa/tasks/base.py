@@ -52,8 +52,8 @@ class Task:
         raise NotImplementedError
 
     def read(self, source: DataSource) -> Dataset:
-        """All records of a source. A task that finds something out from all of them together (such as the classes) says
-        so in the data set's `found`. Raises BadInput where there is none, or one cannot be used."""
+        """All records of a source. A task that finds something out from all of them together (such as the classes) puts
+        it into the data set's `found`. Raises BadInput where there is none, or one cannot be used."""
         records = tuple(map(self.record, source.rows))
         if not records:
             raise no_documents(source.name)
@@ -77,12 +77,12 @@ class Task:
         return type(self)(self.data.model_copy(update=dict(dataset.found)))
 
     def identity(self, record: Record) -> str:
-        """The text by which copies of a record are known: they stay in one part of a split."""
+        """The text by which duplicates of a record are recognised: they stay in one part of a split."""
         raise NotImplementedError
 
     def strata(self, records: Sequence[Record]) -> list[int]:
-        """The stratum of each record: splits take alike from each, a partition may skew them. One, where a task has no
-        classes of records."""
+        """The stratum of each record: splits sample each in equal proportion, a partition may skew them. One, where a
+        task has no classes of records: then a Dirichlet partition skews amounts alone."""
         return [0] * len(records)
 
     def describe(self, records: Sequence[Record]) -> tuple[str, str]:

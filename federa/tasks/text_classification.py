@@ -33,8 +33,8 @@ class ClassificationData(DataSection):
     label_column: str = "label"
     """The column of the labels."""
     labels: tuple[str, ...] | None = None
-    """The classes in their order. Without it they are the sorted labels found, which nobody could find over the
-    devices: where `source` is `devices` they must be given."""
+    """The classes in their order. Without it they are the labels found, sorted. Where `source` is `devices` they
+    must be given, since no one can see all devices' labels."""
 
     @field_validator("labels")
     @classmethod
