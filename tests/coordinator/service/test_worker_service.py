@@ -116,7 +116,8 @@ def test_a_worker_that_is_killed_takes_its_name_back_at_once(tmp_path: Path) -> 
 
 
 def test_a_stranger_is_refused_under_a_live_name_and_under_one_of_the_run(tmp_path: Path) -> None:
-    with _federation(tmp_path, {"NOOP_TRAIN_S": "1"}, ["a"], devices=1, clients=2, clients_per_round=2, rounds=1) as (
+    # As long as the round's only worker lives, it trains: however slowly the strangers start.
+    with _federation(tmp_path, {"NOOP_TRAIN_S": "600"}, ["a"], devices=1, clients=2, clients_per_round=2, rounds=1) as (
         coordinator, address, workers,
     ):  # fmt: skip
         until(lambda: "prepared run" in workers["a"].err, "the run is under way")
