@@ -142,6 +142,7 @@ class RunSession:
             run_id=self.run_id,
             config=self.config.model_dump(mode="json"),
             better=self.config.metric.better,
+            learning_rate=self.config.learning_rate,
             environment=environment(),
             state="running",
             failure=None,

@@ -64,7 +64,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
     return {
         "method": method["name"],
         "seed": config["seed"],
-        "learning_rate": _rate(method, config["task"]),
+        "learning_rate": facts.get("learning_rate") or _rate(method, config["task"]),
         "bandwidth": config["bandwidth_mbps"],
         "metric": config["target"]["metric"],
         "target": target,
@@ -122,6 +122,7 @@ def _shard_sizes(ledger: LedgerReader, facts: Mapping[str, Any]) -> list[int] | 
 
 
 def _rate(method: dict[str, Any], task: str) -> float:
+    """The rate of a run that did not note it yet; for the method's own its class is needed."""
     from federa.config import MethodChoice
 
     return MethodChoice.model_validate(method).rate(task)

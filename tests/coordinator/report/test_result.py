@@ -363,6 +363,13 @@ def test_a_method_without_a_rate_of_its_own_states_its_default(ledger):
     assert result["bandwidth"] is None
 
 
+def test_a_ledger_of_a_method_that_is_not_installed_here_states_the_rate_that_was_noted(ledger):
+    config = CONFIG.model_dump(mode="json")
+    ledger.note(config={**config, "methods": [{"name": "mine", "learning_rate": None}]}, learning_rate=0.125)
+    result = run_result(ledger)
+    assert (result["method"], result["learning_rate"]) == ("mine", 0.125)
+
+
 def test_the_file_holds_schema_environment_and_runs(ledger, tmp_path):
     finished(ledger)
     written = write_results(tmp_path, [run_result(ledger), run_result(ledger)])
