@@ -51,7 +51,6 @@ class TextAndValue(NamedTuple):
 class TextRegression(Task):
     """One number a text, trained by the squared error."""
 
-    name = "text-regression"
     Data = RegressionData
     # What is counted is sent and summed; the metric is computed from the sum. A mean could not be added up.
     counters = ("squared_error", "examples")

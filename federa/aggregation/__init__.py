@@ -16,6 +16,7 @@ AGGREGATORS = {
 
 
 def aggregator_class(name: str) -> type[Aggregator]:
-    """The class of an aggregator. Raises KeyError for a name that is not in AGGREGATORS."""
-    found: type[Aggregator] = load_class(AGGREGATORS[name])
+    """The class of an aggregator. Raises KeyError for a name that is not in AGGREGATORS, BadInput
+    where its entry leads to no class."""
+    found: type[Aggregator] = load_class("AGGREGATORS", AGGREGATORS, name)
     return found

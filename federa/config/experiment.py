@@ -7,7 +7,8 @@ adds of its own comes from the registries: a task's `data`, and a section for ea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
@@ -27,6 +28,7 @@ from federa.aggregation import AGGREGATORS, aggregator_class
 from federa.config.sections import Federation, Training
 from federa.data.readers import data_name
 from federa.data.section import DEVICES, EMBEDDED, DataSection
+from federa.errors import BadInput
 from federa.methods import METHODS, method_class
 from federa.section import Section
 from federa.tasks import DEFAULT_TASK, TASKS, task_class
@@ -40,9 +42,10 @@ if TYPE_CHECKING:
 Wire = Literal["fp32", "bf16", "fp16", "int8"]
 
 
-def _known(name: str, registry: dict[str, str]) -> str:
+def _known(name: str, registry: dict[str, str], find: Callable[[str], object]) -> str:
     if name not in registry:
         raise ValueError(f"must be one of {', '.join(registry)}, not {name!r}")
+    find(name)  # BadInput, where its entry is wrong, is said as it is
     return name
 
 
@@ -66,7 +69,7 @@ class MethodChoice(Section):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        return _known(name, METHODS)
+        return _known(name, METHODS, method_class)
 
     def rate(self, task: str) -> float:
         """The learning rate in force for a task."""
@@ -106,12 +109,12 @@ class ExperimentFields(Section):
     @field_validator("task")
     @classmethod
     def _known_task(cls, name: str) -> str:
-        return _known(name, TASKS)
+        return _known(name, TASKS, task_class)
 
     @field_validator("aggregator")
     @classmethod
     def _known_aggregator(cls, name: str) -> str:
-        return _known(name, AGGREGATORS)
+        return _known(name, AGGREGATORS, aggregator_class)
 
     @field_validator("methods")
     @classmethod
@@ -226,7 +229,12 @@ class ExperimentFields(Section):
 
 def _sections() -> dict[str, Any]:
     """The section of every method and aggregator that has one, by its key, as create_model takes fields."""
-    owners: list[type[Method] | type[Aggregator]] = [*map(method_class, METHODS), *map(aggregator_class, AGGREGATORS)]
+    owners: list[type[Method] | type[Aggregator]] = []
+    for find, names in ((method_class, METHODS), (aggregator_class, AGGREGATORS)):
+        for name in names:
+            # Whoever names a wrong entry hears of it; for all others the programs start.
+            with contextlib.suppress(BadInput):
+                owners.append(find(name))
     found: dict[str, type[Section]] = {}
     for owner in owners:
         if owner.section is None:

@@ -17,6 +17,7 @@ METHODS = {
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a method. Raises KeyError for a name that is not in METHODS."""
-    found: type[Method] = load_class(METHODS[name])
+    """The class of a method. Raises KeyError for a name that is not in METHODS, BadInput
+    where its entry leads to no class."""
+    found: type[Method] = load_class("METHODS", METHODS, name)
     return found

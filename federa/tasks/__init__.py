@@ -16,6 +16,7 @@ DEFAULT_TASK = "text-classification"
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of a task. Raises KeyError for a name that is not in TASKS."""
-    found: type[Task] = load_class(TASKS[name])
+    """The class of a task. Raises KeyError for a name that is not in TASKS, BadInput
+    where its entry leads to no class."""
+    found: type[Task] = load_class("TASKS", TASKS, name)
     return found

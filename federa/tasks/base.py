@@ -32,7 +32,6 @@ class Task:
     No module of a task imports torch at its top: the coordinator and the command line read the registry, too.
     """
 
-    name: ClassVar[str]
     Data: ClassVar[type[DataSection]] = DataSection
     """The experiment's `data` section for this task: columns, and what else reading needs."""
     metrics: ClassVar[tuple[Metric, ...]]

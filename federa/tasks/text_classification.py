@@ -60,7 +60,6 @@ class LabelledText(NamedTuple):
 class TextClassification(Task):
     """A classifier over the experiment's classes, trained by cross entropy."""
 
-    name = "text-classification"
     Data = ClassificationData
     metrics = (
         Metric(
