@@ -139,6 +139,41 @@ def test_a_folder_that_is_no_whole_result_is_refused_in_one_line(
     assert str(final.parent) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def _rewritten(run: Path, **config: object) -> None:
+    """The description as another federa, with more in its registries, would have written it."""
+    description = run / "final" / "bundle.json"
+    facts = json.loads(description.read_text())
+    description.write_text(json.dumps({**facts, "config": {**facts["config"], **config}}))
+
+
+def test_an_aggregator_and_sections_that_are_not_installed_here_are_not_needed(made: Callable[[str], Path]) -> None:
+    run = made("lora")
+    before = load_bundle(run).experiment
+    _rewritten(run, aggregator="median", median={"step": 0.5}, mine={"depth": 3})
+    found = load_bundle(run)
+    assert found.experiment == before and found.tuned_model().model is not None
+    _rewritten(run, mystery=5)
+    with pytest.raises(BadInput, match="mystery is not a known field"):
+        load_bundle(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": "mine"}, "its task is 'mine', which this federa does not have: .* in TASKS$"),
+        ({"methods": [{"name": "mine"}], "mine": {}}, "its method is 'mine', which this federa .* in METHODS$"),
+    ],
+)
+def test_a_task_or_method_that_is_not_installed_here_is_named(
+    made: Callable[[str], Path], changes: dict[str, object], words: str
+) -> None:
+    run = made("lora")
+    _rewritten(run, **changes)
+    with pytest.raises(BadInput, match=words) as caught:
+        load_bundle(run)
+    assert str(run / "final") in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_kill_while_it_is_written_anew_leaves_no_description_of_other_files(
     tmp_path: Path, made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
