@@ -178,7 +178,8 @@ class RunSession:
         self._board.stage("testing", f"{before}; scoring the test part")
         test = await self._score_test(executor)
         await in_thread(self._publish, test.value)
-        await in_thread(self.storage.ledger.note, test=test.value, test_examples=test.examples, state="finished")
+        counted = {"test_examples": test.examples, "test_counters": dict(test.counters)}
+        await in_thread(self.storage.ledger.note, test=test.value, **counted, state="finished")
         # A second copy of what is elsewhere.
         await in_thread(shutil.rmtree, self.storage.folder.model, ignore_errors=True)
         self._board.stage("finished", before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,15 +16,18 @@ from federa.tasks.metric import Counters, Metric
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """The metric, and how many examples stand behind it. Without an example there is no metric."""
+    """The metric, how many examples stand behind it, and what was counted over them. Without an example there is no
+    metric."""
 
     value: float | None
     examples: int
+    # Left out of comparisons: both numbers are made of it.
+    counters: Counters = field(default_factory=dict, compare=False)
 
 
 def result_of(metric: Metric, counters: Counters) -> EvaluationResult:
     """Make the metric of what was counted."""
-    return EvaluationResult(metric.value(counters), int(counters.get("examples", 0)))
+    return EvaluationResult(metric.value(counters), int(counters.get("examples", 0)), counters)
 
 
 class Evaluator(Protocol):

@@ -28,6 +28,7 @@ from coordinator.report.run_tables import (
     difference_table,
     environment_table,
     failure_table,
+    metric_table,
 )
 from coordinator.report.runs import (
     Entry,
@@ -144,6 +145,7 @@ def _sections(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
     return {
         "sentences": list(map(run_sentence, runs, labels)),
         "comparison": comparison_table(runs, labels),
+        "metrics": metric_table(runs, labels),
         "facets": [facet for kind in _facets(runs, labels) for facet in kind],
         "differences": difference_table(runs, labels),
         "not_comparable": comparability_sentence(runs),

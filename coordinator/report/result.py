@@ -18,6 +18,7 @@ from coordinator.storage.ledger_reader import LedgerReader
 from coordinator.storage.ledger_types import Readings, Rows, reading
 from coordinator.storage.run_folder import RESULT, write_json
 from coordinator.storage.samples import Samples
+from federa.tasks import TASKS, task_class
 from federa.tasks.metric import best_of, is_reached
 from federa.versions import versions
 
@@ -56,7 +57,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
     config = facts["config"]
     (method,) = config["methods"]
     target = config["target"]["value"]
-    curve = _curve(ledger, energy)
+    curve = _curve(ledger, energy, config["task"])
     better = facts.get("better", "higher")
     best = best_of(better, (point["value"] for point in curve))
     hit = next((point for point in curve if is_reached(better, point["value"], target)), None)
@@ -104,6 +105,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "energy_is_replay": energy.is_replay,
         "evaluation": config.get("evaluation", "coordinator"),
         "test_examples": facts.get("test_examples"),
+        "test_metrics": _metrics(config["task"], facts.get("test_counters")),
         "held_out": {part: _held_out(ledger, curve[-1]["round"], part) if curve else [] for part in PARTS},
         "environment": facts["environment"],
     }
@@ -128,13 +130,22 @@ def _rate(method: dict[str, Any], task: str) -> float:
     return MethodChoice.model_validate(method).rate(task)
 
 
-def _curve(ledger: LedgerReader, energy: RunEnergy) -> list[dict[str, Any]]:
+def _metrics(task: str, counters: Mapping[str, float] | None) -> dict[str, float | None] | None:
+    """All metrics of the task; None where the counters are not known, or the task is not one of those here."""
+    if counters is None or task not in TASKS:
+        return None
+    return {metric.name: metric.value(counters) for metric in task_class(task).metrics}
+
+
+def _curve(ledger: LedgerReader, energy: RunEnergy, task: str) -> list[dict[str, Any]]:
     points = []
+    counters = ledger.round_counters()
     energy_j: float | None = None
     for point in ledger.curve():
         # A round from which no device has reported yet has the sum so far: its joules come with the next result.
         energy_j = energy.after.get(point["round"], energy_j)
-        points.append({**point, "energy_j": energy_j})
+        metrics = _metrics(task, counters.get(point["round"]))
+        points.append({**point, "energy_j": energy_j, "metrics": metrics})
     return points
 
 

@@ -124,6 +124,28 @@ def failure_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
     return Table("Updates that were not taken", heads, rows, box="tall", kind="setbacks") if rows else None
 
 
+def metric_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
+    """All metrics of the task, of each run's last round and of the test part; None where only one is known."""
+    found = [
+        (label, part, metrics)
+        for run, label in zip(runs, labels, strict=True)
+        for part, metrics in (
+            *(
+                (f"validation, round {as_text(point.get('round'))}", point.get("metrics"))
+                for point in curve_of(run)[-1:]
+            ),
+            ("test", run.get("test_metrics")),
+        )
+        if metrics
+    ]
+    names = distinct(name for _, _, metrics in found for name in metrics)
+    rows = [
+        TableRow(label, [plain(part), *(cell(metrics.get(name), "{:.4f}".format) for name in names)])
+        for label, part, metrics in found
+    ]
+    return Table("All metrics of the task", ["Run", "Part", *names], rows) if len(names) > 1 else None
+
+
 def counter_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
     """What each client counted on the part that it holds out; None where the coordinator evaluates. The counters are
     the task's; how many examples they are of stands last."""

@@ -47,8 +47,8 @@ class RoundStore(Protocol):
         """Record what a round made, so long after its announcement."""
         ...
 
-    async def evaluated(self, round_: int, value: float, examples: int) -> None:
-        """Record the metric of a round's state."""
+    async def evaluated(self, round_: int, value: float, examples: int, counters: Mapping[str, float]) -> None:
+        """Record the metric of a round's state, and the counters that it is made of."""
         ...
 
 
@@ -89,13 +89,16 @@ class Uploads(Protocol):
 
 
 class Score(Protocol):
-    """A state's metric, None without an example, and how many examples stand behind it."""
+    """A state's metric, None without an example, how many examples stand behind it, and what was counted over them."""
 
     @property
     def value(self) -> float | None: ...
 
     @property
     def examples(self) -> int: ...
+
+    @property
+    def counters(self) -> Mapping[str, float]: ...
 
 
 class StateEvaluator(Protocol):

@@ -208,7 +208,7 @@ class RoundExecutor:
                 raise BadInput(
                     "data.validation: no client has a document to validate on: hold out a larger part, or bring more"
                 )
-            await self._store.evaluated(round_, score.value, score.examples)
+            await self._store.evaluated(round_, score.value, score.examples, score.counters)
             self._progress.reached(score.value, self.clock.total_s, self._store.wire_bytes)
             self._post(Evaluated(round_, score.value))
 

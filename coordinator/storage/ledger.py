@@ -149,10 +149,12 @@ class Ledger(LedgerReader):
         row = (seconds, state_sha256, server_sha256, round_)
         self._write(("UPDATE round SET seconds = ?, state_sha256 = ?, server_sha256 = ? WHERE round = ?", row))
 
-    def evaluated(self, round_: int, value: float, examples: int | None = None) -> None:
-        """Record the metric of a round's state, and how many examples stand behind it."""
-        row = (value, examples, round_)
-        self._write(("UPDATE round SET value = ?, value_examples = ? WHERE round = ?", row))
+    def evaluated(
+        self, round_: int, value: float, examples: int | None = None, counters: Mapping[str, float] | None = None
+    ) -> None:
+        """Record the metric of a round's state, how many examples stand behind it, and what was counted over them."""
+        row = (value, examples, json.dumps(dict(counters)) if counters else None, round_)
+        self._write(("UPDATE round SET value = ?, value_examples = ?, value_counters = ? WHERE round = ?", row))
 
     # ---- writing that can wait
 

@@ -116,6 +116,12 @@ class LedgerReader:
                 points.append({**point, "examples": row["value_examples"]})
         return points
 
+    def round_counters(self) -> dict[int, dict[str, float]]:
+        """What was counted in all over the validation part, by round; without the rounds of which that is not known."""
+        rows = self._read("SELECT round, value_counters FROM round WHERE value_counters IS NOT NULL ORDER BY round")
+        with reading(self.path):
+            return {row["round"]: json.loads(row["value_counters"]) for row in rows}
+
     def last_round(self) -> dict[str, Any] | None:
         """The newest round, aggregated or open."""
         rows = self._read("SELECT * FROM round ORDER BY round DESC LIMIT 1")

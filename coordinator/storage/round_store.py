@@ -42,6 +42,6 @@ class LedgerRoundStore:
         """Record what a round made, so long after its announcement: the state and the aggregator's own together."""
         await in_thread(self._ledger.aggregated, round_, seconds, made.state, made.server_state)
 
-    async def evaluated(self, round_: int, value: float, examples: int) -> None:
-        """Record the metric of a round's state."""
-        await in_thread(self._ledger.evaluated, round_, value, examples)
+    async def evaluated(self, round_: int, value: float, examples: int, counters: Mapping[str, float]) -> None:
+        """Record the metric of a round's state, and the counters that it is made of."""
+        await in_thread(self._ledger.evaluated, round_, value, examples, counters)

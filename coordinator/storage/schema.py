@@ -25,7 +25,8 @@ CREATE TABLE round (
   state_sha256 TEXT,             -- of the state that the round made
   server_sha256 TEXT,            -- of what the aggregator keeps for the next round; NULL: nothing
   value REAL,                    -- its validation metric
-  value_examples INTEGER         -- how many examples stand behind that
+  value_examples INTEGER,        -- how many examples stand behind that
+  value_counters TEXT            -- JSON: what was counted over them, by name; NULL: nobody said
 );
 CREATE TABLE counters (           -- of what the clients hold out, where the devices evaluate
   round INTEGER NOT NULL, part TEXT NOT NULL, client INTEGER NOT NULL, device TEXT NOT NULL,

@@ -28,7 +28,9 @@ def test_the_result_schema_has_every_key():
     assert first_columns("result-schema.md", "Added keys of a run") == result_schema.ADDED_RUN_KEYS
     assert first_columns("result-schema.md", "A device") == result_schema.DEVICE_KEYS
     assert first_columns("result-schema.md", "Added keys of a device") == result_schema.ADDED_DEVICE_KEYS
-    assert first_columns("result-schema.md", "A point of the curve") | {"examples"} == result_schema.POINT_KEYS
+    assert (
+        first_columns("result-schema.md", "A point of the curve") | {"examples", "metrics"} == result_schema.POINT_KEYS
+    )
 
 
 def test_the_bundle_has_every_key(tmp_path):

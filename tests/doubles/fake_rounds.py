@@ -43,7 +43,7 @@ class FakeStore:
     async def aggregated(self, round_: int, seconds: float, made: Aggregate) -> None:
         self.log.append(("aggregated", round_, made.state, made.server_state))
 
-    async def evaluated(self, round_: int, value: float, examples: int) -> None:
+    async def evaluated(self, round_: int, value: float, examples: int, counters: Mapping[str, float]) -> None:
         self.log.append(("evaluated", round_, value, examples))
 
 
@@ -90,6 +90,7 @@ class FakeUploads:
 class FakeScore:
     value: float | None
     examples: int = 10
+    counters: dict[str, float] = field(default_factory=lambda: {"examples": 10.0})
 
 
 @dataclass

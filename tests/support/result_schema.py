@@ -8,10 +8,10 @@ RUN_KEYS = {
 ADDED_RUN_KEYS = {
     "run_id", "state", "failure", "setup_s", "start_s", "evaluation_s", "downtime_s", "restarts", "wire", "setbacks",
     "control_bytes", "model_bytes", "shard_sizes", "energy_scope", "energy_coverage", "energy_note", "energy_is_replay",
-    "evaluation", "test_examples", "held_out", "better",
+    "evaluation", "test_examples", "held_out", "better", "test_metrics",
 }  # fmt: skip
 """Beside the fixed ones."""
-POINT_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j", "examples"}
+POINT_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j", "examples", "metrics"}
 DEVICE_KEYS = {
     "name", "board", "power_source", "scope", "idle_w", "peak_w", "energy_j", "coverage", "largest_gap_s", "seconds",
     "joules", "step_ms",

@@ -108,6 +108,8 @@ def test_what_the_devices_count_is_summed(tmp_path):
     ]
     assert len({point["value"] for point in run["curve"]}) > 1, "the sums tell states apart"
     assert (run["test"], run["test_examples"]) == summed(states[-1], "test")
+    assert run["test_metrics"] == {"accuracy": run["test"]}
+    assert [point["metrics"] for point in run["curve"]] == [{"accuracy": point["value"]} for point in run["curve"]]
     assert run["evaluation"] == "devices" and run["evaluation_s"] > 0
     for part, counts in run["held_out"].items():
         assert [(entry["client"], entry["correct"], entry["examples"]) for entry in counts] == [

@@ -248,6 +248,15 @@ def test_unpaced_network_is_called_so() -> None:
     assert "Network: not paced." in words and "Links" not in words
 
 
+def test_all_metrics_of_the_task_stand_in_a_table() -> None:
+    run = make_run() | {"test_metrics": {"accuracy": 0.75, "micro_f1": 0.5}}
+    run["curve"][-1]["metrics"] = {"accuracy": 0.9, "micro_f1": None}
+    words = Page(render_report(make_result(run))).words
+    shown = "Part accuracy micro_f1 FeDeRA validation, round 8 0.9000 not measured FeDeRA test 0.7500 0.5000"
+    assert shown in words
+    assert "All metrics" not in Page(render_report(FINISHED)).words
+
+
 def twins() -> list[dict[str, Any]]:
     """Two runs of one method, link and seed, with another aggregator and target, and a run of another method."""
     one, two = make_run() | {"folder": "t1"}, make_run() | {"folder": "t2", "target": 0.7}

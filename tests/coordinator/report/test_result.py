@@ -14,6 +14,8 @@ from federa.config import Experiment, MethodChoice, Target
 from federa.energy import Energy
 from federa.methods import method_class
 from federa.phases import Activity
+from federa.tasks import task_class
+from federa.tasks.metric import Metric
 from federa.versions import versions
 
 CONFIG = Experiment(
@@ -90,6 +92,22 @@ def finished(ledger):
     return run_result(ledger)
 
 
+def test_all_metrics_of_the_task_are_made_of_the_counters(ledger, monkeypatch):
+    counters = {"correct": 6.0, "examples": 8.0}
+    task = task_class(CONFIG.task)
+    wrong = Metric(name="wrong", better="lower", of=lambda found: found["examples"] - found["correct"], target=1)
+    monkeypatch.setattr(task, "metrics", (*task.metrics, wrong))
+    play_round(ledger, 1, None)
+    play_round(ledger, 2, None)
+    ledger.evaluated(1, 0.75, 8, counters)
+    ledger.evaluated(2, 0.5, 8)
+    assert run_result(ledger)["test_metrics"] is None
+    ledger.note(test=0.75, test_counters=counters)
+    run = run_result(ledger)
+    assert run["curve"][0]["metrics"] == run["test_metrics"] == {"accuracy": 0.75, "wrong": 2.0}
+    assert run["curve"][1]["metrics"] is None, "nobody said"
+
+
 def test_a_finished_run_key_by_key(ledger):
     result = finished(ledger)
     assert result.keys() >= RUN_KEYS | ADDED_RUN_KEYS
@@ -125,6 +143,7 @@ def test_a_finished_run_key_by_key(ledger):
             "bytes_up": 20 * round_,
             "energy_j": None,
             "examples": 8,
+            "metrics": None,
         }
         for round_, value in enumerate((0.5, 0.75, 0.875, 0.625), start=1)
     ]

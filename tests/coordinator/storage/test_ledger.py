@@ -157,7 +157,7 @@ def test_rounds_are_those_that_were_aggregated_with_their_own_bytes(ledger):
         ledger.downloaded(round_=round_, device="bob", wire_bytes=10 * round_, state_bytes=1)
         accept(ledger, round_, 0, wire_bytes=round_)
         ledger.aggregated(round_, 0.25 * round_, f"state {round_}", f"server {round_}" if round_ == 2 else None)
-    ledger.evaluated(1, 0.75, 40)
+    ledger.evaluated(1, 0.75, 40, {"correct": 30.0, "examples": 40.0})
     accept(ledger, 3, 0, wire_bytes=1000)  # the unfinished round's
     assert ledger.rounds() == [
         {
@@ -181,8 +181,11 @@ def test_rounds_are_those_that_were_aggregated_with_their_own_bytes(ledger):
             "bytes_up": 2,
         },
     ]
+    assert ledger.round_counters() == {1: {"correct": 30.0, "examples": 40.0}}
     assert moved(ledger) == (60, 1003)
-    unfinished = dict.fromkeys(("seconds", "state_sha256", "server_sha256", "value", "value_examples"))
+    unfinished = dict.fromkeys(
+        ("seconds", "state_sha256", "server_sha256", "value", "value_examples", "value_counters")
+    )
     assert ledger.last_round() == {"round": 3, "broadcast_sha256": "broadcast 3", "spent_s": 0.0, **unfinished}
 
 
