@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from coordinator.operator.client import OperatorClient
-from coordinator.operator.local_cluster import LocalCluster
-from coordinator.storage.experiment_record import ExperimentRecord, open_record, read_record
-from coordinator.storage.run_folder import LEDGER, Claim
+from coordinator.operator.local_cluster import COORDINATOR_FOLDER, LocalCluster
+from coordinator.storage.experiment_record import RECORD, ExperimentRecord, open_record, read_record
+from coordinator.storage.ledger_reader import LedgerReader
+from coordinator.storage.run_folder import LEDGER, REPORT, RESULT, Claim
+from federa.bundle import FINAL
 from federa.config import Experiment
-from federa.errors import EXIT_ERROR, BadInput, FederaError
+from federa.durable import sync
+from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, BadInput, FederaError
 from protos.credentials import Credentials
 from protos.federation_pb2 import Outcome, Progress
 
 STOP_WAIT_S = 60.0
 """How long a run that was interrupted may take to end in order."""
 
+_FAILED = (EXIT_ERROR, EXIT_BAD_INPUT)
 OnProgress = Callable[[Progress], object]
 
 
@@ -37,12 +41,41 @@ def claimed(out: Path, experiment: Experiment) -> Iterator[ExperimentRecord]:
     or holds something else."""
     claim = Claim(out)
     try:
+        _clear_what_never_began(out, experiment)
         record = open_record(out, experiment)
         if (out / LEDGER).exists():
             raise BadInput(f"--out: {out} holds a run of federa-coordinator --experiment; go on with that")
         yield record
     finally:
         claim.release()
+
+
+def _clear_what_never_began(out: Path, experiment: Experiment) -> None:
+    """Give the folder up for this experiment where another one failed in it before its first round was announced. Only
+    where its own coordinator's ledgers are here to say so, and only the record and the empty result go."""
+    record = read_record(out)
+    if record is None or record.experiment == experiment or record.exit_code not in _FAILED:
+        return
+    folder = out / COORDINATOR_FOLDER / record.experiment_id
+    there = read_record(folder)
+    # One that did not end there would be gone on with when that coordinator starts again.
+    if there is None or there.exit_code not in _FAILED or (out / FINAL).exists():
+        return
+    if any(_has_a_round(path) for path in (*folder.rglob(LEDGER), *out.glob(LEDGER))):
+        return
+    # The record goes last: killed before that, this is done again.
+    for name in (RESULT, REPORT, RECORD):
+        (out / name).unlink(missing_ok=True)
+    sync(out)
+
+
+def _has_a_round(path: Path) -> bool:
+    """Whether a ledger has one; one that cannot be read may."""
+    try:
+        with closing(LedgerReader(path)) as ledger:
+            return ledger.last_round() is not None
+    except FederaError:
+        return True
 
 
 async def run_to_end(

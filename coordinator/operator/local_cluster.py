@@ -14,6 +14,8 @@ from federa.errors import FederaError
 
 START_WAIT_S = 60.0
 STOP_WAIT_S = 10.0
+COORDINATOR_FOLDER = "coordinator"
+"""Where the coordinator keeps its experiments, each in a folder of its id, below the folder for results."""
 
 
 class LocalCluster:
@@ -23,7 +25,7 @@ class LocalCluster:
     def __init__(self, folder: Path, devices: int, power: str = "auto") -> None:
         self.address = ""
         self.logs = folder / "logs"
-        self._state = folder / "coordinator"
+        self._state = folder / COORDINATOR_FOLDER
         self._devices = devices
         self._power = power
         self._processes: dict[str, asyncio.subprocess.Process] = {}

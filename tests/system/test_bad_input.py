@@ -105,6 +105,12 @@ def test_a_bad_data_file_ends_the_processes_that_were_started_for_it(
     # Its first record is as it should be: what is wrong is found when all of them have been read.
     data = _rows(tmp_path / "data.jsonl", [{"text": str(number), "label": "x"} for number in range(9)])
     _refused(bench(tmp_path / "out", "--model", tiny_folder("bert"), "--data", data), "data: ", "one class")
+    # No round was announced: with other data the folder serves.
+    good = [{"text": f"{label} {number}", "label": label} for number in range(20) for label in ("x", "y")]
+    arguments = ["--data", _rows(tmp_path / "good.jsonl", good), "--clients", "2", "--rounds", "1"]
+    process = bench(tmp_path / "out", "--model", tiny_folder("bert"), *arguments)
+    assert process.wait() in (0, 3), process.err
+    assert [run["rounds"] for run in result_of(tmp_path / "out")["runs"]] == [1]
 
 
 @pytest.mark.parametrize(
