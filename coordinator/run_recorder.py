@@ -94,6 +94,8 @@ class RunRecorder:
         # A ledger or a disk that fails has had its say already.
         with contextlib.suppress(OSError):
             self._storage.samples.write()
-        with contextlib.suppress(FederaError, OSError):
-            self._write()
-        self._storage.close()
+        try:
+            with contextlib.suppress(FederaError, OSError):
+                self._write()
+        finally:
+            self._storage.close()

@@ -208,7 +208,7 @@ class RunSession:
             value=last["value"],
             test=test,
         )
-        self.storage.folder.publish_final(state=self._states.state, start=self._states.start, facts=facts)
+        self.storage.folder.publish_final(state=last["state_sha256"], start=self._states.start, facts=facts)
 
     async def _stop(self, state: str, message: str) -> None:
         def record() -> None:

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from federa.aggregation import AGGREGATORS
 from federa.config import Experiment, parse_experiment
 from federa.durable import replacement, sync, write_file
 from federa.errors import BadInput, one_line
+from federa.methods import METHODS
 from federa.models.files import file_sha256
+from federa.tasks import TASKS
 from federa.versions import versions
 
 if TYPE_CHECKING:
@@ -124,7 +127,7 @@ def write_bundle(folder: Path, *, state: Path, start: Path, facts: BundleFacts) 
     if facts.experiment.make_method().needs_start:
         sources[START] = start
     digests = {name: file_sha256(source).hex() for name, source in sources.items()}
-    if _described(description) != digests:
+    if _described(description) != digests or not all((folder / name).is_file() for name in sources):
         if description.exists():
             description.unlink()
             sync(folder)
@@ -169,7 +172,7 @@ def load_bundle(path: Path | str) -> Bundle:
                 f"that wrote it ({tree.get('federa')})"
             )
         facts = BundleFacts(
-            experiment=parse_experiment(tree["config"]),
+            experiment=_experiment(tree["config"], description),
             base_digest=str(tree["base_model"]["digest"]),
             round=int(tree["round"]),
             value=_number(tree["value"]),
@@ -187,9 +190,34 @@ def load_bundle(path: Path | str) -> Bundle:
     except FileNotFoundError as error:
         missing = error.filename or description
         raise BadInput(f"{path} holds no result of a run: there is no {missing}") from None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{description} is no bundle that this federa reads: {one_line(error)}") from None
     return Bundle(folder=folder, facts=facts)
+
+
+def _experiment(config: Mapping[str, Any], description: Path) -> Experiment:
+    """The experiment of a bundle, without what has no part in using its model: an aggregator, and sections of methods
+    and aggregators, that are not installed here."""
+    named = (
+        ("task", "TASKS", TASKS, [config["task"]]),
+        ("method", "METHODS", METHODS, [choice["name"] for choice in config["methods"]]),
+    )
+    for what, table, registry, names in named:
+        for name in names:
+            if name not in registry:
+                raise BadInput(
+                    f"{description}: its {what} is {name!r}, which this federa does not have: install its file, and "
+                    f"its line in {table}"
+                )
+    known = {
+        key: value for key, value in config.items() if key in Experiment.model_fields or not isinstance(value, dict)
+    }
+    if known.get("aggregator") not in AGGREGATORS:
+        known.pop("aggregator", None)
+    try:
+        return parse_experiment(known)
+    except BadInput as error:
+        raise BadInput(f"{description}: {error}") from None
 
 
 def _number(value: Any) -> float | None:

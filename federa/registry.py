@@ -19,7 +19,9 @@ def load_class(table: str, registry: Mapping[str, str], name: str) -> Any:
         raise BadInput(f"{where} must be 'module:Class', not {entry!r}")
     try:
         loaded = import_module(module)
-    except ImportError as error:
+    except (
+        Exception
+    ) as error:  # a file of somebody else's: whatever is wrong with it, the programs that do not need it start
         raise BadInput(f"{where}: {entry!r} cannot be imported: {one_line(error)}") from None
     if not isinstance(found := getattr(loaded, attribute, None), type):
         raise BadInput(f"{where}: the module {module} has no class {attribute}")

@@ -6,9 +6,9 @@ experiment, which is made of them.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 MAX_COUNT = 1_000_000
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -23,8 +23,9 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_values(cls, value: object) -> object:
-        # There is no such field, and pydantic would read `true` as the number 1.
-        if isinstance(value, bool):
+    def _no_truth_values(cls, value: object, info: ValidationInfo) -> object:
+        # Where a field is none, pydantic would read `true` as the number 1.
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and bool not in (wanted, *get_args(wanted)):
             raise ValueError(f"must not be a truth value ({str(value).lower()})")
         return value

@@ -117,3 +117,8 @@ def client_options() -> Options:
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
+
+
+def other_protocol(address: str) -> str:
+    """What is wrong where a server does not have this protocol's services, in one line."""
+    return f"what answers at {address} is no coordinator of protocol {PROTOCOL}: install the same federa on both"

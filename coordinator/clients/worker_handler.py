@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Protocol
@@ -17,6 +18,7 @@ from coordinator.rounds.cohort import CountersReport
 from coordinator.rounds.events import Event, Failed, Joined, Left, Unable
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import LedgerFailure
+from coordinator.threads import to_its_end
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
 
@@ -91,8 +93,14 @@ class WorkerHandler:
             session.name: PlacementRequest(clients=tuple(session.hello.clients), own_data=session.hello.own_data)
             for session in sessions
         }
-        await self._registry.place(requests, {session.name: session.hello.key for session in sessions})
-        self._sessions.bind(self._registry.keys)
+        keys = {session.name: session.hello.key for session in sessions}
+
+        async def place() -> None:
+            await self._registry.place(requests, keys)
+            self._sessions.bind(self._registry.keys)
+
+        # To its end: a stream that breaks meanwhile must not leave the ledger with what the registry does not know.
+        await to_its_end(asyncio.ensure_future(place()))
 
     # ---- what the streams bring
 

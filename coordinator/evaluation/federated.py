@@ -166,6 +166,10 @@ class FederatedEvaluator:
         if objection or question is None:
             name = f"counts of client {client} for round {report.round}, {report.part[:20]!r}"
             log.warning("worker %s: %s are left: %s", worker, name, objection)
+            hosted = self._clients.hosts.get(client) == worker
+            if hosted and question is not None and (report.round, report.part) == (question.round, question.part):
+                # Its host has answered, and would not do so again: training that diverged counts to infinity.
+                self.failed(worker, report.round, client)
             return
         question.answers[client] = report.counters
         self._store.counted(

@@ -15,7 +15,7 @@ from federa.config import Experiment
 from federa.durable import replacement
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
-from protos.channel import PROTOCOL, dial
+from protos.channel import PROTOCOL, dial, other_protocol
 from protos.credentials import Credentials
 from protos.federation_pb2_grpc import OperatorServiceStub
 from protos.handshake import find_obstacle
@@ -111,6 +111,8 @@ class OperatorClient:
             raise FederaError(f"{path} did not arrive whole: {error}") from None
 
     def _explain(self, error: grpc.aio.AioRpcError) -> FederaError:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return BadInput(f"--coordinator: {other_protocol(self._address)}")
         if error.code() in _REFUSED:
             return BadInput(str(error.details()))
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):

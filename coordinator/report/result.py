@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from array import array
@@ -19,7 +20,7 @@ from coordinator.storage.ledger_types import Readings, Rows, reading
 from coordinator.storage.run_folder import RESULT, write_json
 from coordinator.storage.samples import Samples
 from federa.tasks import TASKS, task_class
-from federa.tasks.metric import best_of, is_reached
+from federa.tasks.metric import Metric, best_of, is_reached
 from federa.versions import versions
 
 SCHEMA = 1
@@ -134,7 +135,16 @@ def _metrics(task: str, counters: Mapping[str, float] | None) -> dict[str, float
     """All metrics of the task; None where the counters are not known, or the task is not one of those here."""
     if counters is None or task not in TASKS:
         return None
-    return {metric.name: metric.value(counters) for metric in task_class(task).metrics}
+    return {metric.name: metric_value(metric, counters) for metric in task_class(task).metrics}
+
+
+def metric_value(metric: Metric, counters: Mapping[str, float]) -> float | None:
+    """A metric; None where there is no such number, as of a share of nothing, or counters of another version."""
+    try:
+        value = metric.value(counters)
+    except (ArithmeticError, LookupError, ValueError):
+        return None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _curve(ledger: LedgerReader, energy: RunEnergy, task: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 
@@ -36,7 +37,7 @@ from coordinator.rounds.events import (
 from coordinator.rounds.scoring import RoundScoring
 from coordinator.rounds.state_machine import RoundStateMachine
 from coordinator.rounds.throughput import Throughput
-from federa.errors import BadInput
+from federa.errors import BadInput, FederaError
 from federa.phases import EVALUATE, IDLE
 
 log = logging.getLogger("federa.coordinator")
@@ -208,6 +209,10 @@ class RoundExecutor:
                 raise BadInput(
                     "data.validation: no client has a document to validate on: hold out a larger part, or bring more"
                 )
+            if not math.isfinite(score.value):
+                raise FederaError(
+                    f"round {round_}: the metric is {score.value:g}: training diverged; a lower learning rate may help"
+                )
             await self._store.evaluated(round_, score.value, score.examples, score.counters)
             self._progress.reached(score.value, self.clock.total_s, self._store.wire_bytes)
             self._post(Evaluated(round_, score.value))
@@ -229,7 +234,11 @@ class RoundExecutor:
             case Refused(round_, client, reason) if machine.takes(round_, client):
                 await self._set_back("refused", [client], reason)
             case Unable(worker, reason):
-                clients = [client for client in machine.awaited if hosts[client] == worker]
+                clients = [
+                    client
+                    for client in machine.awaited
+                    if hosts[client] == worker and machine.waits_for(machine.round, client)
+                ]
                 await self._set_back("failed", clients, f"its worker cannot take part: {reason}")
 
     async def _set_back(self, kind: FailureKind, clients: Collection[int], reason: str) -> None:

@@ -18,6 +18,7 @@ import grpc
 from cryptography import x509
 
 from coordinator.security.revocation import Revocation
+from coordinator.service.older_peers import SERVICES as OLDER_SERVICES
 from protos.credentials import DEVICE, OPERATOR, ROLES, Certificate, Credentials, certificate_of
 
 log = logging.getLogger("federa.coordinator")
@@ -28,6 +29,7 @@ _ROLES = {
     "federa.v1.WorkerService": (DEVICE,),
     "federa.v1.OperatorService": (OPERATOR,),
     "grpc.health.v1.Health": ROLES,
+    **dict.fromkeys(OLDER_SERVICES, ROLES),  # they are told what is wrong
 }
 _METHODS = {"/federa.v1.WorkerService/Greet": ROLES}
 Context = Any  # grpc.aio.ServicerContext, which has no type parameters at run time

@@ -17,6 +17,7 @@ from coordinator.experiment_runner import ExperimentRunner, ReferenceModelFactor
 from coordinator.run_session import RunSession
 from coordinator.security.revocation import BadList, Revocation
 from coordinator.service.auth import AuthInterceptor
+from coordinator.service.older_peers import OlderPeers
 from coordinator.service.operator_service import OperatorService
 from coordinator.service.worker_service import WorkerService
 from coordinator.storage.experiment_record import ExperimentRecord, new_record, read_record
@@ -152,6 +153,7 @@ class Coordinator:
         server = grpc.aio.server(options=server_options(), interceptors=[self.auth] if self.auth else None)
         add_WorkerServiceServicer_to_server(WorkerService(self), server)
         add_OperatorServiceServicer_to_server(OperatorService(self), server)
+        server.add_generic_rpc_handlers((OlderPeers(),))
         # A coordinator that listens serves: what ends its run ends its process.
         await Health(serving=True).add_to(server)
         try:

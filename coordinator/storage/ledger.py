@@ -237,7 +237,7 @@ class Ledger(LedgerReader):
                         self._queue.popleft()
                     self._bytes_up += bytes_up
             return changed
-        except (sqlite3.Error, UnicodeError) as error:
+        except (sqlite3.Error, UnicodeError, OverflowError) as error:
             raise LedgerFailure(f"the ledger {self.path} cannot be written: {one_line(error)}") from None
 
 

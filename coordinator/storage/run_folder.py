@@ -83,7 +83,7 @@ class RunFolder:
         for folder in ("states", "spool"):
             for path in (self.path / folder).iterdir():
                 if path not in kept:
-                    path.unlink()
+                    path.unlink(missing_ok=True)  # an upload that ends meanwhile removes its own
 
     def publish_final(self, *, state: str, start: str, facts: BundleFacts) -> None:
         """Make final/ the bundle of a state, by its digest; `start` is what the run began with."""

@@ -14,7 +14,7 @@ from edge.worker.report_queue import ReportQueue
 from federa.backoff import Backoff
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
-from protos.channel import ADMITTED, HEARTBEAT_S, dial
+from protos.channel import ADMITTED, HEARTBEAT_S, dial, other_protocol
 from protos.credentials import Credentials
 from protos.federation_pb2_grpc import WorkerServiceStub
 from protos.handshake import Obstacle, find_obstacle
@@ -129,6 +129,8 @@ class Connection:
             # This key takes the name back from its own old stream, so another worker came while this one was away. It
             # may go again, and there may be a trained update here: not final until this one gives up.
             return f"another worker has the name {self._hello.name!r} meanwhile: {error.details()}"
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            raise BadInput(other_protocol(self._address)) from None
         if error.code() in _FINAL or error.code() is grpc.StatusCode.ALREADY_EXISTS:
             raise BadInput(str(error.details())) from None
         obstacle = None

@@ -60,6 +60,8 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "is not a known field"
+        if parts[0] == "adapter":
+            message += ": its fields are those of lora now, such as lora.r"
         return " ".join(f"{field} {message}".split())
     given = first.get("input")
     # Python refuses to print whole numbers of more than 4,300 digits.

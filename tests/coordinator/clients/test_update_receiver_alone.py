@@ -116,7 +116,7 @@ def test_nobody_is_let_in_before_the_run_is_ready_and_nobody_without_its_key(tmp
         for changes in ({"key": "his"}, {"key": ""}, {"worker": "bob"}, {"worker": "eve", "key": "hers"}):
             with pytest.raises(AuthError, match="another key"):
                 await receiving.send(**changes)
-        assert (receiving.admitted, receiving.posted, receiving.ledger.setbacks()) == ([], [], [])
+        assert (receiving.admitted, receiving.posted, receiving.ledger.client_failures()) == ([], [], [])
 
     with_receiver(tmp_path, scenario)
 
@@ -154,7 +154,7 @@ def test_what_nobody_waits_for_is_late_and_what_was_of_the_run_is_recorded_once(
         for _ in range(2):
             with pytest.raises(UpdateLate, match=message):
                 await receiving.send(**{"examples": 1, **said})
-        rows = receiving.ledger.setbacks()
+        rows = receiving.ledger.client_failures()
         assert [(row["kind"], row["client"], row["attempt"]) for row in rows] == [("late", other, 1)] * recorded
         assert receiving.admitted == receiving.posted == []
 

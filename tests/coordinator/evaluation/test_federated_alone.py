@@ -206,3 +206,18 @@ def test_without_an_example_it_waits_for_one_and_ends_when_every_client_has_none
         assert await one.task == EvaluationResult(None, 0)
 
     evaluating(scenario)
+
+
+def test_a_client_that_counts_what_cannot_be_is_not_waited_for_and_may_answer_again():
+    async def scenario(one):
+        await one.begin()
+        one.count(1, -1.0, 3, worker="a")  # not its host: that client is still waited for
+        for client in (0, 1, 2):
+            one.count(client, 1.0, 2)
+        await asyncio.sleep(0.05)
+        assert not one.task.done()
+        one.count(3, -1.0, 2)
+        result = await one.task
+        assert result == EvaluationResult(0.5, 6)
+
+    evaluating(scenario)

@@ -7,7 +7,7 @@ import json
 import pytest
 from result_schema import ADDED_DEVICE_KEYS, ADDED_RUN_KEYS, DEVICE_KEYS, POINT_KEYS, RUN_KEYS
 
-from coordinator.report.result import SCHEMA, environment, run_result, write_results
+from coordinator.report.result import SCHEMA, environment, metric_value, run_result, write_results
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import Readings
 from federa.config import Experiment, MethodChoice, Target
@@ -429,3 +429,15 @@ def test_what_the_devices_counted_stands_beside_the_scores(ledger):
         ],
         "test": [{"client": 1, "device": "ada", "correct": 3, "examples": 6}],
     }
+
+
+def test_a_metric_that_is_no_number_leaves_the_result_readable():
+
+    def of(counters):
+        return counters["right"] / counters["positives"]
+
+    metric = Metric(name="precision", better="higher", of=of, target=0.5)
+    assert metric_value(metric, {"examples": 2.0, "right": 0.0, "positives": 0.0}) is None
+    assert metric_value(metric, {"examples": 2.0, "right": float("inf"), "positives": 1.0}) is None
+    assert metric_value(metric, {"examples": 2.0, "of another version": 1.0}) is None
+    assert metric_value(metric, {"examples": 2.0, "right": 1.0, "positives": 2.0}) == 0.5

@@ -524,3 +524,20 @@ def test_with_data_of_the_devices_own_each_is_a_client_without_saying_so(
     for value in (5, None, []):
         assert _refusal({**OWN, "federation": value}).startswith("federation: ")
     assert _refusal({**OWN, "federation": {"devices": 0}}).startswith("federation.devices: ")
+
+
+def test_a_section_may_have_truth_values_where_it_says_so() -> None:
+    class Mine(Section):
+        nesterov: bool = False
+        maybe: bool | None = None
+        count: int = 1
+
+    found = Mine.model_validate_json(Mine(nesterov=True, maybe=False).model_dump_json())
+    assert (found.nesterov, found.maybe) == (True, False)
+    with pytest.raises(ValidationError, match="must not be a truth value"):
+        Mine.model_validate({"count": True})
+
+
+def test_the_old_name_of_the_adapters_section_leads_to_the_new_one() -> None:
+    with pytest.raises(BadInput, match=r"^adapter is not a known field: .* lora\.r"):
+        parse_experiment({"adapter": {"r": 4}})
