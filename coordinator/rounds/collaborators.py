@@ -37,7 +37,7 @@ class RoundStore(Protocol):
         """Every update of a round that was acknowledged, by client."""
         ...
 
-    async def set_back(
+    async def record_failures(
         self, kind: FailureKind, round_: int, attempt: int, devices: Mapping[int, str], reason: str
     ) -> None:
         """Record that this befell these clients, each with the device that hosts it."""

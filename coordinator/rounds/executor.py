@@ -168,7 +168,7 @@ class RoundExecutor:
         missing = sorted(set(order.missing) - {update.client for update in updates})
         if missing:
             reason = f"the round was closed with {len(updates)} updates after {self.clock.elapsed_s():.1f} s"
-            await self._set_back("missing", missing, reason)
+            await self._record_failures("missing", missing, reason)
             self._cohort.abandon(order.round, missing, reason)
         self._progress.stage("averaging")
         made = await self._states.aggregate(order.round, updates)
@@ -230,25 +230,25 @@ class RoundExecutor:
                 self._throughput.took(hosts[client], round_, examples, self.clock.elapsed_s())
                 self._start_timer()
             case Failed(round_, client, reason) if machine.waits_for(round_, client):
-                await self._set_back("failed", [client], reason)
+                await self._record_failures("failed", [client], reason)
             case Refused(round_, client, reason) if machine.takes(round_, client):
-                await self._set_back("refused", [client], reason)
+                await self._record_failures("refused", [client], reason)
             case Unable(worker, reason):
                 clients = [
                     client
                     for client in machine.awaited
                     if hosts[client] == worker and machine.waits_for(machine.round, client)
                 ]
-                await self._set_back("failed", clients, f"its worker cannot take part: {reason}")
+                await self._record_failures("failed", clients, f"its worker cannot take part: {reason}")
 
-    async def _set_back(self, kind: FailureKind, clients: Collection[int], reason: str) -> None:
+    async def _record_failures(self, kind: FailureKind, clients: Collection[int], reason: str) -> None:
         devices = {client: self._clients.hosts[client] for client in clients}
         if not devices:
             return
         if kind != "missing":
             client, device = list(devices.items())[-1]
             self._last_failure = f"client {client} on {device}: {reason}"
-        await self._store.set_back(kind, self.machine.round, self.machine.attempt, devices, reason)
+        await self._store.record_failures(kind, self.machine.round, self.machine.attempt, devices, reason)
 
 
 def _clients(clients: Sequence[int]) -> str:

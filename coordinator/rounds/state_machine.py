@@ -125,7 +125,7 @@ class RoundStateMachine:
             return []
         match event:
             case Joined(worker, clients):
-                return self._welcome(worker, clients)
+                return self._joined(worker, clients)
             case Left(worker):
                 self._here.discard(worker)
                 return []
@@ -150,11 +150,11 @@ class RoundStateMachine:
                 now = (self.round, self._open.number)
                 return self._settle(expired=True) if self.round and (round_, attempt) == now else []
             case Evaluated(round_, value):
-                return self._judge(round_, value)
+                return self._evaluated(round_, value)
 
     # ---- who takes part
 
-    def _welcome(self, worker: str, clients: Iterable[int]) -> list[Decision]:
+    def _joined(self, worker: str, clients: Iterable[int]) -> list[Decision]:
         self._here.add(worker)
         self._unable.discard(worker)
         self.hosts.update(dict.fromkeys(clients, worker))
@@ -239,7 +239,7 @@ class RoundStateMachine:
             return [Close(self.round, tuple(sorted(open_.accepted)), tuple(sorted(open_.awaited)))]
         return [] if waiting or open_.paused else self._try()
 
-    def _judge(self, round_: int, value: float) -> list[Decision]:
+    def _evaluated(self, round_: int, value: float) -> list[Decision]:
         if round_ != self.round or not self._open.closing:
             return []
         reached = is_reached(self.plan.better, value, self.plan.target)

@@ -30,7 +30,7 @@ class LedgerRoundStore:
         rows = await in_thread(self._ledger.contributions, round_)
         return [AcceptedUpdate(client=row["client"], sha256=row["sha256"], examples=row["examples"]) for row in rows]
 
-    async def set_back(
+    async def record_failures(
         self, kind: FailureKind, round_: int, attempt: int, devices: Mapping[int, str], reason: str
     ) -> None:
         """Record that this befell these clients, each with the device that hosts it."""

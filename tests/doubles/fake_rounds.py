@@ -37,7 +37,9 @@ class FakeStore:
             for client, examples in sorted(self.accepted.items())
         ]
 
-    async def set_back(self, kind: str, round_: int, attempt: int, devices: Mapping[int, str], reason: str) -> None:
+    async def record_failures(
+        self, kind: str, round_: int, attempt: int, devices: Mapping[int, str], reason: str
+    ) -> None:
         self.log.append((kind, round_, attempt, dict(devices), reason))
 
     async def aggregated(self, round_: int, seconds: float, made: Aggregate) -> None:

@@ -41,7 +41,7 @@ def accept(ledger, folder, round_, client, blob=b"update"):
     return path
 
 
-def set_back(ledger, kind, round_, attempt, client):
+def record_failure(ledger, kind, round_, attempt, client):
     ledger.record_failure(kind, round_=round_, attempt=attempt, client=client, device="ada", reason="why")
 
 
@@ -105,17 +105,17 @@ def test_in_a_round_of_which_nothing_came_yet(ledger, folder):
 def test_who_failed_is_not_waited_for_and_who_was_drawn_again_is(ledger, folder):
     start = begun(ledger, folder)
     ledger.selected(1, 1, [0, 1, 2, 3], start)
-    set_back(ledger, "failed", 1, 1, 0)
-    set_back(ledger, "refused", 1, 1, 1)
-    set_back(ledger, "late", 1, 1, 2)
-    set_back(ledger, "missing", 1, 1, 3)
+    record_failure(ledger, "failed", 1, 1, 0)
+    record_failure(ledger, "refused", 1, 1, 1)
+    record_failure(ledger, "late", 1, 1, 2)
+    record_failure(ledger, "missing", 1, 1, 3)
     assert recover(ledger, folder).history.snapshot.failed == {0, 1}
     ledger.selected(1, 2, [0], start)
     found = recover(ledger, folder).history.snapshot
     assert (found.attempt, found.selected, found.failed) == (2, {0, 1, 2, 3}, {1})
     # Again, and a straggler of the first attempt fails in the second.
-    set_back(ledger, "failed", 1, 2, 0)
-    set_back(ledger, "failed", 1, 2, 2)
+    record_failure(ledger, "failed", 1, 2, 0)
+    record_failure(ledger, "failed", 1, 2, 2)
     assert recover(ledger, folder).history.snapshot.failed == {0, 1, 2}
 
 
@@ -123,8 +123,8 @@ def test_failures_of_other_rounds_and_clients_are_none_of_this_round(ledger, fol
     start = begun(ledger, folder)
     for round_ in (1, 2):
         ledger.selected(round_, 1, [0, 1], start)
-        set_back(ledger, "failed", round_, 1, 3)
-    set_back(ledger, "failed", 1, 1, 0)
+        record_failure(ledger, "failed", round_, 1, 3)
+    record_failure(ledger, "failed", 1, 1, 0)
     ledger.aggregated(1, 1.0, start)
     assert recover(ledger, folder).history.snapshot.failed == set()
 
@@ -138,7 +138,7 @@ def test_refusals_of_the_whole_run_count(ledger, folder):
         (2, "late", 0),
         (2, "refused", 2),
     ):
-        set_back(ledger, kind, round_, 1, client)
+        record_failure(ledger, kind, round_, 1, client)
     assert recover(ledger, folder).history.snapshot.refusals == {1: 2, 2: 1}
 
 
@@ -243,7 +243,7 @@ class RecordedRun(WholeRun):
         if isinstance(event, Joined):
             self.ledger.hosted({event.worker: "k"}, dict.fromkeys(event.clients, event.worker))
         if isinstance(event, Failed | Refused) and rounds.takes(event.round, event.client):
-            set_back(self.ledger, type(event).__name__.lower(), event.round, rounds.attempt, event.client)
+            record_failure(self.ledger, type(event).__name__.lower(), event.round, rounds.attempt, event.client)
             self.may_die()
         super().happened(event)
 
