@@ -33,14 +33,17 @@ class WorkInProgress:
         """These are done or of no more use: ends the transfer that is made for them. Returns those that were open."""
         dropped = [client for client in self.clients if client in clients]
         self.clients = [client for client in self.clients if client not in clients]
-        if self._transfer is not None and (self._uploading in dropped or not self.clients):
+        # What a preparation fetches is for no client, and none that is dropped ends it.
+        if self._transfer is not None and dropped and (self._uploading in dropped or not self.clients):
             self._transfer.cancel()
         return dropped
 
     def stop(self) -> None:
         """The run is over: end at the next step, or byte."""
         self.over.set()
-        self.drop(self.clients)
+        self.clients = []
+        if self._transfer is not None:
+            self._transfer.cancel()
 
     def check(self, client: int) -> None:
         """Raises WorkStopped where the client is of no more use."""
