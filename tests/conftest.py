@@ -71,3 +71,22 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str
         return str(made[architecture])
 
     return folder
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What was asked of the disk, in order: ("fsync", path) and ("replace", from, to)."""
+    calls: list[tuple[object, ...]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        calls.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def recorded_replace(source: str, target: str) -> None:
+        calls.append(("replace", Path(source), Path(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    return calls

@@ -4,30 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 import pytest
 
 from federa.durable import move, replacement, sync, write_file
-
-
-@pytest.fixture
-def disk(monkeypatch):
-    """What was asked of the disk, in order: ("fsync", path) and ("replace", from, to)."""
-    calls = []
-    fsync, replace = os.fsync, os.replace
-
-    def recorded_fsync(descriptor):
-        calls.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
-        fsync(descriptor)
-
-    def recorded_replace(source, target):
-        calls.append(("replace", Path(source), Path(target)))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", recorded_fsync)
-    monkeypatch.setattr(os, "replace", recorded_replace)
-    return calls
 
 
 def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_return(tmp_path, disk):

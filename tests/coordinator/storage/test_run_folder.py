@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from coordinator.storage.run_folder import FINAL_STATE, RESULT, RunFolder, write_json
@@ -13,25 +10,6 @@ from federa.config import Experiment
 from federa.tensors.state import digest_of
 
 FACTS = BundleFacts(experiment=Experiment.model_validate({"methods": [{"name": "ft"}]}), base_digest="", round=1)
-
-
-@pytest.fixture
-def disk(monkeypatch):
-    """What was asked of the disk, in order: ("fsync", path) and ("replace", from, to)."""
-    calls = []
-    fsync, replace = os.fsync, os.replace
-
-    def recorded_fsync(descriptor):
-        calls.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
-        fsync(descriptor)
-
-    def recorded_replace(source, target):
-        calls.append(("replace", Path(source), Path(target)))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", recorded_fsync)
-    monkeypatch.setattr(os, "replace", recorded_replace)
-    return calls
 
 
 def test_everything_that_lasts_is_written_in_that_order(tmp_path, disk):
