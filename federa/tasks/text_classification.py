@@ -11,8 +11,9 @@ from pydantic import field_validator, model_validator
 from federa.data.dataset import Dataset, Record
 from federa.data.readers import DataSource, Row, no_documents
 from federa.data.section import DEVICES, DataSection
-from federa.errors import BadInput
+from federa.errors import BadInput, shown
 from federa.tasks.base import Task
+from federa.tasks.labels import MAX_LABEL, alike, counted, difference, in_order, label_text, likeness, listed, visible
 from federa.tasks.metric import Counters, Metric
 
 if TYPE_CHECKING:
@@ -33,15 +34,28 @@ class ClassificationData(DataSection):
     label_column: str = "label"
     """The column of the labels."""
     labels: tuple[str, ...] | None = None
-    """The classes in their order. Without it they are the labels found, sorted. Where `source` is `devices` they
-    must be given, since no one can see all devices' labels."""
+    """The classes in their order. Without it they are the labels found: numbers, and labels that are numbered, such
+    as LABEL_2 and LABEL_10, by their number, all others as text. Where `source` is `devices` they must be given, since
+    no one can see all devices' labels."""
 
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if labels is not None and (len(labels) < 2 or len(set(labels)) != len(labels)):
+        if labels is None:
+            return None
+        found = tuple(map(label_text, labels))
+        for given, label in zip(labels, found, strict=True):
+            if not label or len(label) > MAX_LABEL:
+                raise ValueError(f"must not hold {shown(repr(given), MAX_QUOTED)}, which stands for no class")
+        if len(set(found)) < max(2, len(found)):
             raise ValueError("must be at least two different labels")
-        return labels
+        seen: dict[str, str] = {}
+        for label in found:
+            other = seen.setdefault(visible(label), label)
+            if other != label:
+                both = f"{shown(ascii(other), MAX_QUOTED)} and {shown(ascii(label), MAX_QUOTED)}"
+                raise ValueError(f"must not hold both {both}: nobody can tell them apart")
+        return found
 
     @model_validator(mode="after")
     def _names_what_nobody_can_look_up(self) -> ClassificationData:
@@ -79,8 +93,11 @@ class TextClassification(Task):
     def record(self, row: Row) -> tuple[str, str]:
         """Text and label of a row."""
         text, label = row.texts(self.data.columns)
-        if not label.strip():
-            raise row.refused(f"has an empty label in column {self.data.label_column!r}")
+        label = label_text(label)
+        if not label:
+            raise row.refused(f"has no label in column {self.data.label_column!r}")
+        if len(label) > MAX_LABEL:
+            raise row.refused(f"has a label of {len(label):,} characters: {self._doubt}")
         return text, label
 
     def read(self, source: DataSource) -> Dataset:
@@ -96,16 +113,18 @@ class TextClassification(Task):
 
     def describe(self, records: Sequence[Record]) -> tuple[str, str]:
         counts = Counter(label for _, label in records)
-        summary = f"{len(records)} documents with {len(counts)} labels"
-        if len(counts) > max(2, len(records) // 2):
-            # Perhaps they are texts, which stay where they are: the columns may be mistaken for one another.
-            column = self.data.label_column
-            doubt = f"is the label in the column {column!r}? The experiment's data.label_column says which it is"
-            return summary, doubt
-        most = ", ".join(
-            f"{label if len(label) <= 20 else f'{label[:19]}…'} {count}" for label, count in counts.most_common(8)
-        )
-        return f"{summary}: {most}{', ...' if len(counts) > 8 else ''}", ""
+        summary = f"{len(records):,} documents with {len(counts):,} labels"
+        if _may_be_texts(len(counts), len(records)):
+            # They stay where they are.
+            return summary, self._doubt
+        doubt = likeness(counts)
+        text = f"{summary}: {counted({label: counts[label] for label in in_order(counts)})}"
+        return text, f"look at {doubt}: the experiment's data.labels says which are classes" if doubt else ""
+
+    @property
+    def _doubt(self) -> str:
+        column = shown(repr(self.data.label_column), MAX_QUOTED)
+        return f"is the label in the column {column}? The experiment's data.label_column says which it is"
 
     def model_options(self) -> dict[str, Any]:
         assert self.data.labels is not None, "the experiment must be resolved: its labels are known by then"
@@ -139,29 +158,58 @@ class TextClassification(Task):
 def label_texts(rows: Sequence[tuple[str, str]], labels: Sequence[str] | None, source: str) -> Dataset:
     """A data set of (text, label) pairs; `labels` fixes the classes and their order, else they are those found.
 
-    Raises BadInput when there are no rows, fewer than two classes, or a label outside the fixed ones.
+    Raises BadInput when there are no rows, fewer than two classes, a label outside the fixed ones, or labels of which
+    it is doubtful whether they are classes.
     """
     if not rows:
         raise no_documents(source)
     counts = Counter(label for _, label in rows)
     if labels is None:
-        if len(counts) < 2:
-            raise BadInput(f"data: {source} holds one class only ({next(iter(counts))!r}); at least two are needed")
-        labels = sorted(counts)
-    else:
-        unknown = sorted(counts.keys() - set(labels))
-        if unknown:
-            # Where the columns are mistaken for one another, they are documents, which are nobody else's to read.
-            # Labels recur, and some of them are known.
-            known = ", ".join(labels)
-            if len(unknown) == len(counts) and 2 * len(counts) > len(rows):
-                raise BadInput(
-                    f"data: {source} has {len(unknown)} different labels in {len(rows)} documents, and none of "
-                    f"{known}: data.label_column must name the labels' column, and they must be spelled just so"
-                )
-            short = len(unknown[0]) <= MAX_QUOTED
-            quoted = f"the label {unknown[0]!r}" if short else f"a label of {len(unknown[0])} characters"
-            raise BadInput(f"data: {source} has {quoted}, which is none of {known}")
+        labels = _classes(counts, source)
+    elif unknown := in_order(counts.keys() - set(labels)):
+        raise BadInput(f"data: {source} has {_unknown(unknown, counts, labels)}")
     index = {name: position for position, name in enumerate(labels)}
     records = tuple(LabelledText(text, index[label]) for text, label in rows)
     return Dataset(records=records, found={"labels": tuple(labels)})
+
+
+def _classes(counts: Counter[str], source: str) -> list[str]:
+    """The classes that are found in the data."""
+    documents = counts.total()
+    if len(counts) < 2:
+        (label,) = counts
+        raise BadInput(f"data: {source} holds one class only ({shown(repr(label))}); at least two are needed")
+    if _may_be_texts(len(counts), documents):
+        raise BadInput(
+            f"data: {source} has {len(counts):,} different labels in {documents:,} documents: data.label_column must "
+            "name the labels' column; where each is a class, data.labels must name all of them"
+        )
+    if doubt := likeness(counts):
+        raise BadInput(
+            f"data: {source} has {doubt}: mend them in the file, or name the classes in data.labels, where each of "
+            "these is one"
+        )
+    return in_order(counts)
+
+
+def _unknown(unknown: Sequence[str], counts: Counter[str], labels: Sequence[str]) -> str:
+    """What is said of labels outside the fixed ones."""
+    known = listed(labels)
+    # Where the columns are mistaken for one another, they are documents, which are nobody else's to read. Labels recur,
+    # and some of them are known.
+    if len(unknown) == len(counts) and 2 * len(counts) > counts.total():
+        return (
+            f"{len(unknown):,} different labels in {counts.total():,} documents, and none of {known}: "
+            "data.label_column must name the labels' column, and they must be spelled just so"
+        )
+    label = unknown[0]
+    short = len(label) <= MAX_QUOTED
+    quoted = f"the label {shown(repr(label))}" if short else f"a label of {len(label)} characters"
+    near = alike(label, labels)
+    how = f"; it differs from {shown(ascii(near), MAX_QUOTED)} {difference(near, label)}" if near and short else ""
+    return f"{quoted}, which is none of {known}{how}"
+
+
+def _may_be_texts(labels: int, documents: int) -> bool:
+    """Whether there are so many labels that they may be texts: the columns may be mistaken for one another."""
+    return labels > max(2, documents // 2)

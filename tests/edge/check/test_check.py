@@ -231,7 +231,7 @@ def test_data_is_counted_and_its_text_not_shown(tmp_path):
     rows = [{"text": f"a secret {i}", "label": "sport" if i % 3 else "tech"} for i in range(30)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = look(tmp_path, "--data", file, "--power", "none", root=tmp_path / "nothing")["data"]
-    assert data == CheckResult(what="data", found=f"{file}: 30 documents with 2 labels: sport 20, tech 10")
+    assert data == CheckResult(what="data", found=f"{file}: 30 documents with 2 labels: sport (20), tech (10)")
     # One label alone is a device's right: others have the others.
     file.write_text(json.dumps({"text": "a secret", "label": "tech"}) + "\n")
     assert look(tmp_path, "--data", file, "--power", "none", root=tmp_path / "nothing")["data"].level == "ok"

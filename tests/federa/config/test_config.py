@@ -24,6 +24,7 @@ from federa.methods import METHODS, method_class
 from federa.methods.ft import FullFineTuning
 from federa.section import Section
 from federa.tasks import DEFAULT_TASK, task_class
+from federa.tasks.labels import label_text, visible
 
 NAN, INF = float("nan"), float("inf")
 
@@ -326,6 +327,8 @@ def _finite(low: float, high: float, **options: Any) -> st.SearchStrategy[float]
 
 # Without U+0085, which PyYAML itself writes and reads back as a space.
 _TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x85"), max_size=12)
+# As labels are kept: others are refused, or become these.
+_LABEL = _TEXT.map(label_text).filter(bool)
 _POSITIVE = _finite(0, 1e6, exclude_min=True)
 _COUNT = st.integers(1, 10**6)
 
@@ -349,7 +352,7 @@ def experiments(draw: st.DrawFn) -> Experiment:
                 "source": draw(_TEXT),
                 "text_column": draw(_TEXT),
                 "label_column": draw(_TEXT),
-                "labels": draw(st.none() | st.lists(_TEXT, min_size=2, max_size=4, unique=True)),
+                "labels": draw(st.none() | st.lists(_LABEL, min_size=2, max_size=4, unique_by=visible)),
                 "validation": draw(_finite(0.01, 0.49)),
                 "test": draw(_finite(0.01, 0.49)),
                 "max_length": draw(st.integers(4, 4096)),
