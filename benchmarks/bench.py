@@ -14,18 +14,21 @@ from rich.console import Console
 
 from benchmarks.arguments import credentials_from, experiment_from, parser, power_from
 from coordinator.operator.experiment import check_data, claimed, run_to_end
+from coordinator.report.console import open_console
 from coordinator.report.display import Display
 from coordinator.report.terminal import failure_lines, joule_lines, memory_lines, summary
 from coordinator.storage.experiment_record import ExperimentRecord
 from coordinator.storage.run_folder import RESULT
 from federa.config import DEVICES
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
+from federa.output import prepare_output, print_error
 from protos.credentials import Credentials
 from protos.federation_pb2 import Outcome
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    prepare_output()
     options = parser().parse_args(arguments)
     try:
         if options.data == DEVICES and not options.print_config:
@@ -44,15 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
         with claimed(out, experiment) as record:
             if record.finished:
                 print(f"{out} holds this experiment's results already; nothing is run")
-                return _conclude(_console(), record.outcome, out)
+                return _conclude(open_console(), record.outcome, out)
             return asyncio.run(_bench(options, credentials, record, out, power))
     except FederaError as error:
-        print(f"federa-bench: {error}", file=sys.stderr)
+        print_error("federa-bench", error)
         return error.exit_code
-    except BrokenPipeError:
-        return EXIT_ERROR  # nobody reads what would be printed
     except OSError as error:
-        print(f"federa-bench: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
+        print_error("federa-bench", f"{error.filename or options.out}: {error.strerror or error}")
         return EXIT_ERROR
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_INTERRUPTED
@@ -63,16 +64,11 @@ def _need_devices_with_data(options: argparse.Namespace) -> None:
         raise BadInput("--data: devices needs --coordinator: the workers that are started here have no files")
 
 
-def _console() -> Console:
-    # Off a terminal rich would wrap the table at 80 columns.
-    return Console() if sys.stdout.isatty() else Console(width=120)
-
-
 async def _bench(
     options: argparse.Namespace, credentials: Credentials | None, record: ExperimentRecord, out: Path, power: str
 ) -> int:
     experiment = record.experiment
-    console = _console()
+    console = open_console()
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -91,7 +87,7 @@ def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
     failed = outcome.exit_code in (EXIT_ERROR, EXIT_BAD_INPUT)
     if (out / RESULT).exists():
         try:
-            result = json.loads((out / RESULT).read_text())
+            result = json.loads((out / RESULT).read_text(encoding="utf-8"))
         except ValueError as error:
             raise FederaError(f"{out / RESULT} is damaged: {error}") from None
         if result["runs"] and not failed:
@@ -102,7 +98,7 @@ def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
                 console.print(line, style="dim", highlight=False, markup=False)
         print(f"results: {out / RESULT}, {out / 'report.html'}")  # brackets in a path are no markup
     if outcome.message:
-        print(f"federa-bench: {outcome.message}", file=sys.stderr)
+        print_error("federa-bench", outcome.message)
     return int(outcome.exit_code)
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.log_summary import print_log
 from benchmarks.tegrastats_log import TegrastatsLog
 from coordinator.report import write_report
+from coordinator.report.console import open_console
 from coordinator.report.result import run_result
 from coordinator.report.terminal import (
     device_table,
@@ -31,6 +29,7 @@ from coordinator.storage.run_folder import LEDGER, REPORT, RESULT
 from coordinator.storage.samples import Samples
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError, one_line
+from federa.output import output_failure, prepare_output, print_error
 
 _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 """What reading a result can raise that is not as it should be."""
@@ -51,29 +50,22 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    prepare_output()
     options = parser().parse_args(arguments)
     try:
         code = _log(options) if options.tegrastats is not None else _folders(options)
-        sys.stdout.flush()
-        return code
     except FederaError as error:
-        print(f"federa-report: {error}", file=sys.stderr)
+        print_error("federa-report", error)
         return error.exit_code
-    except BrokenPipeError:
-        # Nobody reads on. Python flushes what is held once more at its end: into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     except OSError as error:
-        named = error.filename or options.out or "standard output"
-        print(f"federa-report: {named}: {error.strerror or error}", file=sys.stderr)
+        print_error("federa-report", f"{error.filename or options.out}: {error.strerror or error}")
         return EXIT_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-
-
-def console_here() -> Console:
-    # Off a terminal rich would wrap the tables at 80 columns.
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    if failure := output_failure():
+        print_error("federa-report", failure)
+        return EXIT_ERROR
+    return code
 
 
 # ---- a log
@@ -95,29 +87,17 @@ def _log(options: argparse.Namespace) -> int:
             log = TegrastatsLog(file, interval_s)
             for sample in log.samples():
                 if options.json:
-                    _put(json.dumps(sample, ensure_ascii=False, allow_nan=False))
+                    print(json.dumps(sample, ensure_ascii=False, allow_nan=False))
             if options.json:
-                _put(json.dumps(log.ending(), allow_nan=False))
+                print(json.dumps(log.ending(), allow_nan=False))
                 if not log.samples_read:
-                    print(f"federa-report: {name}: no line of it is tegrastats'", file=sys.stderr)
-    except BrokenPipeError:
-        raise
+                    print_error("federa-report", f"{name}: no line of it is tegrastats'")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         raise BadInput(f"--tegrastats: cannot read {name}: {reason}") from None
     if not options.json:
-        print_log(log, "standard input" if name == "-" else name, console_here())
+        print_log(log, "standard input" if name == "-" else name, open_console())
     return EXIT_OK
-
-
-def _put(line: str) -> None:
-    """Prints it; that it cannot be written is no fault of the log that is read meanwhile."""
-    try:
-        print(line)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise FederaError(f"cannot write to standard output: {error.strerror or error}") from None
 
 
 def _interval(text: str) -> float:
@@ -143,14 +123,14 @@ def _folders(options: argparse.Namespace) -> int:
     results = [read_folder(folder) for folder in folders]
     result = results[0] if len(results) == 1 else together(results, _names(folders))
     page = options.out or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
-    console = console_here()
+    console = open_console()
     try:
         tables = [summary(result), device_table(result), phase_table(result)]
         lines = [*outcome_lines(result), *unmeasured_lines(result), *memory_lines(result), *failure_lines(result)]
     except _DAMAGE as error:
         raise BadInput(f"{folders[0] / RESULT} is not a result that this federa reads: {one_line(error)}") from None
     for table in tables:
-        if table.row_count:
+        if table.rows:
             console.print(table)
     if not result["runs"]:
         console.print("No run has been recorded yet.")

@@ -51,7 +51,7 @@ class View:
                     runs.append(self.live_result())
                     continue
             if (folder / RESULT).exists():
-                result = json.loads((folder / RESULT).read_text())
+                result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
                 runs.extend({**run, "environment": result["environment"]} for run in result["runs"])
         return make_result(runs)
 
@@ -229,7 +229,7 @@ class ExperimentRunner:
         for config in self._runs:
             folder = self._folder(config.method.name)
             if (folder / RESULT).exists():
-                result = json.loads((folder / RESULT).read_text())
+                result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
                 if len(self._runs) > 1:
                     write_report(result, folder / REPORT)
                 runs.extend({**run, "environment": result["environment"]} for run in result["runs"])

@@ -19,6 +19,7 @@ from federa import __version__
 from federa.config import Experiment, parse_experiment, read_tree
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
+from federa.output import log_to_stderr, prepare_output, print_error
 from protos.address import BadAddress, host_port, is_loopback
 from protos.channel import raise_file_limit
 from protos.credentials import COORDINATOR, BadCredentials, Credentials
@@ -52,10 +53,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None, make_model: ReferenceModelFactory = TorchReferenceModel) -> int:
     """Run the command; returns the exit code. `make_model` lets a test serve a run without a model."""
+    prepare_output()
     options = parser().parse_args(arguments)
     limit_arenas()
     raise_file_limit()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         experiment = parse_experiment(read_tree(options.experiment)) if options.experiment else None
         credentials = _credentials(options)
@@ -66,10 +68,10 @@ def main(arguments: list[str] | None = None, make_model: ReferenceModelFactory =
         finally:
             claim.release()
     except FederaError as error:
-        print(f"federa-coordinator: {error}", file=sys.stderr)
+        print_error("federa-coordinator", error)
         return error.exit_code
     except OSError as error:
-        print(f"federa-coordinator: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
+        print_error("federa-coordinator", f"{error.filename or options.out}: {error.strerror or error}")
         return EXIT_ERROR
 
 
@@ -114,9 +116,9 @@ async def _serve(
     else:
         record = open_record(path, experiment)
         if record.finished:
-            print(f"federa-coordinator: {path} holds this experiment's results already", file=sys.stderr)
+            print_error("federa-coordinator", f"{path} holds this experiment's results already")
             if record.message:
-                print(f"federa-coordinator: {record.message}", file=sys.stderr)
+                print_error("federa-coordinator", record.message)
             return record.outcome.exit_code
         coordinator.last = coordinator.queue(record.ended(None), path)
     server, address = await coordinator.serve(options.listen, credentials)
@@ -149,7 +151,7 @@ async def _serve(
             return EXIT_INTERRUPTED if interrupted else EXIT_OK
         outcome = await coordinator.work_once()
         if outcome.message:
-            print(f"federa-coordinator: {outcome.message}", file=sys.stderr)
+            print_error("federa-coordinator", outcome.message)
         log.info("results are in %s", path)
         return outcome.exit_code
     except asyncio.CancelledError:

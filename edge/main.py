@@ -23,6 +23,7 @@ from edge.worker.worker import Worker
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
+from federa.output import log_to_stderr, prepare_output, print_error
 from protos.address import BadAddress, host_port
 from protos.channel import valid_name
 from protos.credentials import DEVICE, BadCredentials, Credentials
@@ -110,6 +111,7 @@ def torch_runtime(options: argparse.Namespace) -> ClientRuntime:
 
 def main(arguments: list[str] | None = None, make_runtime: EngineFactory = torch_runtime) -> int:
     """Run the command; returns the exit code. `make_runtime` lets a test join without torch."""
+    prepare_output()
     parse = parser()
     options = parse.parse_args(arguments)
     # A compose file passes variables on that may be empty: those say nothing.
@@ -117,7 +119,7 @@ def main(arguments: list[str] | None = None, make_runtime: EngineFactory = torch
     if options.coordinator is None and not options.check:
         parse.error("the following arguments are required: --coordinator")
     limit_arenas()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         if options.check:
             return _look(options)
@@ -137,7 +139,7 @@ def main(arguments: list[str] | None = None, make_runtime: EngineFactory = torch
                 if power.source is not None:
                     power.source.close()
     except FederaError as error:
-        print(f"federa-worker: {error}", file=sys.stderr)
+        print_error("federa-worker", error)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -54,7 +54,7 @@ class Child:
 
     def failure(self, what: str) -> FederaError:
         """An error that names it and has the last lines of its log."""
-        lines = self._log.read_text(errors="replace").strip().splitlines()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return FederaError(f"{self._called} {what}: {' | '.join(lines[-3:]) or 'nothing in its log'}")
 
     def kill(self) -> None:

@@ -66,7 +66,7 @@ class LocalCluster:
     def last_lines(self, name: str) -> str:
         """The last line of a process's log, and where the rest is."""
         log = self.logs / f"{name}.log"
-        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
         return f"{lines[-1] if lines else 'no output'} (log: {log})"
 
     async def stop(self) -> None:

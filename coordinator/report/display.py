@@ -11,10 +11,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from federa.errors import shown
 from federa.numbers import DASH, human_bytes, human_goal, human_seconds
 from federa.phases import IDLE, TRAIN
 from protos.federation_pb2 import Progress, RunProgress, WorkerProgress
 
+_MAX_NOTE = 1_000
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -46,10 +48,10 @@ class Display:
     def _print_news(self, progress: Progress) -> None:
         """A lasting line for each finished round; off a terminal also for each stage with something to say."""
         run = progress.run
-        number, shown, printed = self._printed
+        number, rounds, printed = self._printed
         if progress.run_number != number:
-            number, shown, printed = progress.run_number, 0, ""
-        for round_ in range(shown + 1, len(run.values) + 1):
+            number, rounds, printed = progress.run_number, 0, ""
+        for round_ in range(rounds + 1, len(run.values) + 1):
             value = run.values[round_ - 1]
             self._console.print(
                 f"{run.method:8} round {round_:3}  {run.metric} {value:.4f} (target {_goal(run)})  "
@@ -57,11 +59,12 @@ class Display:
                 highlight=False,
                 markup=False,
                 emoji=False,
+                soft_wrap=True,
             )
-        text = f"{run.method:8} {run.stage}: {run.note}" if run.note else ""
+        text = f"{run.method:8} {run.stage}: {shown(run.note, _MAX_NOTE)}" if run.note else ""
         if text and text != printed and not self._live:
             # Names and notes come from other machines: their brackets are no markup.
-            self._console.print(text, highlight=False, markup=False, emoji=False)
+            self._console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._printed = (number, len(run.values), text or printed)
 
     def render(self, progress: Progress) -> RenderableType:
@@ -72,8 +75,8 @@ class Display:
         title.append(f"run {progress.run_number} of {progress.run_count}", style="dim")
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="dim", min_width=10)
-        facts.add_column(min_width=44)
-        facts.add_row("stage", Text(f"{run.stage}  {run.note}".rstrip()))
+        facts.add_column(min_width=44, overflow="fold")
+        facts.add_row("stage", Text(f"{run.stage}  {shown(run.note, _MAX_NOTE)}".rstrip()))
         updates = f", {run.updates} of {run.expected} updates" if run.expected else ""
         facts.add_row("round", f"{run.round} of at most {run.rounds}{updates}")
         facts.add_row(Text(run.metric), _score(run))
@@ -109,13 +112,15 @@ def _share_done(value: float, target: float, lower: bool) -> float:
 
 def _workers(workers: Iterable[WorkerProgress]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("worker", "doing", "", "computes on"):
-        table.add_column(column)
+    table.add_column("worker", overflow="fold")
+    for column in ("doing", ""):
+        table.add_column(column, no_wrap=True)
+    table.add_column("computes on", overflow="fold")
     for worker in workers:
         busy = worker.phase not in ("", IDLE)
         doing = f"{worker.phase} client {worker.client}" if busy else worker.phase or "joining"
         bar = ProgressBar(total=1.0, completed=worker.progress, width=16) if worker.phase == TRAIN else ""
-        table.add_row(Text(worker.name), Text(doing), bar, Text(worker.device, style="dim"))
+        table.add_row(Text(shown(worker.name)), Text(doing), bar, Text(shown(worker.device), style="dim"))
     return table
 
 

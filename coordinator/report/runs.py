@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from federa.errors import MAX_SHOWN, shown
 from federa.numbers import SPACE, Formatter, human_goal
 
 Entry = Mapping[str, Any]
@@ -30,12 +31,14 @@ def sum_known(*values: object) -> float | None:
 
 
 def as_text(value: object) -> str:
-    """Any value of JSON as text; empty for null."""
+    """Any value of JSON as text; empty for null. What does not print is escaped: a result may be somebody else's, and
+    is shown on a terminal."""
     if value is None:
         return ""
     if type(value) is int:  # as JSON writes it, but thirty times as fast: a power trace has one in every row
         return str(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else shown(text, len(text) * 2 + MAX_SHOWN)
 
 
 def show_backing(examples: object) -> str:

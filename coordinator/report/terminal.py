@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from coordinator.report.comparison import base_of, bases_among, savings
 from coordinator.report.energy import brief_reason, coverage_text, is_replay, mean_w, replay_of
+from coordinator.report.grid import Grid
 from coordinator.report.runs import (
     NAMES,
     as_text,
@@ -32,32 +32,31 @@ from federa.phases import PHASES
 Record = Mapping[str, Any]
 
 
-def summary(result: Record) -> Table:
+def summary(result: Record) -> Grid:
     """One row a run. A dash is what was not reached or not measured."""
     runs = _runs(result)
     bases = bases_among(runs)
-    table = Table(header_style="bold", title_justify="left")
     columns = ["method", "reached", "time to target", "rounds", "bytes to target", "joules"]
     columns += [*(f"against {NAMES[key]}" for key in bases), "best", "test", "state"]
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("method", "reached") else "right")
+    grid = Grid(tuple(columns), left=frozenset({"method", "reached"}))
     labels = [run["method"] for run in runs] if len({run.get("method") for run in runs}) == len(runs) else _labels(runs)
     for run, label in zip(runs, labels, strict=True):
         number = number_in(run.get("target"))
         target = "" if number is None else f", {human_goal(f'{number:g}', lower_is_better(run))}"
-        table.add_row(
-            escape(as_text(label)),
-            (("[green]yes[/green]" if run.get("reached") else "[red]no[/red]") + target),
+        reached = Text.assemble(("yes", "green") if run.get("reached") else ("no", "red"), target)
+        grid.add(
+            as_text(label),
+            reached,
             human_seconds(number_in(run.get("time_to_target_s"))),
             str(run.get("rounds_to_target") or f"{len(curve_of(run))}, not reached"),
             human_bytes(number_in(run.get("bytes_to_target"))),
-            escape(_joules(run, run.get("joules_to_target"))),
+            _joules(run, run.get("joules_to_target")),
             *("\n".join(_savings(run, runs, key)) or DASH for key in bases),
             _value(run.get("best"), examples_behind_best(run)),
             _value(run.get("test"), run.get("test_examples")),
             human_bytes(number_in(run.get("state_bytes"))),
         )
-    return table
+    return grid
 
 
 def _runs(result: Record) -> list[Record]:
@@ -95,53 +94,51 @@ def _savings(run: Record, runs: Sequence[Record], method: str) -> list[str]:
     return [f"{name} {show_change(ratio)}".replace("\u00a0", " ") for name, ratio in savings(run, base)]
 
 
-def device_table(result: Record) -> Table:
+def device_table(result: Record) -> Grid:
     """One row a device of a run: what it is, how it was measured, and its steps."""
-    table = Table(header_style="bold", title_justify="left")
     texts = ("method", "device", "board", "power source", "scope")
     numbers = ("energy", "idle W", "mean W", "peak W", "covered", "gap", "step p50", "p95", "p99")
-    for column in (*texts, *numbers):
-        table.add_column(column, justify="left" if column in texts else "right")
+    grid = Grid((*texts, *numbers), left=frozenset(texts))
     for run, label in zip(_runs(result), _labels(_runs(result)), strict=True):
         for device in devices_of(run):
             joules = number_in(device.get("energy_j"))
             watts = (device.get("idle_w"), mean_w(device), device.get("peak_w"))
             share, gap_s = number_in(device.get("coverage")), number_in(device.get("largest_gap_s"))
             text = (label, device.get("name"), device.get("board") or "not known")
-            table.add_row(
-                *(escape(as_text(word)) for word in text),
-                escape(as_text(device.get("power_source")) or "none"),
-                escape(as_text(device.get("scope")) or DASH),
+            grid.add(
+                *map(as_text, text),
+                as_text(device.get("power_source")) or "none",
+                as_text(device.get("scope")) or DASH,
                 "not measured" if joules is None else _show_joules(joules) + (" (replay)" if replay_of(device) else ""),
                 *(DASH if (watt := number_in(value)) is None else f"{watt:.3g}" for value in watts),
                 DASH if share is None else show_share(share).replace("\u00a0", " "),
                 DASH if gap_s is None else human_seconds(gap_s),
                 *(DASH if step is None else f"{step:.4g} ms" for step in steps_of(device)),
             )
-    return table
+    return grid
 
 
-def phase_table(result: Record) -> Table:
+def phase_table(result: Record) -> Grid:
     """Seconds of each phase, and below them its joules where they are known."""
     found = [device.get("seconds") or {} for run in _runs(result) for device in devices_of(run)]
     phases = distinct([*PHASES, *(as_text(phase) for phases in found for phase in phases)])
-    table = Table(header_style="bold", title_justify="left")
-    for column in ("method", "device", "", *phases, "total"):
-        table.add_column(escape(column), justify="left" if column in ("method", "device", "") else "right")
+    words = ("method", "device", "of")
+    grid = Grid((*words, *phases, "total"), left=frozenset(words))
     for run, label in zip(_runs(result), _labels(_runs(result)), strict=True):
         for device in devices_of(run):
             seconds, joules = device.get("seconds") or {}, device.get("joules") or {}
             times = [number_in(seconds.get(phase)) for phase in phases]
             total_s = sum_known(*seconds.values()) if seconds else None
-            name = escape(as_text(device.get("name")))
-            table.add_row(escape(label), name, "time", *map(human_seconds, (*times, total_s)))
+            name = as_text(device.get("name"))
+            grid.add(label, name, "time", *map(human_seconds, (*times, total_s)))
             total_j = number_in(device.get("energy_j"))
             if total_j is None:
                 continue
             energies = (*(number_in(joules.get(phase)) for phase in phases), total_j)
             kind = as_text(device.get("scope")) + (", replay" if replay_of(device) else "")
-            table.add_row("", "", escape(f"J, {kind}"), *(DASH if j is None else _show_joules(j) for j in energies))
-    return table
+            # The names again: on a narrow terminal the row before is not beside it.
+            grid.add(label, name, f"J, {kind}", *(DASH if j is None else _show_joules(j) for j in energies))
+    return grid
 
 
 def joule_lines(result: Record) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from coordinator.security.authority import CA_KEY_FILE, VALID_DAYS, Authority, check_host, check_name
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_OK, BadInput, FederaError
+from federa.output import prepare_output, print_error
 from protos.credentials import CA_FILE, CERTIFICATE_FILE, COORDINATOR, DEVICE, OPERATOR, REVOKED_FILE, Certificate
 
 _LOCK = ".lock"
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    prepare_output()
     options = parser().parse_args(arguments)
     try:
         if options.command == "init":
@@ -60,10 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
             {"init": _init, "issue": _issue, "revoke": _revoke, "list": _list}[options.command](options)
         return EXIT_OK
     except FederaError as error:
-        print(f"federa-certs: {error}", file=sys.stderr)
+        print_error("federa-certs", error)
         return error.exit_code
     except OSError as error:
-        print(f"federa-certs: {error.filename or options.dir}: {error.strerror or error}", file=sys.stderr)
+        print_error("federa-certs", f"{error.filename or options.dir}: {error.strerror or error}")
         return EXIT_ERROR
 
 

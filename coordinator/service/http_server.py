@@ -32,6 +32,7 @@ from multidict import CIMultiDict
 from coordinator.report import render_report
 from coordinator.report.metrics import CONTENT_TYPE, exposition
 from coordinator.service.http_connections import LimitedServer
+from coordinator.service.public_result import public_result
 from coordinator.service.server import Coordinator, CoordinatorStatus
 from federa.errors import BadInput, one_line
 from protos.address import BadAddress, host_port, plain_host
@@ -242,7 +243,7 @@ class HttpServer:
 
     async def _read_result(self) -> dict[str, Any]:
         status = await self._status()
-        return await self._work(status.view.result)
+        return public_result(await self._work(status.view.result))
 
     async def _render(self) -> bytes:
         return await self._work(lambda result: render_report(result).encode(), await self._result.get())

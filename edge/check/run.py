@@ -219,6 +219,6 @@ def _folder(what: str, option: str, wanted: Path | None, default: Callable[[], P
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""

@@ -15,6 +15,7 @@ import urllib.request
 import pytest
 from live_coordinator import experiment, serving
 from processes import NOOP, Process
+from report_samples import make_result, make_run
 
 from coordinator.experiment_runner import View
 from coordinator.service import http_connections
@@ -220,6 +221,30 @@ def test_neither_the_coordinator_nor_other_readers_wait_for_a_ledger_that_is_rea
         go_on.set()
         assert {(await task)[0] for task in waiting} == {200}
         worker.call.cancel()
+
+    with_web(tmp_path, scenario)
+
+
+def test_nothing_of_a_text_is_read_over_http(tmp_path, monkeypatch):
+    """A refusal of data may quote it. The metrics are made of the same result, and have no words of it."""
+    run = make_run() | {
+        "state": "failed",
+        "failure": "data: reviews.csv line 1 has no column 'text' (data.text_column); it has My doctor told me\nthat",
+        "setbacks": [
+            {"round": 1, "attempt": 1, "client": 0, "device": "a", "kind": "failed",
+             "reason": "data: reviews.csv has the label 'My doctor', which is none of ham, spam"},
+            {"round": 1, "attempt": 1, "client": 1, "device": "b", "kind": "failed", "reason": "model: not here"},
+        ],
+    }  # fmt: skip
+    monkeypatch.setattr(View, "result", lambda view: make_result(run))
+
+    async def scenario(live, web, ask):
+        for path in ("/", "/result.json"):
+            status, _, body = await ask(path)
+            assert status == 200 and b"doctor" not in body and b"reviews.csv" not in body
+        found = json.loads((await ask("/result.json"))[2])["runs"][0]
+        assert found["failure"].startswith("data: ")
+        assert [entry["reason"] for entry in found["setbacks"]] == [found["failure"], "model: not here"]
 
     with_web(tmp_path, scenario)
 
