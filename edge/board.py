@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from edge.board_names import board_in, board_of
+
 # Docker masks /sys/firmware, to which the first points: docker/compose.jetson.yaml mounts the board's at the last.
-_MODELS = (
-    "proc/device-tree/model",
-    "sys/firmware/devicetree/base/model",
-    "run/host/sys/firmware/devicetree/base/model",
-)
+_TREES = ("proc/device-tree", "sys/firmware/devicetree/base", "run/host/sys/firmware/devicetree/base")
 _GPUS = ("gpu", "gv11b", "ga10b", "gp10b", "gm20b")
 
 
-def model(root: Path = Path("/")) -> str | None:
-    """The board as its device tree names it, or None on a machine that does not tell."""
-    for path in _MODELS:
-        # With a NUL at its end.
-        if text := _text(root / path):
-            return text
-    return None
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What the device tree says of this board."""
+
+    model: str | None = None
+    """Its maker's text; None where it does not tell."""
+    name: str | None = None
+    """One of BOARDS; None for a board that is none of them."""
+
+    @property
+    def shown(self) -> str | None:
+        """The maker's text, with the name where the text does not say it."""
+        if self.name is None or self.model is None:
+            return self.model or self.name
+        said = set(self.name.lower().split()) <= set(re.findall(r"\w+", self.model.lower()))
+        return self.model if said else f"{self.model} ({self.name})"
+
+
+def find_board(root: Path = Path("/")) -> Board:
+    """The board by NVIDIA's words in `compatible`, or else by the model's text, which each maker words anew."""
+    for tree in _TREES:
+        # Texts that end with NUL, and a list of them.
+        model, compatible = _text(root / tree / "model"), _text(root / tree / "compatible").split("\0")
+        if model or any(compatible):
+            return Board(model or None, board_in(compatible) or board_of(model))
+    return Board()
 
 
 def device_identity(board: str | None = None, root: Path = Path("/")) -> dict[str, str]:
     """Facts for reports; `board` overrides what the device tree says. What is not known is left out."""
     known = {
-        "board": board or model(root),
+        "board": board or find_board(root).shown,
         "l4t": _l4t(root),
         "power_mode": _power_mode(root),
         "cores": _cores(root),

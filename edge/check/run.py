@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from edge.board import device_identity
+from edge.board import Board, device_identity, find_board
+from edge.board_names import board_of
 from edge.check.result import CheckResult, guarded
 from edge.power.choice import open_power
-from edge.power.rails import board_of
 from edge.power.source import PowerSource, Reading
 from edge.worker import identity, model_cache
 from federa.data.readers import open_file
@@ -40,8 +40,9 @@ def check_device(options: argparse.Namespace, root: Path = Path("/")) -> Iterato
     from edge.check.network import check_network
 
     facts = device_identity(options.board, root)
-    jetson = on_jetson(facts, root)
-    yield from guarded("board", partial(_board, facts, jetson))
+    board = Board(options.board, board_of(options.board)) if options.board else find_board(root)
+    jetson = on_jetson(board, facts, root)
+    yield from guarded("board", partial(_board, board, facts, jetson))
     yield from guarded("memory", partial(_memory, root))
     yield from guarded("torch", partial(check_compute, options, jetson))
     yield from guarded("power", partial(_power, options, jetson, root))
@@ -55,26 +56,27 @@ def check_device(options: argparse.Namespace, root: Path = Path("/")) -> Iterato
     )
 
 
-def on_jetson(facts: Mapping[str, str], root: Path) -> bool:
+def on_jetson(board: Board, facts: Mapping[str, str], root: Path) -> bool:
     """Whether this is a Jetson, even one in a container that sees neither its board nor its release: the kernel is the
     host's."""
-    board = facts.get("board", "")
-    return "l4t" in facts or "jetson" in board.lower() or _text(root / "proc/sys/kernel/osrelease").endswith("-tegra")
+    named = board.name is not None or "jetson" in (board.model or "").lower()
+    return named or "l4t" in facts or _text(root / "proc/sys/kernel/osrelease").endswith("-tegra")
 
 
-def _board(facts: Mapping[str, str], jetson: bool) -> Iterator[CheckResult]:
-    board, l4t, mode = facts.get("board"), facts.get("l4t"), facts.get("power_mode")
+def _board(board: Board, facts: Mapping[str, str], jetson: bool) -> Iterator[CheckResult]:
+    l4t, mode = facts.get("l4t"), facts.get("power_mode")
     if not jetson:
-        yield CheckResult(what="board", found=f"{board or os.uname().machine}, not a Jetson")
+        yield CheckResult(what="board", found=f"{board.shown or os.uname().machine}, not a Jetson")
         return
-    if board is None:
+    if board.shown is None:
         todo = f"name it with --board, without which its power has no total ({_IN_CONTAINER})"
         yield CheckResult(what="board", level="warning", found="a Jetson, but not which", todo=todo)
-    elif board_of(board) is None:
+    elif board.name is None:
         todo = "name a board with the same power rails with --board"
-        yield CheckResult(what="board", level="warning", found=f"{board}, of which no total power is known", todo=todo)
+        found = f"{board.shown}, of which no total power is known"
+        yield CheckResult(what="board", level="warning", found=found, todo=todo)
     else:
-        yield CheckResult(what="board", found=board)
+        yield CheckResult(what="board", found=board.shown)
     if l4t is None:
         todo = f"look at /etc/nv_tegra_release ({_IN_CONTAINER})"
         yield CheckResult(what="JetPack", level="warning", found="not known", todo=todo)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.board import model
+from edge.board import find_board
+from edge.board_names import board_of, check_board
 from edge.power import replay, tegrastats
 from edge.power.jtop import Jtop
 from edge.power.nvml import Nvml
-from edge.power.rails import board_of, check_board
 from edge.power.rapl import Rapl
 from edge.power.source import PowerSource
-from edge.power.sysfs import Sysfs
+from edge.power.sysfs import Sysfs, labels_twice
 from federa.errors import BadInput, one_line
 
 _CHOICES = "auto, sysfs, tegrastats, jtop, nvml, rapl, replay:FILE or none"
@@ -53,7 +53,7 @@ def _open_tegrastats(where: _Where) -> PowerSource:
 _OPENERS: dict[str, Callable[[_Where], PowerSource]] = {
     "sysfs": lambda where: Sysfs(where.board, where.root),
     "tegrastats": _open_tegrastats,
-    "jtop": lambda where: Jtop(where.board, where.interval_s),
+    "jtop": lambda where: Jtop(where.board, where.interval_s, labels_twice(where.root)),
     "nvml": lambda where: Nvml(),
     "rapl": lambda where: Rapl(where.root),
 }
@@ -80,7 +80,8 @@ def open_power(spec: str, *, board: str | None, interval_s: float, root: Path = 
     check_spec(spec)
     if spec == "none":
         return Choice(None, "--power none")
-    where = _Where(known or model(root) or "unknown", interval_s, root)
+    here = find_board(root)
+    where = _Where(known or here.name or here.model or "unknown", interval_s, root)
     if spec == "auto":
         return _first(where)
     try:

@@ -19,18 +19,20 @@ _QUEUE = 4096
 class Jtop:
     """Readings as the service sends them. Raises OSError where there is no jetson-stats, or no service that answers.
 
-    Totals are made of the rails by this project's table: jtop's own counts VDDQ twice on AGX Orin.
+    A board's input (VIN, POM_5V_IN, VDD_IN) is not among its rails: it is its total, under its name. A total without a
+    name is its own sum of all rails, which counts VDDQ twice on AGX Orin: totals are made by this project's table.
     """
 
     name = "jtop"
 
-    def __init__(self, board: str | None, interval_s: float) -> None:
-        """`board` is the model's text; None judges by the rails alone."""
+    def __init__(self, board: str | None, interval_s: float, twice: frozenset[str] = frozenset()) -> None:
+        """`board` is the model's text; None judges by the rails alone. Of the labels that stand `twice` on this board
+        jtop tells the last that it finds."""
         try:
             from jtop import JtopException, jtop
         except ImportError:
             raise OSError(f"jetson-stats is not installed ({how_to_add('jetson')})") from None
-        self._board = board
+        self._board, self._twice = board, twice
         self.scope: str | None = None
         self._readings: deque[Reading] = deque(maxlen=_QUEUE)
         self._warning: str | None = None
@@ -65,12 +67,16 @@ class Jtop:
         self._readings.append(reading)
 
     def _reading(self, service: Any, at_s: float) -> tuple[Reading, str | None, str | None]:
+        rails: dict[str, Mapping[str, Any]] = dict(service.power.get("rail", {}))
+        whole: Mapping[str, Any] = service.power.get("tot", {})
+        if name := whole.get("name"):
+            rails.setdefault(name, whole)
         rails_mw = {
             name: float(rail["power"])
-            for name, rail in service.power.get("rail", {}).items()
+            for name, rail in rails.items()
             if rail.get("online", True) and rail.get("power") is not None
         }
-        total = total_of(rails_mw, self._board, self.scope)
+        total = total_of(rails_mw, self._board, self.scope, self._twice)
         gpus: list[Mapping[str, Any]] = list(service.gpu.values())
         loads = [float(gpu["status"]["load"]) for gpu in gpus if "load" in gpu.get("status", {})]
         # kHz

@@ -6,11 +6,11 @@ total. Sources: NVIDIA's Developer Guides ("Jetson board power", the tables of I
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from federa.errors import BadInput
+from edge.board_names import board_of
+from federa.errors import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class _Way:
     within: tuple[str, ...] = ()
 
 
-_MODULE_INPUT = _Way(("VDD_IN",), "module", ("VDD_CPU_GPU_CV", "VDD_SOC"))
+_MODULE_INPUT = _Way(("VDD_IN",), "module", ("VDD_CPU_GPU_CV", "VDD_CPU_GPU", "VDD_SOC"))
 # The carriers of TX1 and TX2 have rails of their own (VDD_MUX feeds VDD_IN): only the module's are parts of it.
 _TX_INPUT = _Way(
     ("VDD_IN",),
@@ -60,61 +60,52 @@ _WAYS: dict[str, tuple[_Way, ...]] = {
     "TX2": (_TX_INPUT,),
     "AGX Thor": _THOR,
 }
-BOARDS = tuple(_WAYS)
-
-# The words of a model's text, and the board that they mean; the first that fits. "Jetson-AGX" is the AGX Xavier of r32,
-# "quill" the TX2 of r28 to r32. The Nano with 2 GB has no sensor.
-_WORDS: tuple[tuple[frozenset[str], str], ...] = tuple(
-    (frozenset(words.split()), board)
-    for words, board in (
-        ("orin nano", "Orin Nano"),
-        ("orin nx", "Orin NX"),
-        ("agx orin", "AGX Orin"),
-        ("thor", "AGX Thor"),
-        ("xavier nx", "Xavier NX"),
-        ("agx xavier", "AGX Xavier"),
-        ("tx2 nx", "TX2 NX"),
-        ("tx2", "TX2"),
-        ("quill", "TX2"),
-        ("tx1", "TX1"),
-    )
-)
+# Where a module's own sensors are: I2C bus and address, as /sys names a chip. A carrier may have more of them, and give
+# their rails the same labels. From NVIDIA's device trees and trees of real boards; Thor's second one is its INA238.
+_MODULE_CHIPS = {
+    "Orin Nano": ("1-0040",),
+    "Orin NX": ("1-0040",),
+    "AGX Orin": ("1-0040", "1-0041"),
+    "Xavier NX": ("7-0040",),
+    "TX2 NX": ("7-0040",),
+    "AGX Xavier": ("1-0040", "1-0041"),
+    "Nano": ("6-0040",),
+    "TX1": ("1-0040",),
+    "TX2": ("0-0040", "0-0041"),
+    "AGX Thor": ("2-0040", "2-0044"),
+}
 
 
-def board_of(model: str) -> str | None:
-    """The board of this table that a model's text (/proc/device-tree/model) or a short name means; None: none."""
-    words = frozenset(re.findall(r"[a-z0-9]+", model.lower()))
-    for wanted, board in _WORDS:
-        if wanted <= words:
-            return board
-    if words == {"jetson", "agx"}:
-        return "AGX Xavier"
-    return "Nano" if "nano" in words and "2gb" not in words else None
+def module_chips(board: str | None) -> tuple[str, ...]:
+    """The sensors that are on the board's module; none where they are not known."""
+    return _MODULE_CHIPS.get(board_of(board) or "", ()) if board else ()
 
 
-def check_board(name: str) -> str:
-    """The board that --board names. Raises BadInput for one that is not in the table."""
-    board = board_of(name)
-    if board is None:
-        raise BadInput(f"--board: no board {name!r} is known; it may be {', '.join(BOARDS)}")
-    return board
-
-
-def total_of(rails_mw: Mapping[str, float], board: str | None = None, scope: str | None = None) -> Total:
+def total_of(
+    rails_mw: Mapping[str, float],
+    board: str | None = None,
+    scope: str | None = None,
+    twice: Collection[str] = (),
+) -> Total:
     """The total by the board's way. `board` is a model's text or a short name; None judges by the rails alone, as is
     right for a log whose board nobody knows. Without every rail that is needed there is no total. With a `scope` there
-    is none of another: a source keeps to the one that it began with."""
+    is none of another: a source keeps to the one that it began with. The names in `twice` stand at several sensors, and
+    which one is meant is not known: with such a rail there is no total."""
     # NC, a channel that leads nowhere, is in no way, and so never counts.
     known = None
     if board is None:
-        ways = _by_rails(rails_mw)
+        ways = _by_rails({*rails_mw, *twice})
     else:
         known = board_of(board)
         if known is None:
-            return Total(None, None, f"no total is known for the board {board!r}")
+            return Total(None, None, f"no total is known for the board '{shown(board)}'")
         ways = _WAYS[known]
     ways = tuple(way for way in ways if scope in (None, way.scope))
     for way in ways:
+        # Nor one of the ways after it: that would be of a narrower scope.
+        for name in way.rails:
+            if name in twice:
+                return Total(None, None, f"no total: {name} stands there twice, and which is the module's is not known")
         if all(name in rails_mw for name in way.rails):
             return _sum(rails_mw, way)
     if known is None or not rails_mw or not ways:
@@ -123,7 +114,7 @@ def total_of(rails_mw: Mapping[str, float], board: str | None = None, scope: str
     return Total(None, None, f"no total: {known} needs {', '.join(missing)} too")
 
 
-def _by_rails(rails: Mapping[str, float]) -> tuple[_Way, ...]:
+def _by_rails(rails: Collection[str]) -> tuple[_Way, ...]:
     """The way that a set of rails itself tells."""
     if "POM_5V_IN" in rails:
         return (_NANO,)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.power.rails import total_of
+from edge.power.rails import module_chips, total_of
 from edge.power.source import Reading
 
 _HWMON = "sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*"
@@ -29,10 +30,21 @@ _DUMMY_PMIC_MILLI_C = (50_000, 100_000)
 
 
 @dataclass(frozen=True, slots=True)
-class _Channel:
-    """One rail: its power is the product of what the files hold, times `scale`."""
+class _Sensor:
+    """One channel of a chip: its power is the product of what the files hold, times `scale`."""
 
-    name: str
+    label: str
+    chip: str
+    """I2C bus and address."""
+    number: int
+    files: tuple[Path, ...]
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """A sensor that is open."""
+
     fds: tuple[int, ...]
     scale: float
 
@@ -63,6 +75,7 @@ class Sysfs:
         """`board` is the model's text; None judges by the rails alone."""
         self._board, self._root, self._clock = board, root, clock
         self._channels: dict[str, _Channel] = {}
+        self._twice: frozenset[str] = frozenset()
         self._open_channels()
         if not self._channels:
             raise OSError(self._none())
@@ -76,7 +89,7 @@ class Sysfs:
         self._slow_at_s = self._looked_at_s = float("-inf")
         self._problem: str | None = None
         self._closed = False
-        self.scope = total_of(self._rails(), board).scope
+        self.scope = total_of(self._rails(), board, twice=self._twice).scope
         self.detail = f"INA3221 in sysfs: {', '.join(self._channels)}"
 
     def readings(self) -> list[Reading]:
@@ -84,7 +97,7 @@ class Sysfs:
             return []
         at_s = self._clock()
         rails = self._rails()
-        total = total_of(rails, self._board, self.scope)
+        total = total_of(rails, self._board, self.scope, self._twice)
         self._problem = total.warning
         missing = [name for name in self._channels if name not in rails]
         if missing:
@@ -141,26 +154,13 @@ class Sysfs:
         for channel in self._channels.values():
             _close(channel.fds)
         self._channels = {}
-        for chip in sorted(self._root.glob(_HWMON)):
-            # in4 to in7 and curr4 are sums of channels, and shunt voltages.
-            for i in (1, 2, 3):
-                label = _text(chip / f"in{i}_label")
-                self._add(label, (chip / f"in{i}_input", chip / f"curr{i}_input"), 1e-3)  # mV x mA
-        for chip in sorted(self._root.glob(_IIO)):
-            for i in (0, 1, 2):
-                self._add(_text(chip / f"rail_name_{i}"), (chip / f"in_power{i}_input",), 1.0)
-        for chip in sorted(self._root.glob(_INA238)):
-            # Thor's board input. Its driver gives no label.
-            self._add(_text(chip / "power1_label") or "VIN", (chip / "power1_input",), 1e-3)  # microwatts
-
-    def _add(self, label: str | None, paths: tuple[Path, ...], scale: float) -> None:
-        if not label or label == "NC" or label in self._channels:
-            return
-        fds = _open_all(paths)
-        if len(fds) == len(paths):
-            self._channels[label] = _Channel(label, fds, scale)
-        else:
-            _close(fds)
+        named, self._twice = _named(_sensors(self._root), module_chips(self._board))
+        for name, sensor in named.items():
+            fds = _open_all(sensor.files)
+            if len(fds) == len(sensor.files):
+                self._channels[name] = _Channel(fds, sensor.scale)
+            else:
+                _close(fds)
 
     def _temps(self) -> dict[str, float]:
         temps: dict[str, float] = {}
@@ -179,6 +179,53 @@ class Sysfs:
         """Whether the over-current counters rose since the last look."""
         before, self._events = self._events, self._count_events()
         return None if before is None or self._events is None else self._events > before
+
+
+def labels_twice(root: Path = Path("/")) -> frozenset[str]:
+    """The labels that stand at several sensors here, also where one of them is known to be the module's: what another
+    source tells by its label alone may be of either."""
+    labels = Counter(sensor.label for sensor in _sensors(root))
+    return frozenset(label for label, count in labels.items() if count > 1)
+
+
+def _sensors(root: Path) -> Iterator[_Sensor]:
+    """Every channel that has a label, chip by chip."""
+    for folder in sorted(root.glob(_HWMON)):
+        # in4 to in7 and curr4 are sums of channels, and shunt voltages.
+        for i in (1, 2, 3):
+            files = (folder / f"in{i}_input", folder / f"curr{i}_input")
+            yield from _sensor(_text(folder / f"in{i}_label"), folder.parent.parent.name, i, files, 1e-3)  # mV x mA
+    for folder in sorted(root.glob(_IIO)):
+        for i in (0, 1, 2):
+            file = folder / f"in_power{i}_input"
+            yield from _sensor(_text(folder / f"rail_name_{i}"), folder.parent.name, i, (file,), 1.0)
+    for folder in sorted(root.glob(_INA238)):
+        # Thor's board input. Its driver gives no label.
+        label = _text(folder / "power1_label") or "VIN"
+        yield from _sensor(label, folder.parent.parent.name, 1, (folder / "power1_input",), 1e-3)  # microwatts
+
+
+def _sensor(label: str | None, chip: str, number: int, files: tuple[Path, ...], scale: float) -> Iterator[_Sensor]:
+    if label and label != "NC" and all(file.exists() for file in files):
+        yield _Sensor(label, chip, number, files, scale)
+
+
+def _named(sensors: Iterable[_Sensor], module: Collection[str]) -> tuple[dict[str, _Sensor], frozenset[str]]:
+    """Sensors by name, and the labels that none of them is named by, as several have them and not just one is on a chip
+    of the `module`. Those have chip and channel in their names."""
+    by_label: dict[str, list[_Sensor]] = defaultdict(list)
+    for sensor in sensors:
+        by_label[sensor.label].append(sensor)
+    named: dict[str, _Sensor] = {}
+    twice = set()
+    for label, alike in by_label.items():
+        own = alike if len(alike) == 1 else [sensor for sensor in alike if sensor.chip in module]
+        if len(own) != 1:
+            own = []
+            twice.add(label)
+        for sensor in alike:
+            named[label if sensor in own else f"{label} ({sensor.chip} {sensor.number})"] = sensor
+    return named, frozenset(twice)
 
 
 def _is_gpu(path: Path) -> bool:

@@ -7,7 +7,7 @@ import platform
 
 import torch
 
-from edge.board import model
+from edge.board import find_board
 from federa.errors import BadInput, one_line
 
 
@@ -63,5 +63,5 @@ def facts(device: torch.device) -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
     }
-    name = model()
-    return found if name is None else {**found, "board": name}
+    board = find_board().shown
+    return found if board is None else {**found, "board": board}

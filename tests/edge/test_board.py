@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sysfs_trees import fake_file, fake_model
+import pytest
+from sysfs_trees import fake_compatible, fake_file, fake_model
 
-from edge.board import device_identity, model
+from edge.board import Board, device_identity, find_board
 
 
 def fake_orin(root):
@@ -60,12 +61,50 @@ def test_a_power_mode_without_a_table_is_its_number(tmp_path):
     assert device_identity(None, tmp_path) == {"power_mode": "8"}
 
 
-def test_the_model_is_read_where_one_of_the_two_places_is_hidden(tmp_path):
-    assert model(tmp_path) is None
-    fake_file(tmp_path, "sys/firmware/devicetree/base/model", "").write_bytes(b"Jetson-AGX\0")
-    assert model(tmp_path) == "Jetson-AGX"
-    fake_model(tmp_path, "")
-    assert model(tmp_path) == "Jetson-AGX"
+ORIN_NX = ("nvidia,p3768-0000+p3767-0000", "nvidia,p3767-0000", "nvidia,tegra234")
+
+
+@pytest.mark.parametrize(
+    "tree", ["proc/device-tree", "sys/firmware/devicetree/base", "run/host/sys/firmware/devicetree/base"]
+)
+def test_the_device_tree_is_read_where_another_of_its_places_is_hidden(tmp_path, tree):
+    assert find_board(tmp_path) == Board(None, None)
+    fake_model(tmp_path, "Acme EdgeBox", tree)
+    assert find_board(tmp_path) == Board("Acme EdgeBox", None)
+    fake_compatible(tmp_path, "acme,edgebox", *ORIN_NX, tree=tree)
+    assert find_board(tmp_path) == Board("Acme EdgeBox", "Orin NX")
+    if tree != "proc/device-tree":
+        fake_model(tmp_path, "")
+        assert find_board(tmp_path) == Board("Acme EdgeBox", "Orin NX")
+
+
+def test_nvidias_word_goes_before_the_makers_text(tmp_path):
+    fake_model(tmp_path, "NVIDIA Jetson AGX Orin Developer Kit")
+    fake_compatible(tmp_path, *ORIN_NX)
+    assert find_board(tmp_path).name == "Orin NX"
+    assert device_identity(None, tmp_path)["board"] == "NVIDIA Jetson AGX Orin Developer Kit (Orin NX)"
+
+
+def test_a_compatible_that_names_no_board_leaves_it_to_the_text(tmp_path):
+    fake_compatible(tmp_path, "nvidia,tegra234")
+    assert find_board(tmp_path) == Board(None, None)
+    fake_model(tmp_path, "NVIDIA Jetson Orin Nano Developer Kit")
+    assert find_board(tmp_path).name == "Orin Nano"
+
+
+@pytest.mark.parametrize(
+    ("board", "shown"),
+    [
+        (Board(), None),
+        (Board("Acme EdgeBox"), "Acme EdgeBox"),
+        (Board("Acme EdgeBox", "Orin NX"), "Acme EdgeBox (Orin NX)"),
+        (Board("lanai-3636", "TX2 NX"), "lanai-3636 (TX2 NX)"),
+        (Board("NVIDIA Jetson Xavier NX Developer Kit", "Xavier NX"), "NVIDIA Jetson Xavier NX Developer Kit"),
+        (Board(None, "Orin NX"), "Orin NX"),
+    ],
+)
+def test_a_board_is_shown_as_its_maker_words_it_and_by_its_name(board, shown):
+    assert board.shown == shown
 
 
 def test_this_machine_is_told_too():

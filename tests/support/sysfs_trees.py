@@ -24,8 +24,12 @@ def fake_file(root: Path, path: str, text: str | int) -> Path:
     return file
 
 
-def fake_model(root: Path, text: str) -> None:
-    fake_file(root, "proc/device-tree/model", "").write_bytes(text.encode() + b"\0")
+def fake_model(root: Path, text: str, tree: str = "proc/device-tree") -> None:
+    fake_file(root, f"{tree}/model", "").write_bytes(text.encode() + b"\0")
+
+
+def fake_compatible(root: Path, *entries: str, tree: str = "proc/device-tree") -> None:
+    fake_file(root, f"{tree}/compatible", "").write_bytes(b"".join(entry.encode() + b"\0" for entry in entries))
 
 
 def fake_hwmon(root: Path, chip: str, rails, hwmon: str = "hwmon3") -> Path:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from fake_jtop import fake_power, install_fake_jtop
 from sysfs_trees import FAKE_ORIN_NANO, fake_hwmon, fake_model, fake_packages
 
 from edge.power import choice, tegrastats
@@ -484,42 +485,9 @@ def test_nvml_without_power_says_so(monkeypatch):
 # ---- jtop ----
 
 
-def fake_jtop(monkeypatch, *, problem=None, rails=None):
-    """A service that answers each `beat()` with these rails, or refuses."""
-    module = types.ModuleType("jtop")
-
-    class FakeJtopException(Exception):
-        pass
-
-    class FakeJtop:
-        def __init__(self, interval):
-            self.alive = False
-            self.power = {"rail": {name: {"power": mw} for name, mw in (rails or {}).items()}, "tot": {"power": 99999}}
-            self.gpu = {"ga10b": {"status": {"load": 12.5}, "freq": {"cur": 612000}}}
-            self.temperature = {"cpu": {"temp": 44.5, "online": True}, "cv0": {"temp": -256, "online": False}}
-
-        def attach(self, observer):
-            self.beat = lambda: observer(self)
-
-        def start(self):
-            if problem:
-                raise FakeJtopException(problem)
-            self.alive = True
-            self.beat()
-
-        def is_alive(self):
-            return self.alive
-
-        def close(self):
-            self.alive = False
-
-    module.jtop, module.JtopException = FakeJtop, FakeJtopException
-    monkeypatch.setitem(sys.modules, "jtop", module)
-
-
 def test_jtops_rails_make_the_total_not_jtops_own_sum(monkeypatch):
     rails = {"VDD_GPU_SOC": 2400, "VDD_CPU_CV": 400, "VIN_SYS_5V0": 4000, "VDDQ_VDD2_1V8AO": 300}
-    fake_jtop(monkeypatch, rails=rails)
+    install_fake_jtop(monkeypatch, fake_power(rails))
     source = Jtop("AGX Orin", 0.5)
     (reading,) = source.readings()
     assert (reading.total_mw, reading.gpu_load, reading.gpu_mhz) == (6800, 12.5, 612)
@@ -532,8 +500,48 @@ def test_jtops_rails_make_the_total_not_jtops_own_sum(monkeypatch):
     assert "gone away" in source.problem()
 
 
+@pytest.mark.parametrize("board", ["AGX Orin", "Orin NX", None])
+def test_jtops_total_without_a_name_is_its_own_sum_and_none_of_ours(monkeypatch, board):
+    install_fake_jtop(monkeypatch, fake_power({"VDD_CPU_GPU_CV": 900, "VDD_SOC": 1000, "usb-c": 15000}))
+    (reading,) = Jtop(board, 0.5).readings()
+    assert reading.total_mw is None
+    install_fake_jtop(monkeypatch, fake_power({"VDD_IN": 5000, "VDD_SOC": 1000}, names_its_total=False))
+    (reading,) = Jtop(board, 0.5).readings()
+    assert (reading.total_mw, dict(reading.rails_mw)) == (None, {"VDD_SOC": 1000})
+
+
+def test_a_label_that_stands_twice_on_the_board_is_no_total_of_jtops(monkeypatch):
+    install_fake_jtop(monkeypatch, fake_power({"VDD_IN": 18000, "VDD_CPU_GPU_CV": 500, "VDD_SOC": 500}))
+    source = Jtop("Orin NX", 0.5, frozenset({"VDD_IN"}))
+    assert source.readings()[0].total_mw is None
+    assert "VDD_IN stands there twice" in source.problem()
+
+
+@pytest.mark.parametrize("power", [{}, {"rail": {}, "tot": {}}, {"rail": {"VDD_IN": {"power": None}}, "tot": {}}])
+def test_a_jtop_without_sensors_tells_no_power(monkeypatch, power):
+    install_fake_jtop(monkeypatch, power)
+    source = Jtop("Orin NX", 0.5)
+    assert [(reading.total_mw, dict(reading.rails_mw)) for reading in source.readings()] == [(None, {})]
+    assert source.problem() is None
+
+
+@pytest.mark.parametrize(
+    "rails",
+    [
+        {"VDD_IN": 5000, "VDD_CPU_GPU_CV": 900, "VDD_SOC": 1000},
+        {"POM_5V_IN": 920, "POM_5V_GPU": 0, "POM_5V_CPU": 119},
+        {"VDD_GPU": 1900, "VDD_CPU_SOC_MSS": 5800, "VIN_SYS_5V0": 5600, "VIN": 19000},
+        {"VDD_GPU_SOC": 2400, "VDD_CPU_CV": -398, "VIN_SYS_5V0": 4000, "VDDQ_VDD2_1V8AO": 300},
+    ],
+)
+def test_the_fake_tells_power_as_jetson_stats_does(rails):
+    total_power = pytest.importorskip("jtop.core.power").total_power
+    whole, rest = total_power({name: {"power": mw, "avg": mw, "online": True} for name, mw in rails.items()})
+    assert fake_power(rails) == {"rail": rest, "tot": whole}
+
+
 def test_jtop_that_refuses_says_why_in_one_line(monkeypatch):
-    fake_jtop(monkeypatch, problem="The jtop.service is not active. Please run:\nsudo jtop --install-service")
+    install_fake_jtop(monkeypatch, problem="The jtop.service is not active. Please run:\nsudo jtop --install-service")
     with pytest.raises(OSError, match=r"^The jtop\.service is not active\. Please run: sudo jtop --install-service$"):
         Jtop(None, 0.5)
     monkeypatch.setitem(sys.modules, "jtop", None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge.power.rails import BOARDS, Total, board_of, check_board, total_of
-from federa.errors import BadInput
+from edge.board_names import BOARDS
+from edge.power.rails import Total, module_chips, total_of
 
 ORIN = {"VDD_IN": 5000.0, "VDD_CPU_GPU_CV": 900.0, "VDD_SOC": 1000.0}
 AGX_ORIN = {"VDD_GPU_SOC": 2400.0, "VDD_CPU_CV": 400.0, "VIN_SYS_5V0": 4000.0, "VDDQ_VDD2_1V8AO": 300.0, "NC": 7.0}
@@ -38,48 +38,6 @@ def test_the_total_of_a_board(board, rails, mw, scope):
 
 def test_the_cases_are_all_boards():
     assert {board for board, *_ in CASES} == set(BOARDS)
-
-
-@pytest.mark.parametrize(
-    ("model", "board"),
-    [
-        ("NVIDIA Jetson Orin Nano Developer Kit", "Orin Nano"),
-        ("NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super", "Orin Nano"),
-        ("NVIDIA Orin NX Developer Kit", "Orin NX"),
-        ("NVIDIA Jetson AGX Orin Developer Kit", "AGX Orin"),
-        ("Jetson-AGX", "AGX Xavier"),
-        ("NVIDIA Jetson AGX Xavier Industrial", "AGX Xavier"),
-        ("NVIDIA Jetson Xavier NX Developer Kit", "Xavier NX"),
-        ("NVIDIA Jetson TX2 NX Developer Kit", "TX2 NX"),
-        ("NVIDIA Jetson AGX Thor Developer Kit", "AGX Thor"),
-        ("NVIDIA Jetson Nano Developer Kit", "Nano"),
-        ("NVIDIA Jetson Nano 2GB Developer Kit", None),
-        ("jetson_tx1", "TX1"),
-        ("quill", "TX2"),
-        ("orin nano", "Orin Nano"),
-        ("agx-orin", "AGX Orin"),
-        ("AGX_Orin", "AGX Orin"),
-        ("Raspberry Pi 5 Model B Rev 1.0", None),
-        ("Jetson Orin", None),
-        ("", None),
-    ],
-)
-def test_a_model_is_a_board_of_the_table_or_none(model, board):
-    assert board_of(model) == board
-
-
-@pytest.mark.parametrize("board", BOARDS)
-def test_a_board_may_be_named_by_its_short_name(board):
-    for name in (board, board.lower(), board.replace(" ", "-"), board.replace(" ", "_").upper()):
-        assert check_board(name) == board
-
-
-def test_a_board_that_is_not_known_is_refused_with_those_that_are():
-    with pytest.raises(
-        BadInput, match="--board: no board 'Orin Nono' is known; it may be Orin Nano, Orin NX"
-    ) as refusal:
-        check_board("Orin Nono")
-    assert "\n" not in str(refusal.value)
 
 
 def test_an_unknown_board_has_rails_and_no_total():
@@ -127,3 +85,23 @@ def test_a_part_that_is_more_than_the_whole_is_told():
         assert "VDD_CPU_GPU_CV (5000 mW) is more than VDD_IN (900 mW)" in str(total.warning)
     # The carrier's input, not a part of the module's.
     assert total_of({**TX2, "VDD_MUX": 9000.0}, "TX2").warning is None
+
+
+@pytest.mark.parametrize(("board", "rails", "mw", "scope"), CASES)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_rail_that_stands_twice_makes_no_total_of_any_scope(board, rails, mw, scope, known):
+    for needed in ("VIN", "VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "CV"):
+        if needed not in rails or ("VIN" in rails and needed == "VIN_SYS_5V0"):
+            continue
+        for among in (rails, {name: mw for name, mw in rails.items() if name != needed}):
+            total = total_of(among, board if known else None, twice=[needed])
+            assert (total.mw, total.scope) == (None, None)
+            assert f"{needed} stands there twice" in str(total.warning)
+    assert total_of(rails, board if known else None, twice=["VDD_MUX", "NC"]) == Total(mw, scope)
+
+
+def test_the_chips_of_a_module_are_known_for_each_board():
+    for board in BOARDS:
+        assert module_chips(board)
+        assert all(chip[1:4] == "-00" for chip in module_chips(board))
+    assert module_chips(None) == module_chips("Acme") == ()
