@@ -16,7 +16,7 @@ from benchmarks.arguments import credentials_from, experiment_from, parser, powe
 from coordinator.operator.experiment import check_data, claimed, run_to_end
 from coordinator.report.console import open_console
 from coordinator.report.display import Display
-from coordinator.report.terminal import failure_lines, joule_lines, memory_lines, summary
+from coordinator.report.terminal import failure_lines, joule_lines, key_lines, memory_lines, summary
 from coordinator.storage.experiment_record import ExperimentRecord
 from coordinator.storage.run_folder import RESULT
 from federa.config import DEVICES
@@ -92,7 +92,7 @@ def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
             raise FederaError(f"{out / RESULT} is damaged: {error}") from None
         if result["runs"] and not failed:
             console.print(summary(result))
-            for line in (*memory_lines(result), *failure_lines(result)):
+            for line in (*key_lines(result), *memory_lines(result), *failure_lines(result)):
                 console.print(line, style="dim", highlight=False, markup=False)
             for line in joule_lines(result):
                 console.print(line, style="dim", highlight=False, markup=False)

@@ -18,6 +18,7 @@ from coordinator.report.result import run_result
 from coordinator.report.terminal import (
     device_table,
     failure_lines,
+    key_lines,
     memory_lines,
     outcome_lines,
     phase_table,
@@ -126,7 +127,8 @@ def _folders(options: argparse.Namespace) -> int:
     console = open_console()
     try:
         tables = [summary(result), device_table(result), phase_table(result)]
-        lines = [*outcome_lines(result), *unmeasured_lines(result), *memory_lines(result), *failure_lines(result)]
+        lines = [*outcome_lines(result), *key_lines(result), *unmeasured_lines(result), *memory_lines(result)]
+        lines += failure_lines(result)
     except _DAMAGE as error:
         raise BadInput(f"{folders[0] / RESULT} is not a result that this federa reads: {one_line(error)}") from None
     for table in tables:

@@ -79,6 +79,12 @@ class ProgressBoard:
         self._progress.files.extend(files)
         self.touch()
 
+    def warn(self, text: str) -> None:
+        """Show something that the operator should know of, once."""
+        if text not in self._progress.warnings:
+            self._progress.warnings.append(text)
+            self.touch()
+
     def touch(self) -> None:
         """Tell the watchers."""
         self._changed.set()

@@ -10,7 +10,7 @@ import grpc
 from protos.credentials import Credentials
 from protos.streams import CHUNK_BYTES
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Raised with every change that an older peer would misunderstand; peers of two versions refuse each other."""
 
 HEARTBEAT_S = 5.0

@@ -89,7 +89,7 @@ class UploadReply(_message.Message):
     def __init__(self, already_accepted: bool = ...) -> None: ...
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "prepared", "client_error", "activity", "telemetry", "released", "counters")
+    __slots__ = ("hello", "heartbeat", "prepared", "client_error", "activity", "telemetry", "released", "counters", "ping")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,7 @@ class WorkerMessage(_message.Message):
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     prepared: Prepared
@@ -106,10 +107,11 @@ class WorkerMessage(_message.Message):
     telemetry: Telemetry
     released: Released
     counters: Counters
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., client_error: _Optional[_Union[ClientError, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ...) -> None: ...
+    ping: Ping
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., client_error: _Optional[_Union[ClientError, _Mapping]] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "name", "key", "versions", "device", "clients", "own_data")
+    __slots__ = ("protocol", "name", "key", "versions", "device", "clients", "own_data", "process", "connection")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +133,8 @@ class Hello(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     OWN_DATA_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     name: str
     key: str
@@ -138,13 +142,21 @@ class Hello(_message.Message):
     device: _containers.ScalarMap[str, str]
     clients: _containers.RepeatedScalarFieldContainer[int]
     own_data: bool
-    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., key: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., device: _Optional[_Mapping[str, str]] = ..., clients: _Optional[_Iterable[int]] = ..., own_data: bool = ...) -> None: ...
+    process: str
+    connection: int
+    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., key: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., device: _Optional[_Mapping[str, str]] = ..., clients: _Optional[_Iterable[int]] = ..., own_data: bool = ..., process: _Optional[str] = ..., connection: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("sequence",)
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+
+class Ping(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class Prepared(_message.Message):
     __slots__ = ("run_id", "precision", "device", "examples", "power")
@@ -299,7 +311,7 @@ class Released(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("welcome", "heartbeat", "prepare", "train", "release", "abandon", "wait", "evaluate")
+    __slots__ = ("welcome", "heartbeat", "prepare", "train", "release", "abandon", "wait", "evaluate", "ping")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PREPARE_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +320,7 @@ class CoordinatorMessage(_message.Message):
     ABANDON_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     heartbeat: Heartbeat
     prepare: Prepare
@@ -316,7 +329,8 @@ class CoordinatorMessage(_message.Message):
     abandon: Abandon
     wait: Wait
     evaluate: Evaluate
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., abandon: _Optional[_Union[Abandon, _Mapping]] = ..., wait: _Optional[_Union[Wait, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ...) -> None: ...
+    ping: Ping
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., abandon: _Optional[_Union[Abandon, _Mapping]] = ..., wait: _Optional[_Union[Wait, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("versions",)
@@ -464,7 +478,7 @@ class FetchRequest(_message.Message):
     def __init__(self, experiment_id: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("experiment_id", "run", "run_number", "run_count", "workers", "over", "outcome", "files")
+    __slots__ = ("experiment_id", "run", "run_number", "run_count", "workers", "over", "outcome", "files", "warnings")
     EXPERIMENT_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     RUN_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -473,6 +487,7 @@ class Progress(_message.Message):
     OVER_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     experiment_id: str
     run: RunProgress
     run_number: int
@@ -481,7 +496,8 @@ class Progress(_message.Message):
     over: bool
     outcome: Outcome
     files: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, experiment_id: _Optional[str] = ..., run: _Optional[_Union[RunProgress, _Mapping]] = ..., run_number: _Optional[int] = ..., run_count: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[WorkerProgress, _Mapping]]] = ..., over: bool = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., files: _Optional[_Iterable[str]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, experiment_id: _Optional[str] = ..., run: _Optional[_Union[RunProgress, _Mapping]] = ..., run_number: _Optional[int] = ..., run_count: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[WorkerProgress, _Mapping]]] = ..., over: bool = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., files: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RunProgress(_message.Message):
     __slots__ = ("method", "stage", "round", "rounds", "values", "target", "elapsed_s", "bytes_down", "bytes_up", "updates", "expected", "note", "elapsed_after_s", "bytes_after", "metric", "lower_is_better")

@@ -18,7 +18,7 @@ from coordinator.rounds.cohort import CountersReport
 from coordinator.rounds.events import Event, Failed, Joined, Left, Unable
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import LedgerFailure
-from coordinator.threads import to_its_end
+from coordinator.threads import in_thread, to_its_end
 from federa.errors import BadInput, FederaError
 from protos import federation_pb2 as pb
 
@@ -130,6 +130,15 @@ class WorkerHandler:
         self._presence_changed()
         if self._cohort.is_releasing:
             self._cohort.released(name)
+
+    async def key_copied(self, name: str) -> None:
+        """Let the run's display and its results say that a second worker came with a worker's name and key."""
+        self._board.warn(f"a second worker named {name} with the same key was refused: name and key are in use twice")
+        copied = (await in_thread(self._ledger.facts)).get("copied_keys", [])
+        try:
+            await in_thread(self._ledger.note, copied_keys=sorted({*copied, name}))
+        except LedgerFailure as error:
+            self._post(error)
 
     def received(self, session: Session, message: pb.WorkerMessage) -> None:
         """Take in a report that names this run. One of a worker that hosts nothing here is nobody's business."""

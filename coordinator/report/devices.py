@@ -8,7 +8,7 @@ from coordinator.report.device_figures import Scales, run_figures
 from coordinator.report.elements import UNMEASURED, Cell, Fold, RunDevices, Table, TableRow, cell, plain
 from coordinator.report.energy import energy_of_device, has_energy, mean_w, replay_badge, replay_of
 from coordinator.report.runs import Entry, as_text, devices_of, distinct, number_in, steps_of
-from coordinator.report.sentences import memory_sentences
+from coordinator.report.sentences import key_sentences, memory_sentences
 from federa.numbers import SPACE, show_ms, show_seconds, show_share, show_watts
 
 FACTS = {
@@ -39,7 +39,7 @@ def run_devices(run: Entry, index: int, label: str, is_open: bool, scales: Scale
         label=label,
         is_open=is_open,
         badge=sources,
-        notes=memory_sentences(run),
+        notes=[*key_sentences(run), *memory_sentences(run)],
         figures=run_figures(run, index, label, scales),
         tables=[*energy, _steps_table(devices, label)],
         folds=folds,

@@ -27,6 +27,7 @@ class Display:
         self._console = console
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._printed: tuple[int, int, str] = (0, 0, "")
+        self._warned = 0
 
     def __enter__(self) -> Display:
         if self._live:
@@ -46,8 +47,12 @@ class Display:
         self._print_news(progress)
 
     def _print_news(self, progress: Progress) -> None:
-        """A lasting line for each finished round; off a terminal also for each stage with something to say."""
+        """A lasting line for each finished round; off a terminal also for each stage with something to say.
+        A warning is always a line."""
         run = progress.run
+        for warning in progress.warnings[self._warned :]:
+            self._console.print(warning, style="yellow", highlight=False, markup=False, emoji=False)
+        self._warned = len(progress.warnings)
         number, rounds, printed = self._printed
         if progress.run_number != number:
             number, rounds, printed = progress.run_number, 0, ""

@@ -97,6 +97,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "restarts": facts.get("restarts"),
         "wire": config["wire"],
         "setbacks": ledger.client_failures(),
+        "copied_keys": facts.get("copied_keys", []),
         "control_bytes": facts.get("control_bytes"),
         "model_bytes": facts.get("model_bytes"),
         "shard_sizes": _shard_sizes(ledger, facts),

@@ -144,6 +144,15 @@ def memory_sentences(run: Entry) -> list[str]:
     ]
 
 
+def key_sentences(run: Entry) -> list[str]:
+    """Which devices' names and keys came a second time."""
+    names = [as_text(name) for name in run.get("copied_keys") or []]
+    return [
+        f"A second worker named {name} with the same key was refused: its state folder or card was copied."
+        for name in names
+    ]
+
+
 # ---- what is not known
 
 

@@ -25,7 +25,7 @@ from coordinator.report.runs import (
     steps_of,
     sum_known,
 )
-from coordinator.report.sentences import energy_gaps, memory_sentences
+from coordinator.report.sentences import energy_gaps, key_sentences, memory_sentences
 from federa.numbers import DASH, human_bytes, human_goal, human_seconds, show_change, show_joules, show_share
 from federa.phases import PHASES
 
@@ -186,6 +186,16 @@ def memory_lines(result: Record) -> list[str]:
         f"memory: {label}: {line}"
         for run, label in zip(runs, _labels(runs), strict=True)
         for line in memory_sentences(run)
+    ]
+
+
+def key_lines(result: Record) -> list[str]:
+    """Which devices' names and keys came a second time, a line each."""
+    runs = _runs(result)
+    return [
+        f"devices: {label}: {line}"
+        for run, label in zip(runs, _labels(runs), strict=True)
+        for line in key_sentences(run)
     ]
 
 

@@ -8,15 +8,16 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import grpc
 
 from coordinator.clients.errors import AuthError, RunNotReady, UpdateLate, UpdateRefused, UploadBroken
-from coordinator.clients.sessions import NameTaken, Session, Sessions
+from coordinator.clients.sessions import KeyCopied, NameTaken, Session, Sessions
 from coordinator.run_session import RunSession
 from coordinator.service.auth import AuthInterceptor
 from coordinator.service.file_stream import file_chunks
-from federa.errors import FederaError
+from federa.errors import FederaError, shown
 from federa.versions import versions
 from protos import federation_pb2 as pb
 from protos.channel import ADMITTED, HEARTBEAT_S, MAX_TEXT_BYTES, PROTOCOL, valid_key, valid_name
@@ -97,8 +98,11 @@ class WorkerService(WorkerServiceServicer):
         hello = first.hello
         if hello.ByteSize() - 5 * len(hello.clients) > MAX_TEXT_BYTES:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a hello must have at most {MAX_TEXT_BYTES} bytes")
-        if not valid_key(hello.key):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a hello must carry the worker's key, 32 hex digits")
+        if not (valid_key(hello.key) and (valid_key(hello.process) or hello.protocol != PROTOCOL)):
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "a hello must carry the worker's key and its process, 32 hex digits each",
+            )
         if hello.protocol != PROTOCOL:
             ours = versions()["federa"]
             theirs = hello.versions.get("federa", "unknown")
@@ -110,10 +114,25 @@ class WorkerService(WorkerServiceServicer):
         try:
             if self._runs.auth is not None:
                 await self._runs.auth.vouch(context, hello.name, hello.key)
-            return self._runs.sessions.join(hello)
+            return await self._runs.sessions.join(hello, _host_of(context))
         except NameTaken as error:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
             raise  # abort raises already
+        except KeyCopied as error:
+            await self._tell_of_copy(hello, _host_of(context))
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+            raise
+
+    async def _tell_of_copy(self, hello: pb.Hello, host: str) -> None:
+        """Let log, display and report say that a worker was refused because its key is in use."""
+        log.warning(
+            "a second worker named %s with the same key, at %s, was refused: name and key are in use twice",
+            hello.name,
+            host,
+        )
+        run = self._runs.run()
+        if run is not None:
+            await run.clients.handler.key_copied(hello.name)
 
     async def _read(self, session: Session, requests: AsyncIterator[pb.WorkerMessage]) -> None:
         try:
@@ -123,6 +142,8 @@ class WorkerService(WorkerServiceServicer):
                 kind = message.WhichOneof("message")
                 if kind == "heartbeat":
                     session.send(pb.CoordinatorMessage(heartbeat=pb.Heartbeat(sequence=message.heartbeat.sequence)))
+                elif kind == "ping":
+                    session.answered(message.ping.number)
                 elif kind is not None and kind != "hello":
                     run = self._runs.run(getattr(message, kind).run_id)
                     if run is not None:
@@ -215,3 +236,9 @@ class WorkerService(WorkerServiceServicer):
             self._silent.pop(id(waiting), None)
         # Not a refusal: an honest worker's link may have been cut just here, and it tries again.
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"{wants}; nothing came for {HELLO_WAIT_S:g} s")
+
+
+def _host_of(context: Context) -> str:
+    """Where a call comes from, without its port: of ipv4:10.0.0.7:41234 it is 10.0.0.7."""
+    _, _, address = unquote(context.peer()).partition(":")
+    return shown(address.rpartition(":")[0], 60)

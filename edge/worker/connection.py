@@ -50,7 +50,7 @@ class _Stream:
 
 class Connection:
     """`keep` it. Each new stream begins with `hello`; then `reports` go out, and `receive` is called with every message
-    of the coordinator's but its welcome and its heartbeats. `on_change` is called when the coordinator takes this
+    of the coordinator's but its welcome, heartbeats and pings. `on_change` is called when the coordinator takes this
     worker, and when that is over."""
 
     def __init__(
@@ -100,6 +100,7 @@ class Connection:
         """One control stream, until it ends; returns why it did."""
         async with dial(self._address, self._credentials) as channel:
             self._stream = stream = _Stream()
+            self._hello.connection += 1
             self.latency.disconnected()
             call = WorkerServiceStub(channel).Control(self._outgoing(stream))
             beating = asyncio.ensure_future(self._send_heartbeats(call, stream))
@@ -175,5 +176,7 @@ class Connection:
             case "heartbeat":
                 self.latency.answered(message.heartbeat.sequence)
                 self._reports.confirm(message.heartbeat.sequence)
+            case "ping":
+                self._reports.send_ping(message.ping.number)
             case _:
                 self._receive(message)

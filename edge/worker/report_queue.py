@@ -31,6 +31,7 @@ class ReportQueue:
         self._waiting: deque[pb.WorkerMessage] = deque()
         self._unconfirmed: deque[pb.WorkerMessage] = deque()  # with the heartbeats between them
         self._heartbeat: pb.WorkerMessage | None = None
+        self._ping: pb.WorkerMessage | None = None
         self._activity: pb.WorkerMessage | None = None
         self._activity_is_new = False
         self._wake = asyncio.Event()
@@ -60,6 +61,11 @@ class ReportQueue:
         self._heartbeat = pb.WorkerMessage(heartbeat=pb.Heartbeat(sequence=sequence))
         self._wake.set()
 
+    def send_ping(self, number: int) -> None:
+        """Answer a ping, before all that waits."""
+        self._ping = pb.WorkerMessage(ping=pb.Ping(number=number))
+        self._wake.set()
+
     def confirm(self, sequence: int) -> None:
         """A heartbeat was answered. Its sequence is above 0."""
         if any(message.heartbeat.sequence == sequence for message in self._unconfirmed):
@@ -73,14 +79,16 @@ class ReportQueue:
             message for message in reversed(self._unconfirmed) if not message.HasField("heartbeat")
         )
         self._unconfirmed.clear()
-        self._heartbeat = None
+        self._heartbeat = self._ping = None
         self._activity_is_new = self._activity is not None
         self._wake.set()
         return self._messages(self._stream)
 
     async def _messages(self, stream: object) -> AsyncIterator[pb.WorkerMessage]:
         while self._stream is stream:
-            if self._heartbeat is not None:
+            if self._ping is not None:
+                message, self._ping = self._ping, None
+            elif self._heartbeat is not None:
                 message, self._heartbeat = self._heartbeat, None
                 self._unconfirmed.append(message)
             elif self._waiting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 from edge.power.meter import Meter
@@ -52,7 +53,14 @@ class Worker:
         self._cache = cache
         self._address = address
         self._credentials = credentials
-        self._hello = pb.Hello(protocol=PROTOCOL, name=name, key=key, clients=clients, own_data=own_data)
+        self._hello = pb.Hello(
+            protocol=PROTOCOL,
+            name=name,
+            key=key,
+            clients=clients,
+            own_data=own_data,
+            process=secrets.token_hex(16),
+        )
         self._reports = ReportQueue()
         self._tasks = TaskQueue()
         self._thread = ComputeThread()

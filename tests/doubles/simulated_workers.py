@@ -152,7 +152,14 @@ class SimulatedWorker:
 
     async def _outgoing(self, admitted: asyncio.Event) -> AsyncIterator[pb.WorkerMessage]:
         await admitted.wait()
-        hello = pb.Hello(protocol=PROTOCOL, name=self._name, key=self._key, versions=self._workers.versions)
+        hello = pb.Hello(
+            protocol=PROTOCOL,
+            name=self._name,
+            key=self._key,
+            versions=self._workers.versions,
+            process=secrets.token_hex(16),
+            connection=1,
+        )
         hello.device.update(device="simulated", board="no board")
         yield pb.WorkerMessage(hello=hello)
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 
 import grpc
 import numpy as np
@@ -47,9 +48,14 @@ def key_of(name):
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
+_connections = itertools.count(1)
+
+
 def hello(**changes):
+    """Of a process that every name has, on its next stream."""
     name = changes.get("name", "ada")
-    return pb.WorkerMessage(hello=pb.Hello(**{"protocol": PROTOCOL, "name": name, "key": key_of(name), **changes}))
+    known = {"protocol": PROTOCOL, "name": name, "key": key_of(name), "process": key_of(f"the process of {name}")}
+    return pb.WorkerMessage(hello=pb.Hello(**{**known, "connection": next(_connections), **changes}))
 
 
 async def iter_async(things):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import socket
 from pathlib import Path
@@ -43,9 +44,10 @@ def short_farewell(monkeypatch):
         ([hello(name="")], Status.INVALID_ARGUMENT, ["a name of 1 to 100 printable characters"]),
         ([hello(name="x" * 101)], Status.INVALID_ARGUMENT, ["a name"]),
         ([hello(name="a\nb")], Status.INVALID_ARGUMENT, ["a name"]),
-        ([hello(key="")], Status.INVALID_ARGUMENT, ["the worker's key, 32 hex digits"]),
+        ([hello(key="")], Status.INVALID_ARGUMENT, ["the worker's key and its process, 32 hex digits each"]),
         ([hello(key="x" * 32)], Status.INVALID_ARGUMENT, ["the worker's key"]),
         ([hello(key="0" * 33)], Status.INVALID_ARGUMENT, ["the worker's key"]),
+        ([hello(process="")], Status.INVALID_ARGUMENT, ["its process, 32 hex digits each"]),
         (
             [hello(protocol=PROTOCOL + 1, versions={"federa": "9.9"})],
             Status.FAILED_PRECONDITION,
@@ -136,6 +138,33 @@ def test_a_reconnecting_worker_fences_its_own_old_stream(tmp_path):
         assert (await new.receive("heartbeat")).sequence == 3
 
     serving(tmp_path, scenario)
+
+
+def test_a_copy_of_a_key_is_refused_and_log_display_and_result_say_so(tmp_path, caplog):
+    async def scenario(live):
+        worker = await live.training()
+
+        async def answer():
+            assert await worker.receive("ping")
+            await worker.send(ping=pb.Ping(number=1))
+
+        answering = asyncio.ensure_future(answer())
+        async with refused(Status.FAILED_PRECONDITION, "'ada' and its key are in use twice", "(127.0.0.1)", "--name"):
+            async for _ in live.federation.Control(iter_async([hello(process=key_of("the card's copy"))])):
+                pytest.fail("was welcomed")
+        await answering
+        words = "a second worker named ada with the same key was refused: name and key are in use twice"
+        assert list((await live.until(lambda snapshot: snapshot.warnings)).warnings) == [words]
+        assert "a second worker named ada with the same key, at 127.0.0.1, was refused" in caplog.text
+        for client in (0, 1, 2):
+            await worker.upload(client)
+        await worker.released()
+        await live.end()
+        (run,) = json.loads(await live.fetch("result.json"))["runs"]
+        assert run["copied_keys"] == ["ada"]
+        assert b"A second worker named ada with the same key was refused" in await live.fetch("report.html")
+
+    serving(tmp_path, scenario, experiment=experiment())
 
 
 def test_a_worker_that_hangs_up_is_gone(tmp_path):

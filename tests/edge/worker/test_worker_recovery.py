@@ -372,6 +372,8 @@ def test_a_worker_reconnects_with_its_own_key_and_goes_on():
     fake = work(script, runtime=runtime)
     assert broke.is_set()
     first, second = fake.hellos[:2]
+    assert (first.connection, second.connection) == (1, 2)
+    second.connection = 1
     assert first == second
     # The model was loaded once.
     assert runtime.calls.count("prepare") == 1
