@@ -1,4 +1,4 @@
-"""One key on two boards: the second worker is refused and the first goes on; a worker that is started again is let in."""
+"""One key on two boards: the second worker is refused, the first goes on. A worker that is started again is let in."""
 
 from __future__ import annotations
 
