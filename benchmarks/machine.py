@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
 import psutil
 
+from federa.cores import count_cores
 from federa.versions import versions
 
 
@@ -16,7 +16,7 @@ def machine() -> str:
     known = versions()
     named = ("federa", "python", "grpcio", "protobuf", "numpy", "safetensors")
     return (
-        f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {psutil.virtual_memory().total >> 30} GiB, "
+        f"{_processor()}, {count_cores().count} cores, {psutil.virtual_memory().total >> 30} GiB, "
         f"Linux {platform.release()}; " + ", ".join(f"{name} {known[name]}" for name in named if name in known)
     )
 

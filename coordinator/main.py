@@ -16,6 +16,7 @@ from coordinator.service.server import Coordinator
 from coordinator.storage.experiment_record import open_record
 from coordinator.storage.run_folder import Claim
 from federa import __version__
+from federa.compute_threads import use_all_cores, wait_passively
 from federa.config import Experiment, parse_experiment, read_tree
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None, make_model: ReferenceModelFactory =
     """Run the command; returns the exit code. `make_model` lets a test serve a run without a model."""
     prepare_output()
     options = parser().parse_args(arguments)
+    wait_passively()
+    use_all_cores()
     limit_arenas()
     raise_file_limit()
     log_to_stderr()

@@ -19,8 +19,10 @@ from edge.training.runtime import ClientRuntime, TorchRuntime
 from edge.worker.health import HealthServer, check_address
 from edge.worker.identity import Identity, default_state_folder
 from edge.worker.model_cache import ModelCache, default_cache_folder
+from edge.worker.run_threads import RunThreads, parse_threads
 from edge.worker.worker import Worker
 from federa import __version__
+from federa.compute_threads import wait_passively
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
 from federa.output import log_to_stderr, prepare_output, print_error
@@ -29,7 +31,7 @@ from protos.channel import valid_name
 from protos.credentials import DEVICE, BadCredentials, Credentials
 from protos.options import add_credential_options, credentials_of
 
-EngineFactory = Callable[[argparse.Namespace], ClientRuntime]
+EngineFactory = Callable[[argparse.Namespace, RunThreads], ClientRuntime]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,7 +59,11 @@ def parser() -> argparse.ArgumentParser:
         help="end with exit code 1 when the coordinator is away for so many seconds (default: %(default)g)",
     )  # fmt: skip
     parse.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if it works")
-    parse.add_argument("--threads", type=int, metavar="N", help="CPU threads for torch (default: torch's own choice)")
+    parse.add_argument(
+        "--threads", default="auto", metavar="N",
+        help="CPU threads for torch: auto (this machine's cores, shared with its other workers), or a number "
+        "(default: %(default)s)",
+    )  # fmt: skip
     parse.add_argument(
         "--power", default="auto", metavar="SOURCE",
         help="what to measure power with: auto (the first that gives a total), sysfs, tegrastats, jtop, nvml, rapl, "
@@ -93,7 +99,7 @@ def parse_clients(text: str) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
-def torch_runtime(options: argparse.Namespace) -> ClientRuntime:
+def torch_runtime(options: argparse.Namespace, threads: RunThreads) -> ClientRuntime:
     """The real runtime on the device that works."""
     # Read when CUDA starts: without it cuBLAS may choose another order of sums from one run to the next.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -101,12 +107,14 @@ def torch_runtime(options: argparse.Namespace) -> ClientRuntime:
 
     from edge.training.device import choose_device, device_name
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    count, chosen = threads.now()
+    torch.set_num_threads(count)
     torch.use_deterministic_algorithms(True, warn_only=True)
     device, why = choose_device(options.device)
-    logging.getLogger("federa.worker").info("computing on %s (%s)", device_name(device), why)
-    return TorchRuntime(device, options.data)
+    log = logging.getLogger("federa.worker")
+    log.info("computing on %s (%s)", device_name(device), why)
+    log.info("CPU threads: %d (%s)", count, chosen)
+    return TorchRuntime(device, options.data, threads.of)
 
 
 def main(arguments: list[str] | None = None, make_runtime: EngineFactory = torch_runtime) -> int:
@@ -118,6 +126,7 @@ def main(arguments: list[str] | None = None, make_runtime: EngineFactory = torch
     options.name, options.board = options.name or None, options.board or None
     if options.coordinator is None and not options.check:
         parse.error("the following arguments are required: --coordinator")
+    wait_passively()
     limit_arenas()
     log_to_stderr()
     try:
@@ -127,13 +136,17 @@ def main(arguments: list[str] | None = None, make_runtime: EngineFactory = torch
         _check(options)
         clients = parse_clients(options.clients) if options.clients else ()
         key = credentials.worker_key if credentials is not None else ""
-        with Identity(options.state or default_state_folder(), options.name, key) as identity:
+        state = options.state or default_state_folder()
+        with (
+            Identity(state, options.name, key) as identity,
+            RunThreads(options.threads, state, options.name) as threads,
+        ):
             power = open_power(options.power, board=options.board, interval_s=1.0 / options.power_hz)
             logging.getLogger("federa.worker").info("power: %s", power.detail)
             try:
                 with Meter(power.source, hz=options.power_hz, detail=power.detail) as meter:
                     return asyncio.run(
-                        _serve(options, credentials, identity.key, clients, make_runtime(options), meter)
+                        _serve(options, credentials, identity.key, clients, make_runtime(options, threads), meter)
                     )
             finally:
                 if power.source is not None:
@@ -186,8 +199,7 @@ def _check(options: argparse.Namespace) -> None:
         raise BadInput("--name: must be 1 to 100 printable characters")
     if not options.give_up_after > 0:  # nan too
         raise BadInput(f"--give-up-after: must be above 0 seconds, not {options.give_up_after:g}")
-    if options.threads is not None and not 1 <= options.threads <= 1024:
-        raise BadInput(f"--threads: must be from 1 to 1024, not {options.threads}")
+    options.threads = parse_threads(options.threads)
     if options.data is not None and not options.data.is_file():
         raise BadInput(f"--data: no such file: {options.data}")
     if not 0.1 <= options.power_hz <= 100:  # nan too

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from federa.bound_process import bound
+from federa.cores import count_cores
 from federa.errors import FederaError
 
 START_WAIT_S = 60.0
@@ -45,7 +45,7 @@ class LocalCluster:
             raise FederaError(f"the coordinator did not start: {self.last_lines('coordinator')}")
         self.address = address
         # Two workers that each take all cores slow each other down to less than half.
-        threads = max(1, len(os.sched_getaffinity(0)) // self._devices)
+        threads = max(1, count_cores().count // self._devices)
         for number in range(self._devices):
             name = f"worker-{number}"
             arguments = ["edge.main", "--coordinator", address, "--name", name, "--threads", str(threads)]

@@ -12,6 +12,7 @@ from federa.models.files import ModelFile
 class RunOrder:
     """The coordinator's order, as far as it is about computing."""
 
+    run_id: str
     experiment_json: str
     base_digest: str
     """The digest of the coordinator's base model."""

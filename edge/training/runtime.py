@@ -52,6 +52,8 @@ class Setup:
     device: str
     precision: str
     examples: Mapping[int, int]
+    threads: int = 0
+    """CPU threads of torch's, where there is torch."""
 
 
 class ClientRuntime(Protocol):
@@ -93,9 +95,13 @@ class ClientRuntime(Protocol):
 class TorchRuntime:
     """The real one. The base model is loaded once a run and its frozen part stays where it is."""
 
-    def __init__(self, device: torch.device, data_file: Path | None = None) -> None:
+    def __init__(
+        self, device: torch.device, data_file: Path | None = None, threads_of: Callable[[str], int] | None = None
+    ) -> None:
+        """`threads_of` a run are the CPU threads that it computes with; without it they stay as they are."""
         self._device = device
         self._data_file = data_file
+        self._threads_of = threads_of
         self._config: Experiment | None = None
         self._examples: dict[int, Examples] = {}
         self._held_out: dict[tuple[int, str], Examples] = {}
@@ -116,11 +122,15 @@ class TorchRuntime:
         return versions()
 
     def prepare(self, order: RunOrder, model: Path | None = None) -> Setup:
+        import torch
+
         from edge.training.device import device_name
         from edge.training.precision import choose_precision
         from federa.config import parse_json
         from federa.models.tuned import TunedModel
 
+        if self._threads_of is not None:
+            torch.set_num_threads(self._threads_of(order.run_id))
         config = parse_json(order.experiment_json)
         precision = choose_precision(config.training.precision, self._device)
         task = config.make_task()
@@ -139,6 +149,7 @@ class TorchRuntime:
         return Setup(
             device=device_name(self._device),
             precision=precision.name,
+            threads=torch.get_num_threads(),
             examples={client: len(examples) for client, examples in self._examples.items()},
         )
 

@@ -123,6 +123,7 @@ def _run_order(order: pb.Prepare) -> RunOrder:
     """Raises BadInput for a list of the base model's files that no coordinator of ours makes."""
     listed = [ModelFile(name=file.name, size=file.size, sha256=file.sha256) for file in order.model]
     return RunOrder(
+        run_id=order.run_id,
         experiment_json=order.experiment_json,
         base_digest=order.base_digest,
         data_digest=order.data_digest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from federa.compute_threads import in_single_threads
 from federa.errors import BadInput
 from federa.methods.base import LowRankChange
 from federa.methods.lora import LoRA, lora_layers
@@ -29,8 +30,11 @@ class FeDeRA(LoRA):
 
         from federa.methods.decomposition import principal_factors
 
-        for layer in lora_layers(model):
-            a, b = principal_factors(layer.weight, self.config.r, self.config.scale)
+        layers = list(lora_layers(model))
+        factors = in_single_threads(
+            lambda layer: principal_factors(layer.weight, self.config.r, self.config.scale), layers
+        )
+        for layer, (a, b) in zip(layers, factors, strict=True):
             if not (a.isfinite().all() and b.isfinite().all()):
                 alpha = self.config.alpha
                 raise BadInput(

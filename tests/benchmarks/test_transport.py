@@ -215,7 +215,8 @@ def test_a_child_that_fails_is_told_with_its_last_words(tmp_path):
 
 def fails(runtime, round_, client):
     experiment = Experiment().model_dump_json()
-    runtime.prepare(RunOrder(experiment_json=experiment, base_digest="", data_digest="", shards={client: [1, 2]}))
+    shards = {client: [1, 2]}
+    runtime.prepare(RunOrder(run_id="run", experiment_json=experiment, base_digest="", data_digest="", shards=shards))
     try:
         runtime.train(round_, client, start_state(equal_shapes()), lambda progress: None)
     except FederaError as error:

@@ -255,7 +255,7 @@ def main(arguments: list[str]) -> int:
     if side == "worker":
         from edge.main import main as work
 
-        return work(rest, make_runtime=runtime_from_environment)
+        return work(rest, make_runtime=lambda options, threads: runtime_from_environment(options))
     print("usage: python -m tests.doubles.noop coordinator|worker ARGS...", file=sys.stderr)
     return 2
 

@@ -36,4 +36,4 @@ class BareRuntime(NoopRuntime):
 if __name__ == "__main__":
     if most := os.environ.get("FEDERA_TEST_MAX_BYTES"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
-    sys.exit(main(make_runtime=lambda options: BareRuntime()))
+    sys.exit(main(make_runtime=lambda options, threads: BareRuntime()))

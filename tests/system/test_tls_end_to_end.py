@@ -109,7 +109,9 @@ def test_a_worker_waits_for_a_coordinator_that_is_away_and_comes_when_it_is_ther
 def test_a_worker_refuses_what_is_not_safe(tmp_path, monkeypatch, capsys, words, expected):
     CertificateFixture(tmp_path / "certs").device("late", valid=timedelta(seconds=-1))
     monkeypatch.chdir(tmp_path / "certs")
-    code = edge_main.main([*words, "--state", str(tmp_path)], lambda options: pytest.fail("an engine was made"))
+    code = edge_main.main(
+        [*words, "--state", str(tmp_path)], lambda options, threads: pytest.fail("an engine was made")
+    )
     (line,) = capsys.readouterr().err.splitlines()
     assert code == 2 and line.startswith("federa-worker: ") and expected in line
 

@@ -177,6 +177,6 @@ def test_a_second_process_of_the_name_ends_with_2_and_a_killed_one_leaves_its_ke
 def test_a_bad_key_ends_the_command_before_an_engine_is_made(tmp_path, capsys):
     (tmp_path / "ada").write_text("nonsense")
     arguments = ["--coordinator", "127.0.0.1:1", "--name", "ada", "--state", str(tmp_path)]
-    assert edge_main.main(arguments, lambda options: pytest.fail("an runtime was made")) == 2
+    assert edge_main.main(arguments, lambda options, threads: pytest.fail("an runtime was made")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("federa-worker: --state: ")

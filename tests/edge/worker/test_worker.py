@@ -82,7 +82,7 @@ GOOD = {"--coordinator": "127.0.0.1:1", "--name": "ada"}
         ({"--give-up-after": "0"}, "--give-up-after: must be above 0"),
         ({"--give-up-after": "-1"}, "--give-up-after"),
         ({"--give-up-after": "nan"}, "--give-up-after"),
-        ({"--threads": "0"}, "--threads: must be from 1 to 1024"),
+        ({"--threads": "0"}, "--threads: must be auto, or a number from 1 to 1024"),
         ({"--threads": "1025"}, "--threads"),
         ({"--data": "no/such/file.csv"}, "--data: no such file: no/such/file.csv"),
         ({"--clients": "4-2"}, "--clients"),
@@ -95,7 +95,7 @@ GOOD = {"--coordinator": "127.0.0.1:1", "--name": "ada"}
 )
 def test_bad_arguments_end_with_2_and_a_line_that_names_them(capsys, changes, words):
     arguments = [part for pair in {**GOOD, **changes}.items() for part in pair]
-    code = edge_main.main(arguments, lambda options: pytest.fail("an runtime was made"))
+    code = edge_main.main(arguments, lambda options, threads: pytest.fail("an runtime was made"))
     assert code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("federa-worker: ")

@@ -385,6 +385,7 @@ def test_another_model_under_the_same_name_is_refused_and_a_folder_that_is_damag
 ) -> None:
     runtime = TorchRuntime(torch.device("cpu"))
     order = RunOrder(
+        run_id="run",
         experiment_json=Experiment.model_validate(
             {"model": tiny_folder("bert"), "data": {"labels": ["a", "b"]}}
         ).model_dump_json(),
