@@ -136,10 +136,10 @@ def main(arguments: list[str] | None = None, make_runtime: EngineFactory = torch
         _check(options)
         clients = parse_clients(options.clients) if options.clients else ()
         key = credentials.worker_key if credentials is not None else ""
-        state = options.state or default_state_folder()
+        asked, state = parse_threads(options.threads), options.state or default_state_folder()
         with (
             Identity(state, options.name, key) as identity,
-            RunThreads(options.threads, state, options.name) as threads,
+            RunThreads(asked, state, options.name) as threads,
         ):
             power = open_power(options.power, board=options.board, interval_s=1.0 / options.power_hz)
             logging.getLogger("federa.worker").info("power: %s", power.detail)
@@ -199,7 +199,7 @@ def _check(options: argparse.Namespace) -> None:
         raise BadInput("--name: must be 1 to 100 printable characters")
     if not options.give_up_after > 0:  # nan too
         raise BadInput(f"--give-up-after: must be above 0 seconds, not {options.give_up_after:g}")
-    options.threads = parse_threads(options.threads)
+    parse_threads(options.threads)
     if options.data is not None and not options.data.is_file():
         raise BadInput(f"--data: no such file: {options.data}")
     if not 0.1 <= options.power_hz <= 100:  # nan too

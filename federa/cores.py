@@ -30,8 +30,8 @@ class Cores:
     def __str__(self) -> str:
         text = f"{self.count} core{'s' if self.count > 1 else ''}"
         if self.quota is None or self.quota >= len(self.cpus):
-            return f"{text} (affinity)"
-        return f"{text} (affinity {len(self.cpus)}, quota {float(self.quota):.4g} in {self.cgroup})"
+            return f"{text} by affinity"
+        return f"{text} by the quota of {self.cgroup}, {float(self.quota):.4g} of {len(self.cpus)} by affinity"
 
 
 def count_cores(root: Path = Path("/"), cpus: frozenset[int] | None = None) -> Cores:

@@ -15,6 +15,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Nor does a worker of a test leave its key in the user's home.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="federa-state-")
+# Nor does it count among the machine's workers.
+os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="federa-runtime-")
 # Processes of a test find what this one finds: the repository and what tests share.
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -47,7 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
+    for variable in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+        shutil.rmtree(os.environ[variable], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

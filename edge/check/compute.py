@@ -9,6 +9,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from edge.check.result import CheckResult
+from edge.worker.host_workers import HostWorker, HostWorkers
+from edge.worker.run_threads import choose_threads, parse_threads
+from federa.cores import count_cores
 from federa.errors import BadInput, one_line
 from federa.extras import how_to_add
 
@@ -41,8 +44,7 @@ def check_compute(options: argparse.Namespace, jetson: bool) -> Iterator[CheckRe
     from edge.training.device import choose_device, device_name
     from edge.training.precision import choose_precision
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    yield _threads(options)
     cuda = torch.version.cuda
     made_for = ", ".join(torch.cuda.get_arch_list())  # empty where CUDA does not work
     found = (
@@ -74,6 +76,23 @@ def check_compute(options: argparse.Namespace, jetson: bool) -> Iterator[CheckRe
         auto = ""  # not even fp32, which the line below says
     for name in ("fp32", "bf16", "fp16"):
         yield _precision(name, device, is_auto=name == auto)
+
+
+def _threads(options: argparse.Namespace) -> CheckResult:
+    """How many CPU threads a worker would get now, which the rest of the check computes with."""
+    import torch
+
+    asked, name = parse_threads(options.threads), options.name or ""
+    own = HostWorker(name=name, cores=count_cores(), threads=asked)
+    # A worker of this name that runs here is the one that is asked about.
+    others = [other for other in HostWorkers(name).others() if other.name != name]
+    threads, why = choose_threads(asked, own, others)
+    torch.set_num_threads(threads)
+    found = f"{threads} thread{'s' if threads > 1 else ''}: {why}"
+    if threads > own.cores.count:
+        todo = "fewer threads, or --threads auto: those that wait for a core hold the others up"
+        return CheckResult(what="CPU", level="warning", found=found, todo=todo)
+    return CheckResult(what="CPU", found=found)
 
 
 def _precision(name: str, device: torch.device, *, is_auto: bool) -> CheckResult:

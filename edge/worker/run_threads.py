@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -28,20 +29,17 @@ def parse_threads(text: str) -> int:
     return int(text)
 
 
-def choose_threads(asked: int, own: HostWorker, workers: HostWorkers) -> tuple[int, str]:
+def choose_threads(asked: int, own: HostWorker, others: Sequence[HostWorker]) -> tuple[int, str]:
     """The number of threads for now, and why. `asked` is --threads', 0 for auto: then the environment's, or this
     worker's share of the machine's cores."""
     told = asked or environment_threads()
     if told:
         why = "as asked" if asked else f"as {THREADS_VARIABLE} says"
         return told, why + (f", on {own.cores}" if told > own.cores.count else "")
-    others = workers.others()
     why = str(own.cores)
     if others:
         names = ", ".join(sorted(shown(other.name) for other in others))
         why += f", shared with {len(others)} other worker{'s' if len(others) > 1 else ''} on this machine: {names}"
-    if workers.problem:
-        why += f"; other workers on this machine do not know of this one: {shown(workers.problem)}"
     return fair_share(own, others), why
 
 
@@ -64,7 +62,10 @@ class RunThreads:
 
     def now(self) -> tuple[int, str]:
         """What a run that began now would get, and why."""
-        return choose_threads(self._asked, self._workers.register(), self._workers)
+        threads, why = choose_threads(self._asked, self._workers.register(), self._workers.others())
+        if self._workers.problem:
+            why += f"; other workers on this machine do not know of this one: {shown(self._workers.problem)}"
+        return threads, why
 
     def of(self, run_id: str) -> int:
         """The run's number."""

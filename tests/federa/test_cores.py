@@ -51,8 +51,8 @@ def fake(tmp_path: Path) -> FakeCgroups:
 
 def test_without_a_cgroup_the_affinity_counts(fake: FakeCgroups) -> None:
     assert fake.count() == 8
-    assert str(count_cores(fake.root, EIGHT)) == "8 cores (affinity)"
-    assert str(count_cores(fake.root, frozenset({5}))) == "1 core (affinity)"
+    assert str(count_cores(fake.root, EIGHT)) == "8 cores by affinity"
+    assert str(count_cores(fake.root, frozenset({5}))) == "1 core by affinity"
 
 
 def test_a_service_with_a_quota(fake: FakeCgroups) -> None:
@@ -61,7 +61,7 @@ def test_a_service_with_a_quota(fake: FakeCgroups) -> None:
     fake.v2("sys/fs/cgroup/system.slice", "max 100000")
     cores = count_cores(fake.root, EIGHT)
     assert cores.count == 3
-    assert str(cores) == "3 cores (affinity 8, quota 3 in /sys/fs/cgroup/system.slice/federa.service)"
+    assert str(cores) == "3 cores by the quota of /sys/fs/cgroup/system.slice/federa.service, 3 of 8 by affinity"
 
 
 @pytest.mark.parametrize(

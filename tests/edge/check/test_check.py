@@ -25,7 +25,9 @@ from edge.check.result import CheckResult, guarded
 from edge.check.run import check_device
 from edge.check.table import show
 from edge.main import main, parser
+from edge.worker.host_workers import HostWorkers
 from edge.worker.identity import Identity
+from federa.cores import count_cores
 from federa.errors import BadInput
 from federa.versions import versions
 from protos import federation_pb2 as pb
@@ -34,7 +36,7 @@ from protos.federation_pb2_grpc import WorkerServiceServicer, add_WorkerServiceS
 
 ORIN_NANO = "NVIDIA Jetson Orin Nano Developer Kit"
 ROWS = [
-    "board", "memory", "torch", "device", "fp32", "bf16", "fp16", "power", "data", "certificate", "coordinator",
+    "board", "memory", "CPU", "torch", "device", "fp32", "bf16", "fp16", "power", "data", "certificate", "coordinator",
     "state folder", "cache folder",
 ]  # fmt: skip
 
@@ -173,6 +175,27 @@ def test_no_source_of_power_is_a_warning(tmp_path, monkeypatch):
 
 
 # ---- torch
+
+
+def test_the_cores_are_counted_and_the_threads_are_what_a_worker_would_get(tmp_path, monkeypatch):
+    assert by_name(check_compute(options(tmp_path), jetson=False))["CPU"].found == "1 thread: as OMP_NUM_THREADS says"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    cores, other = count_cores(), HostWorkers("bob")
+    cpu = by_name(check_compute(options(tmp_path, "--name", "ada"), jetson=False))["CPU"]
+    assert cpu.found.endswith(f": {cores}")
+    assert cpu.found.startswith(f"{cores.count} thread")
+    other.register()
+    try:
+        shared = by_name(check_compute(options(tmp_path, "--name", "ada"), jetson=False))["CPU"]
+        itself = by_name(check_compute(options(tmp_path, "--name", "bob"), jetson=False))["CPU"]
+    finally:
+        other.leave()
+    assert shared.found.endswith(f": {cores}, shared with 1 other worker on this machine: bob")
+    assert itself.found == cpu.found
+    many = by_name(check_compute(options(tmp_path, "--threads", str(cores.count + 1)), jetson=False))["CPU"]
+    assert many.level == "warning"
+    assert "--threads auto" in many.todo
+    torch.set_num_threads(1)
 
 
 def test_each_precision_is_timed_on_the_device(tmp_path):
