@@ -227,10 +227,7 @@ def _hold_out(datasets: dict[int, Dataset], task: Task) -> dict[tuple[int, str],
     data, held_out = task.data, {}
     for client, dataset in datasets.items():
         strata, identities = task.strata(dataset.records), list(map(task.identity, dataset.records))
-        try:
-            split = split_examples(strata, identities, data.validation, data.test, whole=False)
-        except BadInput as error:
-            raise BadInput(f"client {client}: {error}") from None
+        split = split_examples(strata, identities, data.validation, data.test, whole=False)
         parts = {"validation": split.validation, "test": split.test}
         if not all(parts.values()):
             log.warning(
