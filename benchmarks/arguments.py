@@ -13,8 +13,10 @@ from federa.config import Experiment, parse_experiment, parse_yaml, read_tree
 from federa.errors import BadInput
 from federa.local_path import absolute
 from federa.methods import METHODS
+from protos.address import BadAddress
 from protos.credentials import OPERATOR, BadCredentials, Credentials
-from protos.options import add_credential_options, credentials_of
+from protos.options import add_credential_options, add_proxy_option, credentials_of, proxy_of
+from protos.proxy import Proxy
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,8 +48,11 @@ def parser() -> argparse.ArgumentParser:
         "holds a part of its examples out, and counts on it",
     )
     parse.add_argument("--bandwidth", metavar="MBIT", help="pace each device's transfers to so many Mbit/s")
-    parse.add_argument("--coordinator", metavar="HOST:PORT", help="an existing cluster, in place of local processes")
+    parse.add_argument(
+        "--coordinator", type=str.strip, metavar="HOST:PORT", help="an existing cluster, in place of local processes"
+    )
     add_credential_options(parse, "an operator's")
+    add_proxy_option(parse)
     parse.add_argument(
         "--power", metavar="SOURCE",
         help="what the workers here measure power with: auto (default), sysfs, tegrastats, jtop, nvml, rapl, "
@@ -116,6 +121,16 @@ def credentials_from(options: argparse.Namespace) -> Credentials | None:
     try:
         return credentials_of(options, address=options.coordinator, option="--coordinator", role=OPERATOR)
     except BadCredentials as error:
+        raise BadInput(str(error)) from None
+
+
+def proxy_from(options: argparse.Namespace) -> Proxy | None:
+    """The proxy on the way to an existing cluster. Raises BadInput."""
+    if options.proxy and options.coordinator is None:
+        raise BadInput("--proxy: goes with --coordinator; processes of one's own talk over loopback")
+    try:
+        return proxy_of(options)
+    except BadAddress as error:
         raise BadInput(str(error)) from None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.arguments import credentials_from, experiment_from, parser, power_from
+from benchmarks.arguments import credentials_from, experiment_from, parser, power_from, proxy_from
 from coordinator.operator.experiment import check_data, claimed, run_to_end
 from coordinator.report.console import open_console
 from coordinator.report.display import Display
@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         if experiment.data.source == DEVICES:
             _need_devices_with_data(options)
         credentials = credentials_from(options)
+        options.proxy = proxy_from(options)
         out = options.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
         if options.coordinator is None:
             check_data(out, experiment)
@@ -78,7 +79,13 @@ async def _bench(
         console.print(f"starting a coordinator and {experiment.federation.devices} workers here")
     with Display(console) as display:
         outcome = await run_to_end(
-            record, out, coordinator=options.coordinator, credentials=credentials, power=power, on_progress=display.show
+            record,
+            out,
+            coordinator=options.coordinator,
+            credentials=credentials,
+            proxy=options.proxy,
+            power=power,
+            on_progress=display.show,
         )
     return _conclude(console, outcome, out)
 

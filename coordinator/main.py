@@ -36,9 +36,14 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--experiment", type=Path, metavar="FILE.yaml", help="run this experiment and exit")
     what.add_argument("--serve", action="store_true", help="stay up for experiments that federa-bench submits")
     parse.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results")
-    parse.add_argument("--listen", default="127.0.0.1:50051", metavar="HOST:PORT", help="default: %(default)s")
     parse.add_argument(
-        "--http", metavar="HOST:PORT", help="serve the live report and Prometheus metrics here; default: off"
+        "--listen", type=str.strip, default="127.0.0.1:50051", metavar="HOST:PORT", help="default: %(default)s"
+    )
+    parse.add_argument(
+        "--http",
+        type=str.strip,
+        metavar="HOST:PORT",
+        help="serve the live report and Prometheus metrics here; default: off",
     )
     add_credential_options(parse, "the coordinator's")
     reading = parse.add_mutually_exclusive_group()

@@ -29,7 +29,7 @@ from federa.output import log_to_stderr, prepare_output, print_error
 from protos.address import BadAddress, host_port
 from protos.channel import valid_name
 from protos.credentials import DEVICE, BadCredentials, Credentials
-from protos.options import add_credential_options, credentials_of
+from protos.options import add_credential_options, add_proxy_option, credentials_of, proxy_of
 
 EngineFactory = Callable[[argparse.Namespace, RunThreads], ClientRuntime]
 
@@ -37,9 +37,10 @@ EngineFactory = Callable[[argparse.Namespace, RunThreads], ClientRuntime]
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parse = argparse.ArgumentParser(prog="federa-worker", description=__doc__)
-    parse.add_argument("--coordinator", metavar="HOST:PORT", help="where the coordinator listens")
+    parse.add_argument("--coordinator", type=str.strip, metavar="HOST:PORT", help="where the coordinator listens")
     parse.add_argument("--name", help="this device's name in the run and in reports (default: its certificate's)")
     add_credential_options(parse, "this device's")
+    add_proxy_option(parse)
     parse.add_argument("--clients", metavar="0-4", help="host just these clients (such as 0-4 or 1,3,5)")
     parse.add_argument(
         "--data", type=lambda text: Path(text) if text else None, metavar="FILE",
@@ -74,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument("--board", metavar="NAME", help="the board's model, where the machine does not tell or is wrong")
     parse.add_argument(
-        "--health", metavar="HOST:PORT",
+        "--health", type=str.strip, metavar="HOST:PORT",
         help="a port of this machine's loopback on which grpc.health.v1 tells whether the worker is connected",
     )  # fmt: skip
     parse.add_argument(
@@ -162,7 +163,8 @@ def _credentials(options: argparse.Namespace) -> Credentials | None:
     """What --certs says, None for plaintext; it also names a worker that has no --name. Raises BadInput."""
     try:
         credentials = credentials_of(options, address=options.coordinator, option="--coordinator", role=DEVICE)
-    except BadCredentials as error:
+        options.proxy = proxy_of(options)
+    except (BadAddress, BadCredentials) as error:
         raise BadInput(str(error)) from None
     if credentials is None:
         if options.name is None:
@@ -188,6 +190,10 @@ def _look(options: argparse.Namespace) -> int:
             host_port(options.coordinator, least_port=1)
         except BadAddress as error:
             raise BadInput(f"--coordinator: {error}") from None
+        try:
+            options.proxy = proxy_of(options)
+        except BadAddress as error:
+            raise BadInput(str(error)) from None
     if options.certs is not None and options.insecure:
         raise BadInput("--insecure: is for plaintext; with --certs there is none")
     _check(options)
@@ -222,6 +228,7 @@ async def _serve(
             runtime=runtime,
             address=options.coordinator,
             credentials=credentials,
+            proxy=options.proxy,
             name=options.name,
             key=key,
             clients=clients,

@@ -8,6 +8,7 @@ import resource
 import grpc
 
 from protos.credentials import Credentials
+from protos.proxy import Proxy
 from protos.streams import CHUNK_BYTES
 
 PROTOCOL = 6
@@ -35,7 +36,7 @@ that failed, INTERNAL, in place of the server's status."""
 # which is 60 s where nothing is said.
 _PING_MS = 20_000
 _TOLERATED_MS = 10_000
-_KEEPALIVE = [
+_KEEPALIVE: list[tuple[str, int | str]] = [
     ("grpc.keepalive_time_ms", _PING_MS),
     ("grpc.keepalive_timeout_ms", _PING_MS),
     ("grpc.http2.ping_timeout_ms", _PING_MS),
@@ -54,7 +55,7 @@ _CALLS_PER_CONNECTION = 100
 _MAX_CONNECTIONS = 16_384
 _FILES_KEPT = 256
 
-Options = list[tuple[str, int]]
+Options = list[tuple[str, int | str]]
 
 
 def valid_name(name: str) -> bool:
@@ -67,11 +68,11 @@ def valid_key(key: str) -> bool:
     return len(key) == 32 and not set(key) - set("0123456789abcdef")
 
 
-def dial(address: str, credentials: Credentials | None) -> grpc.aio.Channel:
+def dial(address: str, credentials: Credentials | None, proxy: Proxy | None = None) -> grpc.aio.Channel:
     """A channel of its own to a coordinator: mutual TLS, or plaintext without credentials."""
     if credentials is None:
-        return grpc.aio.insecure_channel(address, options=client_options())
-    return grpc.aio.secure_channel(address, credentials.channel(), options=client_options())
+        return grpc.aio.insecure_channel(address, options=client_options(proxy))
+    return grpc.aio.secure_channel(address, credentials.channel(), options=client_options(proxy))
 
 
 def raise_file_limit() -> int:
@@ -104,11 +105,13 @@ def server_options() -> Options:
     ]
 
 
-def client_options() -> Options:
+def client_options(proxy: Proxy | None = None) -> Options:
     """The options for a channel of its own: gRPC would put all channels to one address on one TCP connection, where a
     heartbeat waits behind a state."""
     return [
         *_KEEPALIVE,
+        # gRPC would take the environment's proxy, which is for the web, for every address that is not in no_proxy.
+        ("grpc.enable_http_proxy", 0) if proxy is None else ("grpc.http_proxy", proxy.url),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # When a link that was cut is back, it is found so within these: an attempt to connect sends its SYN at 0, 1, 3

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 from protos.address import host_port, plain_host
 from protos.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Credentials
+from protos.proxy import Proxy, ProxyFailed, tunnel
 
 CONNECT_WAIT_S = 1.0
 """A coordinator that takes longer to answer is taken for away: there may be no time to lose on finding out."""
@@ -35,18 +36,22 @@ class Obstacle:
         return self.message
 
 
-def find_obstacle(address: str, credentials: Credentials | None) -> Obstacle | None:
+def find_obstacle(address: str, credentials: Credentials | None, proxy: Proxy | None = None) -> Obstacle | None:
     """What keeps a client with these credentials (None: plaintext) from a TLS server at HOST:PORT, or a plaintext one;
     None where nothing does, or nobody answers there. Takes some seconds at most."""
     try:
-        return _without_certificate(address) if credentials is None else _with_certificate(address, credentials)
+        if credentials is None:
+            return _without_certificate(address, proxy)
+        return _with_certificate(address, credentials, proxy)
+    except ProxyFailed as error:
+        return Obstacle(str(error), lasting=error.lasting)
     except (OSError, ValueError):  # ValueError: a host that is no name
         return None
 
 
-def _without_certificate(address: str) -> Obstacle | None:
+def _without_certificate(address: str, proxy: Proxy | None) -> Obstacle | None:
     try:
-        _welcome(address, _context(None, verify=False))
+        _welcome(address, _context(None, verify=False), proxy)
     except (ssl.SSLEOFError, ConnectionError):
         return None
     except ssl.SSLError as error:
@@ -57,18 +62,19 @@ def _without_certificate(address: str) -> Obstacle | None:
     )
 
 
-def _with_certificate(address: str, credentials: Credentials) -> Obstacle | None:
+def _with_certificate(address: str, credentials: Credentials, proxy: Proxy | None) -> Obstacle | None:
     try:
-        if _welcome(address, _context(credentials, verify=True)):
+        if _welcome(address, _context(credentials, verify=True), proxy):
             return None
         # A coordinator that ends just now looks the same, but only once.
         time.sleep(AGAIN_S)
-        return None if _welcome(address, _context(credentials, verify=True)) else _of_client(address, credentials)
+        known = _welcome(address, _context(credentials, verify=True), proxy)
+        return None if known else _of_client(address, credentials)
     except ssl.SSLCertVerificationError as error:
         obstacle = _of_server(address, credentials, error)
         with contextlib.suppress(OSError):
             # Let it judge our certificate too: its log then has a line of this.
-            _welcome(address, _context(credentials, verify=False))
+            _welcome(address, _context(credentials, verify=False), proxy)
         return obstacle
     except ssl.SSLError as error:
         if "ALERT" in (error.reason or ""):
@@ -124,12 +130,16 @@ def _context(credentials: Credentials | None, *, verify: bool) -> ssl.SSLContext
     return context
 
 
-def _welcome(address: str, context: ssl.SSLContext) -> bool:
+def _welcome(address: str, context: ssl.SSLContext, proxy: Proxy | None) -> bool:
     """Whether the server goes on after a handshake: in TLS 1.3 it looks at our certificate only then, and gRPC's closes
     the connection without a word. Raises OSError, ssl.SSLError among them."""
     host, port = host_port(address)
     host = plain_host(host)
-    with socket.create_connection((host, port), timeout=CONNECT_WAIT_S) as plain:
+    if proxy is None:
+        connection = socket.create_connection((host, port), timeout=CONNECT_WAIT_S)
+    else:
+        connection = tunnel(proxy, address, ANSWER_WAIT_S)
+    with connection as plain:
         plain.settimeout(ANSWER_WAIT_S)
         with context.wrap_socket(plain, server_hostname=host) as talking:
             try:

@@ -1,4 +1,4 @@
-"""The options with which every command says how it speaks to the other side: --certs and --insecure."""
+"""The options with which every command says how it speaks to the other side: --certs, --insecure and --proxy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from protos.address import BadAddress, host_port
 from protos.credentials import BadCredentials, Credentials, credentials_for
+from protos.proxy import Proxy, parse_proxy
 
 
 def add_credential_options(parse: argparse.ArgumentParser, whose: str) -> None:
@@ -21,6 +22,24 @@ def add_credential_options(parse: argparse.ArgumentParser, whose: str) -> None:
     )
 
 
+def add_proxy_option(parse: argparse.ArgumentParser) -> None:
+    """Add --proxy to the command line of a client."""
+    parse.add_argument(
+        "--proxy", metavar="http://HOST:PORT",
+        help="an HTTP proxy (CONNECT) on the way to the coordinator; those of the environment are not used for it",
+    )  # fmt: skip
+
+
+def proxy_of(options: argparse.Namespace) -> Proxy | None:
+    """The proxy on the way to --coordinator. Raises BadAddress, naming the option."""
+    if not options.proxy:
+        return None
+    try:
+        return parse_proxy(options.proxy, options.coordinator)
+    except BadAddress as error:
+        raise BadAddress(f"--proxy: {error}") from None
+
+
 def credentials_of(
     options: argparse.Namespace, *, address: str, option: str, role: str, least_port: int = 1
 ) -> Credentials | None:
@@ -30,4 +49,7 @@ def credentials_of(
         host_port(address, least_port=least_port)
     except BadAddress as error:
         raise BadCredentials(f"{option}: {error}") from None
+    if getattr(options, "proxy", None) and not options.insecure and options.certs is None:
+        # Whatever the address: the proxy is another machine, and reads along.
+        raise BadCredentials("--proxy: give --certs DIR too, or --insecure for plaintext that the proxy may read")
     return credentials_for(options.certs, insecure=options.insecure, address=address, option=option, role=role)

@@ -19,6 +19,7 @@ from protos.channel import PROTOCOL, dial, other_protocol
 from protos.credentials import Credentials
 from protos.federation_pb2_grpc import OperatorServiceStub
 from protos.handshake import find_obstacle
+from protos.proxy import Proxy
 from protos.streams import Assembler, StreamError
 
 REACH_WAIT_S = 10.0
@@ -37,13 +38,21 @@ _AWAY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode
 class OperatorClient:
     """A connection to one coordinator, as an async context manager. Every method raises FederaError in one line."""
 
-    def __init__(self, address: str, credentials: Credentials | None = None, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        address: str,
+        credentials: Credentials | None = None,
+        proxy: Proxy | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._address = address
         self._credentials = credentials
+        self._proxy = proxy
         self._patience_s = patience_s
 
     async def __aenter__(self) -> OperatorClient:
-        self._channel = dial(self._address, self._credentials)
+        self._channel = dial(self._address, self._credentials, self._proxy)
         self._stub = OperatorServiceStub(self._channel)
         return self
 
@@ -58,7 +67,7 @@ class OperatorClient:
             experiment_json=experiment.model_dump_json(), protocol=PROTOCOL, experiment_id=experiment_id
         )
         # Before the call, which waits for a coordinator that is just starting.
-        obstacle = await asyncio.to_thread(find_obstacle, self._address, self._credentials)
+        obstacle = await asyncio.to_thread(find_obstacle, self._address, self._credentials, self._proxy)
         if obstacle is not None:
             raise BadInput(f"--coordinator: {obstacle}")
         try:

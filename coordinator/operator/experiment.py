@@ -19,6 +19,7 @@ from federa.durable import sync
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, BadInput, FederaError
 from protos.credentials import Credentials
 from protos.federation_pb2 import Outcome, Progress
+from protos.proxy import Proxy
 
 STOP_WAIT_S = 60.0
 """How long a run that was interrupted may take to end in order."""
@@ -84,6 +85,7 @@ async def run_to_end(
     *,
     coordinator: str | None = None,
     credentials: Credentials | None = None,
+    proxy: Proxy | None = None,
     power: str = "auto",
     on_progress: OnProgress = lambda progress: None,
 ) -> Outcome:
@@ -100,7 +102,7 @@ async def run_to_end(
             stack.push_async_callback(cluster.stop)
             await cluster.start()
         operator = await stack.enter_async_context(
-            OperatorClient(cluster.address if cluster else coordinator or "", credentials)
+            OperatorClient(cluster.address if cluster else coordinator or "", credentials, proxy)
         )
         experiment_id = await operator.submit(record.experiment, record.experiment_id)
         last, broken = await _follow(operator, experiment_id, on_progress, cluster)

@@ -20,6 +20,7 @@ from protos.channel import PROTOCOL, dial
 from protos.credentials import DEVICE, BadCredentials, Credentials, read_credentials
 from protos.federation_pb2_grpc import WorkerServiceStub
 from protos.handshake import find_obstacle
+from protos.proxy import Proxy
 
 GREET_S = 10.0
 _FEW_DAYS = 30
@@ -48,7 +49,7 @@ def check_network(options: argparse.Namespace) -> Iterator[CheckResult]:
             yield from _unasked(options, "not asked, for want of a certificate")
             return
         yield _certificate(credentials, options.name)
-    elif options.coordinator and not options.insecure and not is_loopback(options.coordinator):
+    elif options.coordinator and not options.insecure and (options.proxy or not is_loopback(options.coordinator)):
         todo = "give --certs DIR with a certificate for this device, or --insecure in a network that you trust"
         yield CheckResult(
             what="certificate", level="failed", found="none, and the coordinator is not on this machine", todo=todo
@@ -61,17 +62,17 @@ def check_network(options: argparse.Namespace) -> Iterator[CheckResult]:
         yield from _unasked(options, "not asked (no --coordinator)")
         return
     try:
-        greeting = asyncio.run(greet(options.coordinator, credentials))
+        greeting = asyncio.run(greet(options.coordinator, credentials, options.proxy))
     except grpc.aio.AioRpcError as error:
-        yield _unanswered(options.coordinator, credentials, error)
+        yield _unanswered(options.coordinator, credentials, options.proxy, error)
         return
     yield _coordinator(options.coordinator, greeting.reply)
     yield _clock(greeting)
 
 
-async def greet(address: str, credentials: Credentials | None) -> Greeting:
+async def greet(address: str, credentials: Credentials | None, proxy: Proxy | None = None) -> Greeting:
     """Ask a coordinator who it is. Raises grpc.aio.AioRpcError."""
-    async with dial(address, credentials) as channel:
+    async with dial(address, credentials, proxy) as channel:
         stub = WorkerServiceStub(channel)
         deadline_s = time.monotonic() + GREET_S
         # The first call makes the connection: its time is no round trip's.
@@ -104,10 +105,12 @@ def _certificate(credentials: Credentials, name: str | None) -> CheckResult:
     return CheckResult(what="certificate", found=found)
 
 
-def _unanswered(address: str, credentials: Credentials | None, error: grpc.aio.AioRpcError) -> CheckResult:
+def _unanswered(
+    address: str, credentials: Credentials | None, proxy: Proxy | None, error: grpc.aio.AioRpcError
+) -> CheckResult:
     code = error.code()
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        obstacle = find_obstacle(address, credentials)
+        obstacle = find_obstacle(address, credentials, proxy)
         if obstacle is not None:
             message, _, todo = str(obstacle).partition(": ")
             return CheckResult(

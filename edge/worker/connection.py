@@ -18,6 +18,7 @@ from protos.channel import ADMITTED, HEARTBEAT_S, dial, other_protocol
 from protos.credentials import Credentials
 from protos.federation_pb2_grpc import WorkerServiceStub
 from protos.handshake import Obstacle, find_obstacle
+from protos.proxy import Proxy
 
 log = logging.getLogger("federa.worker")
 
@@ -57,6 +58,7 @@ class Connection:
         self,
         address: str,
         credentials: Credentials | None,
+        proxy: Proxy | None = None,
         *,
         hello: pb.Hello,
         give_up_after_s: float,
@@ -67,6 +69,7 @@ class Connection:
         self.latency = HeartbeatLatency()
         self._address = address
         self._credentials = credentials
+        self._proxy = proxy
         self._hello = hello
         self._give_up_after_s = give_up_after_s
         self._reports = reports
@@ -98,7 +101,7 @@ class Connection:
 
     async def _connect(self) -> str:
         """One control stream, until it ends; returns why it did."""
-        async with dial(self._address, self._credentials) as channel:
+        async with dial(self._address, self._credentials, self._proxy) as channel:
             self._stream = stream = _Stream()
             self._hello.connection += 1
             self.latency.disconnected()
@@ -141,7 +144,7 @@ class Connection:
 
     async def _obstacle(self) -> Obstacle | None:
         """Why no connection came about, where TLS is why. Raises BadInput for what time does not mend."""
-        obstacle = await asyncio.to_thread(find_obstacle, self._address, self._credentials)
+        obstacle = await asyncio.to_thread(find_obstacle, self._address, self._credentials, self._proxy)
         if obstacle is not None and obstacle.lasting:
             raise BadInput(str(obstacle))
         return obstacle

@@ -8,13 +8,17 @@ from types import TracebackType
 import grpc
 
 from federa.errors import BadInput
-from protos.address import is_loopback
+from protos.address import BadAddress, host_port, is_loopback
 from protos.channel import server_options
 from protos.health import Health
 
 
 def check_address(address: str) -> None:
     """Raises BadInput for what --health cannot be."""
+    try:
+        host_port(address, least_port=1)
+    except BadAddress as error:
+        raise BadInput(f"--health: {error}") from None
     if not is_loopback(address):
         # Unencrypted, and nobody else's business.
         raise BadInput(f"--health: must be a loopback address with its port, such as 127.0.0.1:50052, not {address!r}")

@@ -22,6 +22,7 @@ from protos import federation_pb2 as pb
 from protos.channel import PROTOCOL, dial
 from protos.credentials import Credentials
 from protos.federation_pb2_grpc import WorkerServiceStub
+from protos.proxy import Proxy
 
 log = logging.getLogger("federa.worker")
 
@@ -42,6 +43,7 @@ class Worker:
         own_data: bool = False,
         give_up_after_s: float,
         credentials: Credentials | None = None,
+        proxy: Proxy | None = None,
         meter: Meter | None = None,
         facts: Mapping[str, str] | None = None,
         cache: ModelCache | None = None,
@@ -53,6 +55,7 @@ class Worker:
         self._cache = cache
         self._address = address
         self._credentials = credentials
+        self._proxy = proxy
         self._hello = pb.Hello(
             protocol=PROTOCOL,
             name=name,
@@ -68,6 +71,7 @@ class Worker:
         self._connection = Connection(
             address,
             credentials,
+            proxy,
             hello=self._hello,
             give_up_after_s=give_up_after_s,
             reports=self._reports,
@@ -85,7 +89,7 @@ class Worker:
         longer than it waits."""
         self._hello.versions.update(self._runtime.versions())
         self._hello.device.update({**self._runtime.facts(), **self._facts})
-        async with dial(self._address, self._credentials) as data_channel:
+        async with dial(self._address, self._credentials, self._proxy) as data_channel:
             tasks = [
                 asyncio.ensure_future(endless)
                 for endless in (

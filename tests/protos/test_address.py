@@ -18,14 +18,44 @@ def test_an_address_is_a_host_and_a_port(text, host, port):
     assert host_port(text) == (host, port)
 
 
-@pytest.mark.parametrize("text", ["", ":1", "host", "host:", "host:x", "host:65536", "host:-1", "host:٣", "host:1 "])
+NO_ADDRESSES = ["", "host:x", "host:65536", "host:-1", "host:٣", "a b:1", "[zz]:1", "host:1:2", "http://", "host:x/y"]
+
+
+@pytest.mark.parametrize("text", [*NO_ADDRESSES, "host:" + "1" * 5000])
 def test_what_is_no_address_is_told_with_what_it_must_be(text):
     with pytest.raises(BadAddress) as caught:
         host_port(text)
-    assert str(caught.value) == f"must be HOST:PORT with a port from 0 to 65535, not {text!r}"
+    assert str(caught.value) == f"must be HOST:PORT with a port from 0 to 65535, not {text[:200]!r}"
     with pytest.raises(BadAddress) as caught:
         host_port(text, least_port=1)
-    assert str(caught.value) == f"must be HOST:PORT, not {text!r}"
+    assert str(caught.value) == f"must be HOST:PORT, not {text[:200]!r}"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("http://10.0.0.5:50051", "10.0.0.5:50051"), ("https://coordinator.lan:50051/", "coordinator.lan:50051"),
+        ("grpc://h:1", "h:1"), ("dns:///h:1", "h:1"), ("h:1/path?q", "h:1"), ("me@h:1", "h:1"),
+        ("ssh://me@h", "h:PORT"), (" h:1 ", "h:1"), ("h : 1", "h:1"), ("h:1\n", "h:1"), ("h", "h:PORT"),
+        ("h:", "h:PORT"), ("10.0.0.5", "10.0.0.5:PORT"), ("::1", "[::1]:PORT"), ("[::1]", "[::1]:PORT"),
+        ("::1:7000", "[::1]:7000"), ("fe80::1%eth0", "[fe80::1%eth0]:PORT"), ("http://::1:7000", "[::1]:7000"),
+        (":7000", "127.0.0.1:7000 for this machine"),
+        ("7000", "127.0.0.1:7000 for this machine"),
+    ],
+)  # fmt: skip
+def test_an_address_whose_meaning_is_plain_is_told_with_how_to_write_it(text, written):
+    with pytest.raises(BadAddress) as caught:
+        host_port(text, least_port=1)
+    assert str(caught.value) == f"must be HOST:PORT, not {text!r}: write {written}"
+    address = written.split(" ")[0].replace("PORT", "1")
+    assert ":".join(map(str, host_port(address, least_port=1))) == address
+
+
+def test_who_listens_is_told_on_which_addresses_it_can():
+    with pytest.raises(
+        BadAddress, match=r"write 127.0.0.1:7 for this machine alone, 0.0.0.0:7 for all of its addresses"
+    ):
+        host_port(":7")
 
 
 def test_nobody_connects_to_any_free_port():
