@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import Self
 
 from federa.data.dataset import Dataset, Record
-from federa.data.readers import DataSource, Row, no_documents, open_data, open_file
+from federa.data.readers import DataSource, RefusedRow, Row, no_documents, open_data, open_file
 from federa.data.section import DataSection
 from federa.tasks.metric import Counters, Metric
 
@@ -53,10 +53,7 @@ class Task:
     def read(self, source: DataSource) -> Dataset:
         """All records of a source. A task that finds something out from all of them together (such as the classes) puts
         it into the data set's `found`. Raises BadInput where there is none, or one cannot be used."""
-        records = tuple(map(self.record, source.rows))
-        if not records:
-            raise no_documents(source.name)
-        return Dataset(records=records)
+        return Dataset(records=tuple(source.records(self.record)))
 
     def load(self, file: Path | None = None) -> Dataset:
         """The data set that the experiment names, or a device's own `file`: what is refused of it goes to the
@@ -64,10 +61,14 @@ class Task:
         return self.read(open_data(self.data) if file is None else open_file(file, private=True))
 
     def check_data(self) -> None:
-        """Raises BadInput where the data that the experiment names cannot be opened, or its first record not used."""
+        """Raises BadInput where the data that the experiment names cannot be opened, or its first record not used: then
+        it counts all of the kind."""
         source = open_data(self.data)
         for row in source.rows:
-            self.record(row)
+            try:
+                self.record(row)
+            except RefusedRow:
+                open_data(self.data).records(self.record)
             return
         raise no_documents(source.name)
 

@@ -102,7 +102,7 @@ class TextClassification(Task):
 
     def read(self, source: DataSource) -> Dataset:
         """The records with their labels' indices; the labels are found where the experiment does not fix them."""
-        return label_texts(list(map(self.record, source.rows)), self.data.labels, source.name)
+        return label_texts(source.records(self.record), self.data.labels, source.name)
 
     def identity(self, record: Record) -> str:
         return str(record[0])

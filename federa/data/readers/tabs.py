@@ -1,0 +1,62 @@
+"""Whether a tab-separated file quotes. Published ones quote nothing, and a quotation mark is part of the text; pandas
+and spreadsheets quote. It is decided for the whole file, and refused where both may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from federa.data.readers.records import QUOTE, BadTable, Form, first_newline, records
+
+_QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
+_DOUBT = "has quotes of which it is not certain whether they belong to the text: rewrite the file as .jsonl or .csv"
+
+
+def tabs_quote(text: str) -> bool:
+    """Whether the values of this file are quoted. Raises BadTable with the line that leaves it open."""
+    if QUOTE not in text:
+        return False
+    literal = Form(separator="\t", newline=first_newline(text, quotes=False), quotes=False)
+    names = next((record.values for record in records(text, literal)), [])
+    if any(name.startswith(QUOTE) for name in names):
+        return True  # no column is called so
+    plain_reading = _fits(text, literal, len(names))
+    quoted = Form(separator="\t", newline=literal.newline, strict=True)
+    quoted_reading = _fits(text, quoted, len(names))
+    if plain_reading and quoted_reading:
+        return _both(text, literal, quoted)
+    marked = list(_marked(text, literal))
+    if not quoted_reading and (doubled := next((line for line, value in marked if '""' in value[1:-1]), 0)):
+        # What looks written by a program that quotes has a quotation mark that is not.
+        raise BadTable(doubled, _DOUBT)
+    return quoted_reading
+
+
+def _fits(text: str, form: Form, columns: int) -> bool:
+    """Whether each record has as many values as there are names."""
+    try:
+        return all(len(record.values) == columns for record in records(text, form))
+    except BadTable:
+        return False
+
+
+def _marked(text: str, literal: Form) -> Iterator[tuple[int, str]]:
+    """Values that stand in quotes, as a program writes them, by line."""
+    for record in records(text, literal):
+        for value in record.values:
+            if value.startswith(QUOTE) and _QUOTED.fullmatch(value):
+                yield record.line, value
+
+
+def _both(text: str, literal: Form, quoted: Form) -> bool:
+    """Whether a file quotes that can be read either way. A program that quotes only what needs it has doubled a
+    quotation mark in each value that it quoted."""
+    for record in records(text, quoted):
+        if text.find(literal.newline[-1], record.begin, record.end) >= 0 or any(
+            "\t" in value for value in record.values
+        ):
+            raise BadTable(record.line, _DOUBT)
+    for line, value in _marked(text, literal):
+        if '""' not in value[1:-1]:
+            raise BadTable(line, _DOUBT)
+    return True
