@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from edge.power.integral import MAX_GAP_INTERVALS, integrate
-from edge.power.rails import total_of
-from edge.power.tegrastats_file import DATE_STEP_S, TegrastatsFile
+from edge.power.rails import SCOPES, total_of
+from edge.power.tegrastats_file import TegrastatsFile, TimeFrom
 from edge.power.tegrastats_line import Line
 
 _CHUNK_READINGS = 1024
+_MAX_REMARKS = 12
 _MAX_NAMES = 500
 """The most different names, or words that are not understood, that are counted apart."""
 
@@ -90,7 +91,8 @@ class TegrastatsLog:
         """Every sample as the mapping that --json prints."""
         last_s = 0.0
         for sample in self._file.samples():
-            line, total = sample.read, total_of(sample.read.rails_mw, None)
+            line = sample.read
+            total = total_of(line.rails_mw, None, None, line.twice, line.unread)
             self.samples_read += 1
             self.duration_s = sample.t_s
             self.gaps += sample.t_s - last_s > self._max_gap_s
@@ -119,8 +121,23 @@ class TegrastatsLog:
         return self._file.interval_s
 
     @property
-    def has_dates(self) -> bool:
-        return self._file.has_dates
+    def time_from(self) -> TimeFrom:
+        return self._file.time_from
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether nothing tells the time: it, and the energy, are made of an interval that is assumed."""
+        return self._file.is_assumed
+
+    @property
+    def mixed(self) -> str | None:
+        """Whose lines are mixed, so that there is no total."""
+        return self._file.sources.mixed(forward=self.time_from != "interval" and not self.jumps_back)
+
+    @property
+    def note(self) -> str | None:
+        """What else there is to know about where the lines are from."""
+        return None if self.mixed else self._file.sources.note()
 
     @property
     def skipped(self) -> int:
@@ -129,14 +146,14 @@ class TegrastatsLog:
 
     @property
     def scope(self) -> str | None:
-        """The scope of the energy, which most samples have. Unlike ones are never added up."""
-        counts = {scope: energy.power.count for scope, energy in self._energies.items()}
-        return max(counts, key=counts.__getitem__) if counts else None
+        """The scope of the energy: the widest, as what has a narrower one lost a rail. Unlike ones are never added."""
+        return None if self.mixed else min(self._energies, key=SCOPES.index, default=None)
 
     @property
     def other_scopes(self) -> dict[str, int]:
         """Samples that are left out of the energy as they have another scope."""
-        return {scope: energy.power.count for scope, energy in self._energies.items() if scope != self.scope}
+        own = self.scope
+        return {scope: energy.power.count for scope, energy in self._energies.items() if own not in (None, scope)}
 
     @property
     def energy(self) -> ScopeEnergy | None:
@@ -164,7 +181,29 @@ class TegrastatsLog:
             "mean_mw": mean_mw,
             "peak_mw": peak_mw,
             "coverage": min(1.0, energy.covered_s / self.duration_s) if energy is not None and known else None,
+            "scope": self.scope,
+            "time_from": self.time_from,
+            "interval_s": self.interval_s,
+            "interval_assumed": self.is_assumed,
+            "remarks": self.remarks(),
         }
+
+    def remarks(self) -> list[str]:
+        """What a figure of this log must be read with, a line each: what is mixed, assumed or missing."""
+        lines = [self.mixed, self.note]
+        if self.is_assumed and self.samples_read > 1:
+            lines.append(
+                f"the log tells no time: {1000 * self.interval_s:g} ms from line to line are assumed; --interval says "
+                "otherwise"
+            )
+        if self.jumps_back:
+            lines.append(f"the clock jumped back or stood still: {self.jumps_back} x; nothing is integrated over that")
+        if self.gaps:
+            lines.append(f"gaps of more than three intervals: {self.gaps}; nothing is integrated over them")
+        for scope, count in self.other_scopes.items():
+            lines.append(f"samples of another scope ({scope}), not in the energy: {count}")
+        lines += [f"{warning} ({count} x)" for warning, count in self.warnings.most_common(_MAX_REMARKS)]
+        return [line for line in lines if line]
 
     def _count(self, line: Line, warning: str | None) -> None:
         for spreads, values in ((self.rails, line.rails_mw), (self.temps, line.temps_c)):
@@ -182,5 +221,4 @@ class TegrastatsLog:
     @property
     def _max_gap_s(self) -> float:
         """Dates cannot tell less than a second apart."""
-        gap_s = MAX_GAP_INTERVALS * self.interval_s
-        return max(gap_s, DATE_STEP_S) if self.has_dates else gap_s
+        return max(MAX_GAP_INTERVALS * self.interval_s, self._file.step_s)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+INTERVAL_ASSUMED = "interval assumed"
+"""What the description of a source holds whose log tells no time: its joules are only as good as that assumption."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Energy:

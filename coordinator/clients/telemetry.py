@@ -96,7 +96,7 @@ class TelemetryReceiver:
         and scope where a later life measures nothing: they are those of the joules that there are."""
         known = self._devices[name].power
         source, scope = _one_line(reported.source, 200), reported.scope if reported.scope in SCOPES else ""
-        idle_w = reported.idle_w if reported.HasField("idle_w") and 0 <= reported.idle_w <= MAX_W else None
+        idle_w = reported.idle_w if reported.HasField("idle_w") and abs(reported.idle_w) <= MAX_W else None
         replays = source.startswith("replay of")
         power = {
             "source": source or known.get("source"),
@@ -177,12 +177,13 @@ class TelemetryReceiver:
             return None
         covered_s, joules = reported.covered_s, reported.joules if reported.HasField("joules") else None
         peak_mw = reported.peak_mw if reported.HasField("peak_mw") else None
-        numbers = (reported.seconds, covered_s, reported.largest_gap_s, joules or 0.0, peak_mw or 0.0)
+        numbers = (reported.seconds, covered_s, reported.largest_gap_s)
         if not all(0 <= number < math.inf for number in numbers):
             return None
         if covered_s > reported.seconds * 1.001 + 0.01 or reported.largest_gap_s > 2 * (self._elapsed_s() + SLACK_S):
             return None
-        if (joules or 0.0) > MAX_W * covered_s or (peak_mw or 0.0) > 1e3 * MAX_W:
+        # Below zero is a meter's number, too: a sensor that rests may read one step below.
+        if not (abs(joules or 0.0) <= MAX_W * covered_s and abs(peak_mw or 0.0) <= 1e3 * MAX_W):
             return None
         return Energy(
             seconds=reported.seconds,
@@ -200,7 +201,7 @@ class TelemetryReceiver:
             return False
         return (
             0 <= sample.at_s < 1e11
-            and 0 <= sample.total_mw <= 1e3 * MAX_W
+            and abs(sample.total_mw) <= 1e3 * MAX_W
             and 0 <= sample.gpu_load <= 100
             and 0 <= sample.gpu_mhz <= 1e5
             and all(math.isnan(rail) or -1e3 * MAX_W <= rail <= 1e3 * MAX_W for rail in sample.rails_mw)

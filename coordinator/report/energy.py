@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from coordinator.report.elements import UNMEASURED, Badge, Cell, exact
 from coordinator.report.runs import Entry, as_text, devices_of, distinct, number_in, sum_known
+from federa.energy import INTERVAL_ASSUMED
 from federa.numbers import SPACE, show_joules, show_seconds, show_share
 
 REPLAY = "replay of "
@@ -23,9 +24,12 @@ Kind = tuple[str, bool]
 
 
 def replay_of(device: Entry) -> str | None:
-    """'replay of FILE', or None for what was measured there and then."""
+    """'replay of FILE', with the word that its interval is assumed where nothing told it, or None for what was measured
+    there and then."""
     source = as_text(device.get("power_source"))
-    return source if source.startswith(REPLAY) else None
+    if not source.startswith(REPLAY):
+        return None
+    return f"{source}, {INTERVAL_ASSUMED}" if INTERVAL_ASSUMED in as_text(device.get("power_detail")) else source
 
 
 def kind_of_device(device: Entry) -> Kind:
@@ -82,7 +86,9 @@ def replay_badge(sources: Iterable[str | None], short: bool = False) -> Badge | 
     if not names:
         return None
     text = f"{'; '.join(names)}, not measured on this device"
-    return Badge("replay" if short else text, text)
+    assumed = any(name.endswith(INTERVAL_ASSUMED) for name in names)
+    brief = f"replay, {INTERVAL_ASSUMED}" if assumed else "replay"
+    return Badge(brief if short else text, text)
 
 
 def runs_badge(runs: Sequence[Entry], short: bool = False) -> Badge | None:

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from edge.board_names import board_of
 from federa.errors import shown
 
+SCOPES = ("board", "module")
+"""What a total covers, the widest first."""
+_MAX_NAMED = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Total:
@@ -19,7 +23,7 @@ class Total:
 
     mw: float | None
     scope: str | None
-    """module or board; None where there is no total."""
+    """One of SCOPES; None where there is no total."""
     warning: str | None = None
     """In one line: why there is none, or what does not fit."""
 
@@ -86,11 +90,13 @@ def total_of(
     board: str | None = None,
     scope: str | None = None,
     twice: Collection[str] = (),
+    unread: Collection[str] = (),
 ) -> Total:
     """The total by the board's way. `board` is a model's text or a short name; None judges by the rails alone, as is
     right for a log whose board nobody knows. Without every rail that is needed there is no total. With a `scope` there
     is none of another: a source keeps to the one that it began with. The names in `twice` stand at several sensors, and
-    which one is meant is not known: with such a rail there is no total."""
+    which one is meant is not known: with such a rail there is no total. `unread` are words of which one may have been a
+    rail: then only a total of the board's widest scope is one, as a narrower one may lack just that rail."""
     # NC, a channel that leads nowhere, is in no way, and so never counts.
     known = None
     if board is None:
@@ -102,12 +108,17 @@ def total_of(
         ways = _WAYS[known]
     ways = tuple(way for way in ways if scope in (None, way.scope))
     for way in ways:
+        if unread and way.scope != ways[0].scope:
+            break
         # Nor one of the ways after it: that would be of a narrower scope.
         for name in way.rails:
             if name in twice:
                 return Total(None, None, f"no total: {name} stands there twice, and which is the module's is not known")
         if all(name in rails_mw for name in way.rails):
             return _sum(rails_mw, way)
+    if unread and rails_mw and ways:
+        words = ", ".join(shown(word, 40) for word in list(dict.fromkeys(unread))[:_MAX_NAMED])
+        return Total(None, None, f"no total: could not be read: {words}")
     if known is None or not rails_mw or not ways:
         return Total(None, None)
     missing = [name for name in ways[-1].rails if name not in rails_mw]

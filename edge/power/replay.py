@@ -6,14 +6,15 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.power.rails import SCOPES
 from edge.power.source import Reading
 from edge.power.tegrastats import reading_of
 from edge.power.tegrastats_file import TegrastatsFile
-from edge.power.tegrastats_line import parse_line
+from edge.power.tegrastats_line import parse_plain
+from federa.energy import INTERVAL_ASSUMED
 from federa.errors import BadInput, one_line
 
 # A step longer than this, or back, is a clock that was set.
@@ -31,34 +32,41 @@ class Replay:
         self._times_s: array[float] = array("d")
         """Seconds of each line since the first."""
         self._lines: list[str] = []
-        scopes = self._read(path)
-        # A line that was cut may have a narrower one.
-        self.scope: str | None = max(scopes, key=scopes.__getitem__, default=None)
-        if self.scope is None:
-            for_board = f" for the board {board!r}" if board else ""
-            raise BadInput(f"--power: replay:{path} holds no line of tegrastats with a total power{for_board}")
+        log = self._read(path)
         self.name = f"replay of {path.name}"
-        self.detail = f"{path.name}: {len(self._lines)} lines, {self._cycle_s:.0f} s, in a loop"
+        assumed = f", {INTERVAL_ASSUMED} ({1000 * log.interval_s:g} ms)" if log.is_assumed else ""
+        self.detail = f"{path.name}: {len(self._lines)} lines, {self._cycle_s:.0f} s, in a loop{assumed}"
         self._began_s = clock()
         self._next = 0
         """Lines given so far, over all loops."""
 
-    def _read(self, path: Path) -> Counter[str]:
-        """Reads the log; gives how many lines have a total of each scope."""
-        scopes: Counter[str] = Counter()
+    def _read(self, path: Path) -> TegrastatsFile:
+        """Reads the log, and finds its scope."""
+        scopes: set[str] = set()
+        why_not, jumped = "", False
         try:
             with path.open("rb") as file:
                 log = TegrastatsFile(file, longest_step_s=_JUMP_S)
                 for sample in log.samples():
                     self._times_s.append(sample.t_s)
                     self._lines.append(sample.text)
-                    _, scope, _ = reading_of(sample.read, sample.t_s, self._board)
+                    jumped |= not sample.follows
+                    _, scope, warning = reading_of(sample.read, sample.t_s, self._board)
                     scopes.update([scope] if scope else [])
+                    why_not = why_not or warning or ""
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
             raise BadInput(f"--power: cannot read replay:{path}: {reason}") from None
-        self._cycle_s = self._times_s[-1] + log.interval_s if self._times_s else 0.0
-        return scopes
+        if mixed := log.sources.mixed(forward=log.time_from != "interval" and not jumped):
+            raise BadInput(f"--power: replay:{path}: {mixed}; a replay is of one device's lines")
+        # A line that lost a rail may have a narrower one.
+        self.scope: str | None = min(scopes, key=SCOPES.index, default=None)
+        if self.scope is None:
+            for_board = f" for the board {self._board!r}" if self._board else ""
+            why = f": {why_not}" if why_not else ""
+            raise BadInput(f"--power: replay:{path} holds no line of tegrastats with a total power{for_board}{why}")
+        self._cycle_s = self._times_s[-1] + log.interval_s
+        return log
 
     def readings(self) -> list[Reading]:
         now_s = self._clock()
@@ -68,7 +76,7 @@ class Replay:
         found = []
         for place in range(max(self._next, due - _AT_ONCE), due):
             loop, index = divmod(place, count)
-            line = parse_line(self._lines[index])
+            line = parse_plain(self._lines[index])
             if line is None:
                 continue
             at_s = self._began_s + loop * self._cycle_s + self._times_s[index]

@@ -45,7 +45,7 @@ def reading_of(
     line: Line, at_s: float, board: str | None, scope: str | None = None
 ) -> tuple[Reading, str | None, str | None]:
     """A line as a reading, its total's scope (never another one than `scope`), and what does not fit in its total."""
-    total = total_of(line.rails_mw, board, scope)
+    total = total_of(line.rails_mw, board, scope, line.twice, line.unread)
     reading = Reading(
         at_s=at_s,
         rails_mw=line.rails_mw,

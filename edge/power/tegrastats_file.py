@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice, pairwise
 from statistics import median, median_low
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
-from edge.power.tegrastats_line import Line, parse_line
+from edge.power.log_sources import Sources
+from edge.power.log_stamp import StampClock
+from edge.power.log_unwrap import LogLine, unwrap
+from edge.power.tegrastats_line import Line
 
 DEFAULT_INTERVAL_S = 1.0
 MAX_LINE_BYTES = 1 << 16
@@ -17,11 +21,20 @@ MAX_LINE_BYTES = 1 << 16
 DATE_STEP_S = 1.0
 _MAX_LINES_A_SECOND = 4096
 """Lines with one date. More than that are of a clock that stands still."""
+_FIRST_LINES = 64
+"""Lines from which it is judged which clock gives the time."""
 _FIRST_STEPS = 32
 """Steps from date to date from which the interval is judged."""
 _FEW_STEPS = 4
 """Fewer than that may be a gap for the most part: the shorter ones count."""
+_MAX_BYTES_WITHOUT_END = 1 << 26
+"""What has no line's end for so long is no log."""
 _BYTE_ORDER = b"\xef\xbb\xbf\xff\xfe"
+_LINE_END = re.compile(rb"\r{0,2}\n|\r")
+_BEGINNING = datetime(1970, 1, 1)
+
+TimeFrom = Literal["dates", "timestamps", "interval"]
+"""What gives a log its time: the lines' own dates, timestamps of another program beside them, or the interval alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +51,28 @@ class LogSample:
     read: Line
 
 
+_Numbered = tuple[int, LogLine]
+
+
 @dataclass(frozen=True, slots=True)
 class _Second:
     """The lines of one date, or one line without."""
 
-    moment: datetime | None
-    lines: list[tuple[int, str, Line]]
+    at_s: float | None
+    lines: list[_Numbered]
 
     def before(self, other: _Second | None) -> float | None:
         """Seconds to another one, where both have a date."""
-        if other is None or self.moment is None or other.moment is None:
-            return None
-        return (other.moment - self.moment).total_seconds()
+        return None if other is None or self.at_s is None or other.at_s is None else other.at_s - self.at_s
 
 
 class TegrastatsFile:
-    """Goes through a file once; `interval_s`, `has_dates` and `skipped` say what was found so far.
+    """Goes through a file once; the rest says what was found so far.
 
-    Dates have steps of a second: the lines of one second are spread over it evenly, those of a second that began or
-    ended in the middle at the log's interval. A step back, or one longer than `longest_step_s`, is a clock that was
-    set: it counts as one interval. Without dates the interval gives the time.
+    Dates, and most timestamps, have steps of a second: the lines of one second are spread over it evenly, those of a
+    second that began or ended in the middle at the log's interval. A step back, or one longer than `longest_step_s`, is
+    a clock that was set: it counts as one interval. Without dates the timestamps of other programs give the time, and
+    without these the interval.
     """
 
     def __init__(
@@ -66,26 +81,32 @@ class TegrastatsFile:
         """`interval_s` None: by the dates, else a second."""
         self._file, self._given_s, self._longest_step_s = file, interval_s, longest_step_s
         self.interval_s = interval_s or DEFAULT_INTERVAL_S
-        self.has_dates = False
+        self.time_from: TimeFrom = "interval"
+        self.step_s = 0.0
+        """What the clock cannot tell apart."""
         self.skipped = 0
         """Lines that were not understood."""
+        self.sources = Sources()
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether the interval, and with it all time and energy, is neither told by the log nor given."""
+        return self.time_from == "interval" and self._given_s is None
 
     def samples(self) -> Iterator[LogSample]:
-        seconds = self._seconds()
+        numbered = self._lines()
+        head = list(islice(numbered, _FIRST_LINES))
+        self._choose_clock([line for _, line in head])
+        seconds = self._seconds(chain(head, numbered))
         first = list(islice(seconds, _FIRST_STEPS + 1))
-        self.has_dates = any(second.moment is not None for second in first)
         if self._given_s is None:
             self.interval_s = _interval(first, self._longest_step_s) or DEFAULT_INTERVAL_S
         before: _Second | None = None
         began_s = last_s = 0.0
         for second, after in pairwise(chain(first, seconds, (None,))):
             assert second is not None
-            count, step_s = len(second.lines), None if before is None else before.before(second)
-            each_s, late_s = DATE_STEP_S / count, 0.0
-            opens, ends = step_s != DATE_STEP_S, second.before(after) != DATE_STEP_S
-            if opens or ends:
-                each_s = min(each_s, self.interval_s)
-                late_s = 0.0 if ends else DATE_STEP_S - count * each_s
+            step_s = None if before is None else before.before(second)
+            late_s, each_s = self._spread(len(second.lines), step_s, second.before(after))
             follows = step_s is None or 0 < step_s <= self._longest_step_s
             if before is None:
                 began_s = -late_s
@@ -95,28 +116,69 @@ class TegrastatsFile:
                 # After lines without a date the clock may be behind the time line, which never goes back.
                 began_s = max(began_s + step_s, last_s - late_s)
             before = second
-            for place, (number, text, line) in enumerate(second.lines):
+            for place, (number, line) in enumerate(second.lines):
                 last_s = began_s + late_s + place * each_s
-                yield LogSample(number, last_s, follows or place > 0, text, line)
+                yield LogSample(number, last_s, follows or place > 0, line.text, line.read)
 
-    def _seconds(self) -> Iterator[_Second]:
+    def _spread(self, count: int, before_s: float | None, after_s: float | None) -> tuple[float, float]:
+        """How long after a second's beginning its first line is, and how far apart its lines are."""
+        if self.time_from == "timestamps" and not self.step_s:
+            return 0.0, 0.0
+        each_s, late_s = DATE_STEP_S / count, 0.0
+        opens, ends = before_s != DATE_STEP_S, after_s != DATE_STEP_S
+        if opens or ends:
+            each_s = min(each_s, self.interval_s)
+            late_s = 0.0 if ends else DATE_STEP_S - count * each_s
+        return late_s, each_s
+
+    def _choose_clock(self, lines: Sequence[LogLine]) -> None:
+        if any(line.read.moment is not None for line in lines):
+            self.time_from, self.step_s = "dates", DATE_STEP_S
+        elif _go_on(lines):
+            self.time_from = "timestamps"
+            parts = any(line.stamp is not None and line.stamp.has_parts for line in lines)
+            self.step_s = 0.0 if parts else DATE_STEP_S
+
+    def _lines(self) -> Iterator[_Numbered]:
+        """What is understood, with the number of its line."""
+        for number, text in enumerate(_texts(self._file), 1):
+            understood = False
+            for line in unwrap(text):
+                understood = True
+                self.sources.add(line)
+                yield number, line
+            self.skipped += not understood and bool(text.strip())
+
+    def _seconds(self, lines: Iterable[_Numbered]) -> Iterator[_Second]:
         """Lines that have one date together; each by itself before the first date. A line without one in a log that
         has them belongs to the second of the line before it."""
-        date: datetime | None = None
-        held: list[tuple[int, str, Line]] = []
-        for number, text in enumerate(_texts(self._file), 1):
-            line = parse_line(text)
-            if line is None:
-                self.skipped += bool(text.strip())
-                continue
-            moment = line.moment or date
-            if held and (moment != date or moment is None or len(held) >= _MAX_LINES_A_SECOND):
-                yield _Second(date, held)
+        clock = StampClock()
+        at_s: float | None = None
+        held: list[_Numbered] = []
+        for number, line in lines:
+            now_s = at_s
+            if self.time_from != "timestamps" and line.read.moment is not None:
+                now_s = (line.read.moment - _BEGINNING).total_seconds()
+            elif self.time_from == "timestamps" and line.stamp is not None:
+                now_s = clock.seconds(line.stamp)
+            if held and (now_s != at_s or now_s is None or len(held) >= _MAX_LINES_A_SECOND):
+                yield _Second(at_s, held)
                 held = []
-            date = moment
-            held.append((number, text, line))
+            at_s = now_s
+            held.append((number, line))
         if held:
-            yield _Second(date, held)
+            yield _Second(at_s, held)
+
+
+def _go_on(lines: Sequence[LogLine]) -> bool:
+    """Whether the timestamps of a log's first lines are a clock's: most lines have one, of one kind, and they go on.
+    `ts -i` counts from the line before, and what was written at once has one time."""
+    stamps = [line.stamp for line in lines if line.stamp is not None]
+    if not stamps or 2 * len(stamps) < len(lines) or len({stamp.kind for stamp in stamps}) > 1:
+        return False
+    clock = StampClock()
+    steps = [after - before for before, after in pairwise([clock.seconds(stamp) for stamp in stamps])]
+    return not steps or (sum(step > 0 for step in steps) > 4 * sum(step < 0 for step in steps))
 
 
 def _interval(seconds: Iterable[_Second], longest_step_s: float) -> float | None:
@@ -132,10 +194,25 @@ def _interval(seconds: Iterable[_Second], longest_step_s: float) -> float | None
 
 
 def _texts(file: BinaryIO) -> Iterator[str]:
-    """Lines as text, whatever bytes they hold; of a line without end its beginning."""
+    """Lines as text, whatever bytes they hold; of a line without end its beginning. Raises ValueError for what has no
+    line's end at all."""
+    held, since_end = b"", 0
     while blob := file.readline(MAX_LINE_BYTES):
         # What tegrastats prints is ASCII: without its zeros UTF-16 is, too, and so is a file that a power cut left.
-        text = blob.replace(b"\0", b"").lstrip(_BYTE_ORDER).decode("utf-8", errors="replace")
-        while blob and not blob.endswith(b"\n"):
-            blob = file.readline(MAX_LINE_BYTES)
-        yield text
+        held += blob.replace(b"\0", b"")
+        *lines, rest = _LINE_END.split(held)
+        since_end = len(blob) if lines else since_end + len(blob)
+        if since_end > _MAX_BYTES_WITHOUT_END:
+            raise ValueError(f"{since_end >> 20} MiB of it have no line's end: it is no log of lines")
+        if lines and held.endswith(b"\r"):
+            # It may be the first half of an end.
+            *lines, rest = *lines[:-1], lines[-1] + b"\r"
+        for line in lines:
+            yield _decoded(line)
+        held = rest[:MAX_LINE_BYTES]
+    if held:
+        yield _decoded(held)
+
+
+def _decoded(line: bytes) -> str:
+    return line[:MAX_LINE_BYTES].lstrip(_BYTE_ORDER).decode("utf-8", errors="replace").rstrip("\r")

@@ -39,6 +39,8 @@ def test_without_dates_the_interval_gives_the_time():
     assert times(samples) == [0, 1, 2]
     assert ending == {
         "samples": 3, "skipped": 0, "energy_j": 6.0, "mean_mw": 3000.0, "peak_mw": 5000.0, "coverage": 1.0,
+        "scope": "module", "time_from": "interval", "interval_s": 1.0, "interval_assumed": True,
+        "remarks": ["the log tells no time: 1000 ms from line to line are assumed; --interval says otherwise"],
     }  # fmt: skip
     samples, ending, _ = read([line(1000), line(3000), line(5000)], interval_s=0.25)
     assert times(samples) == [0, 0.25, 0.5] and ending["energy_j"] == 1.5
@@ -83,9 +85,9 @@ def test_line_without_rails_is_a_sample_without_a_total():
     assert samples[1]["total_mw"] is None and samples[1]["scope"] is None and samples[1]["rails_mw"] == {}
     assert ending["samples"] == 3 and ending["energy_j"] == 2.0, "two intervals are no gap"
     _, ending, _ = read([TAIL, TAIL])
-    assert ending == {
+    assert ending.items() >= {
         "samples": 2, "skipped": 0, "energy_j": None, "mean_mw": None, "peak_mw": None, "coverage": None,
-    }  # fmt: skip
+    }.items()  # fmt: skip
 
 
 def test_single_sample_has_a_mean_and_no_energy():

@@ -98,14 +98,14 @@ def test_a_batch_that_was_not_written_when_the_coordinator_died_counts_when_it_c
 
 # ---- nothing that no meter says
 
-NO_NUMBERS = (-1.0, math.nan, math.inf, -math.inf)
+NO_NUMBERS = (-1e9, math.nan, math.inf, -math.inf)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({field: value} for field in ("seconds", "joules", "covered_s", "largest_gap_s", "peak_mw")
-          for value in NO_NUMBERS),
+        *({field: value} for field in ("seconds", "covered_s", "largest_gap_s") for value in (*NO_NUMBERS, -1.0)),
+        *({field: value} for field in ("joules", "peak_mw") for value in NO_NUMBERS),
         {"phase": "sleep"}, {"phase": ""}, {"round": 4}, {"round": 2**32 - 1}, {"client": 3},
         {"covered_s": 1.1}, {"joules": 1e6}, {"peak_mw": 1e9}, {"largest_gap_s": 1e7}, {"seconds": 1e300},
     ],
@@ -117,6 +117,13 @@ def test_a_slice_that_no_meter_says_is_dropped_and_the_others_count(receiver, wr
     seconds, joules = receiver.phases()[1, "train"]
     # One that is longer than the run takes its batch along.
     assert (seconds, joules) == ((1.0, 8.0) if wrong.get("seconds") == 1e300 else (2.0, 16.0))
+
+
+def test_a_sensor_at_rest_that_reads_one_step_below_zero_is_a_meter(receiver):
+    receiver.receive(1, phases=[energy(), energy(joules=-0.4, peak_mw=-398.0)])
+    receiver.receive(2, samples=[sample(total_mw=-398.0, rails_mw=[-398.0])], rails=["VDD_CPU_CV"])
+    assert receiver.phases() == {(1, "train"): (2.0, pytest.approx(7.6))}
+    assert receiver.table()[1][4:6] == ["-398", "-398"]
 
 
 def test_no_joules_are_not_zero_joules(receiver):

@@ -61,7 +61,7 @@ def test_a_line_that_lost_its_date_has_the_one_before_it():
 
 def test_lines_that_are_not_understood_take_no_time():
     samples, file = read([RAM, "WARNING: not invoking as root", "", RAM], interval_s=0.5)
-    assert [(sample.line, sample.t_s, sample.text) for sample in samples] == [(1, 0, RAM + "\n"), (4, 0.5, RAM + "\n")]
+    assert [(sample.line, sample.t_s, sample.text) for sample in samples] == [(1, 0, RAM), (4, 0.5, RAM)]
     assert file.skipped == 1
 
 
