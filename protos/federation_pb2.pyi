@@ -159,7 +159,7 @@ class Ping(_message.Message):
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class Prepared(_message.Message):
-    __slots__ = ("run_id", "precision", "device", "examples", "power")
+    __slots__ = ("run_id", "precision", "device", "examples", "power", "threads")
     class ExamplesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -172,12 +172,14 @@ class Prepared(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     POWER_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     precision: str
     device: str
     examples: _containers.ScalarMap[int, int]
     power: Power
-    def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., examples: _Optional[_Mapping[int, int]] = ..., power: _Optional[_Union[Power, _Mapping]] = ...) -> None: ...
+    threads: int
+    def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., examples: _Optional[_Mapping[int, int]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., threads: _Optional[int] = ...) -> None: ...
 
 class ClientError(_message.Message):
     __slots__ = ("run_id", "round", "client", "message", "bad_input")

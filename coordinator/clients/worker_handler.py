@@ -173,7 +173,10 @@ class WorkerHandler:
             return
         chosen = {"device": prepared.device[:MAX_TEXT_CHARS], "precision": prepared.precision[:MAX_TEXT_CHARS]}
         examples = {client: prepared.examples[client] for client in clients}
-        self._ledger.prepared(name, {**session.hello.device, **session.hello.versions, **chosen}, examples)
+        facts = {**session.hello.device, **session.hello.versions, **chosen}
+        if prepared.threads:
+            facts["threads"] = str(prepared.threads)  # of this run; in the hello, of when the worker was started
+        self._ledger.prepared(name, facts, examples)
         if prepared.HasField("power"):
             self._telemetry.receive_power(name, prepared.power)
         self._registry.mark_ready(name, examples)

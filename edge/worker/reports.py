@@ -34,7 +34,12 @@ class Reports:
     def prepared(self, setup: Setup, power: pb.Power) -> None:
         """It can train."""
         prepared = pb.Prepared(
-            run_id=self._run_id, device=setup.device, precision=setup.precision, examples=setup.examples, power=power
+            run_id=self._run_id,
+            device=setup.device,
+            precision=setup.precision,
+            examples=setup.examples,
+            threads=setup.threads,
+            power=power,
         )
         self._post(pb.WorkerMessage(prepared=prepared))
 
