@@ -31,6 +31,7 @@ from coordinator.storage.samples import Samples
 from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError, one_line
 from federa.output import output_failure, prepare_output, print_error
+from federa.regular_file import open_regular, standard_input
 
 _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 """What reading a result can raise that is not as it should be."""
@@ -82,9 +83,7 @@ def _log(options: argparse.Namespace) -> int:
     try:
         if not name or (name == "-" and sys.stdin is None):
             raise BadInput(f"--tegrastats: {'standard input is closed' if name else 'names no file'}")
-        if name != "-" and Path(name).is_dir():
-            raise BadInput(f"--tegrastats: {name} is a folder; it must be a log of tegrastats, or - for standard input")
-        with sys.stdin.buffer if name == "-" else open(name, "rb") as file:
+        with standard_input() if name == "-" else open_regular(name, pipes=True) as file:
             log = TegrastatsLog(file, interval_s)
             for sample in log.samples():
                 if options.json:

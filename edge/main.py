@@ -7,12 +7,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from edge.board import device_identity
+from edge.board_names import check_board
 from edge.power.choice import check_spec, open_power
 from edge.power.meter import DEFAULT_HZ, Meter
 from edge.training.runtime import ClientRuntime, TorchRuntime
@@ -23,9 +25,10 @@ from edge.worker.run_threads import RunThreads, parse_threads
 from edge.worker.worker import Worker
 from federa import __version__
 from federa.compute_threads import wait_passively
-from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
+from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError, shown
 from federa.memory import limit_arenas
 from federa.output import log_to_stderr, prepare_output, print_error
+from federa.regular_file import open_regular
 from protos.address import BadAddress, host_port
 from protos.channel import valid_name
 from protos.credentials import DEVICE, BadCredentials, Credentials
@@ -91,12 +94,13 @@ def parse_clients(text: str) -> tuple[int, ...]:
     """The clients of '0-4' or '1,3,5-7', ascending. Raises BadInput."""
     chosen: set[int] = set()
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) < int(first):
-            raise BadInput(f"--clients: must be numbers and ranges such as 0-4 or 1,3,5-7, not {text!r}")
-        if int(last or first) >= 1 << 20:
-            raise BadInput(f"--clients: client numbers must be below {1 << 20}, not {text!r}")
-        chosen.update(range(int(first), int(last or first) + 1))
+        named = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", part.strip(), re.ASCII)
+        first, last = (0, -1) if named is None else (int(named[1]), int(named[2] or named[1]))
+        if last < first:
+            raise BadInput(f"--clients: must be numbers and ranges such as 0-4 or 1,3,5-7, not '{shown(text)}'")
+        if last >= 1 << 20:
+            raise BadInput(f"--clients: client numbers must be below {1 << 20}, not '{shown(text)}'")
+        chosen.update(range(first, last + 1))
     return tuple(sorted(chosen))
 
 
@@ -131,11 +135,10 @@ def main(arguments: list[str] | None = None, make_runtime: EngineFactory = torch
     limit_arenas()
     log_to_stderr()
     try:
+        clients = _check(options)
         if options.check:
             return _look(options)
         credentials = _credentials(options)
-        _check(options)
-        clients = parse_clients(options.clients) if options.clients else ()
         key = credentials.worker_key if credentials is not None else ""
         asked, state = parse_threads(options.threads), options.state or default_state_folder()
         with (
@@ -163,28 +166,33 @@ def _credentials(options: argparse.Namespace) -> Credentials | None:
     """What --certs says, None for plaintext; it also names a worker that has no --name. Raises BadInput."""
     try:
         credentials = credentials_of(options, address=options.coordinator, option="--coordinator", role=DEVICE)
-        options.proxy = proxy_of(options)
-    except (BadAddress, BadCredentials) as error:
+    except BadCredentials as error:
         raise BadInput(str(error)) from None
     if credentials is None:
         if options.name is None:
             raise BadInput("--name: must be given, unless a certificate (--certs) says it")
-    elif options.name not in (None, credentials.name):
+        return None
+    if options.name not in (None, credentials.name):
         raise BadInput(
             f"--name: must be what the certificate in {options.certs} says, {credentials.name!r}, or left out"
         )
-    else:
-        options.name = credentials.name
+    options.name = credentials.name
     return credentials
 
 
 def _look(options: argparse.Namespace) -> int:
-    """--check. What is wrong with a certificate is a finding of it; bad arguments are BadInput as ever."""
+    """--check. What is wrong with a certificate is a finding of it."""
     from rich.console import Console
 
     from edge.check.run import check_device
     from edge.check.table import show
 
+    return EXIT_OK if show(check_device(options), Console()) else EXIT_ERROR
+
+
+def _check(options: argparse.Namespace) -> tuple[int, ...]:
+    """Refuse bad arguments, of a worker and of its --check alike (which needs no --name: it does not join). Returns the
+    clients that --clients names. Raises BadInput."""
     if options.coordinator is not None:
         try:
             host_port(options.coordinator, least_port=1)
@@ -196,23 +204,26 @@ def _look(options: argparse.Namespace) -> int:
             raise BadInput(str(error)) from None
     if options.certs is not None and options.insecure:
         raise BadInput("--insecure: is for plaintext; with --certs there is none")
-    _check(options)
-    return EXIT_OK if show(check_device(options), Console()) else EXIT_ERROR
-
-
-def _check(options: argparse.Namespace) -> None:
     if options.name is not None and not valid_name(options.name):
         raise BadInput("--name: must be 1 to 100 printable characters")
     if not options.give_up_after > 0:  # nan too
         raise BadInput(f"--give-up-after: must be above 0 seconds, not {options.give_up_after:g}")
     parse_threads(options.threads)
-    if options.data is not None and not options.data.is_file():
-        raise BadInput(f"--data: no such file: {options.data}")
+    if options.data is not None:
+        try:
+            open_regular(options.data).close()
+        except FileNotFoundError:
+            raise BadInput(f"--data: no such file: {shown(options.data)}") from None
+        except OSError as error:
+            raise BadInput(f"--data: cannot read {shown(options.data)}: {error.strerror}") from None
     if not 0.1 <= options.power_hz <= 100:  # nan too
         raise BadInput(f"--power-hz: must be from 0.1 to 100 readings a second, not {options.power_hz:g}")
     check_spec(options.power)
+    if options.board is not None:
+        check_board(options.board)
     if options.health is not None:
         check_address(options.health)
+    return parse_clients(options.clients) if options.clients else ()
 
 
 async def _serve(

@@ -35,9 +35,13 @@ def proxy_of(options: argparse.Namespace) -> Proxy | None:
     if not options.proxy:
         return None
     try:
-        return parse_proxy(options.proxy, options.coordinator)
+        proxy = parse_proxy(options.proxy, options.coordinator)
     except BadAddress as error:
         raise BadAddress(f"--proxy: {error}") from None
+    if not options.insecure and options.certs is None:
+        # Whatever the address: the proxy is another machine, and reads along.
+        raise BadAddress("--proxy: give --certs DIR too, or --insecure for plaintext that the proxy may read")
+    return proxy
 
 
 def credentials_of(
@@ -49,7 +53,4 @@ def credentials_of(
         host_port(address, least_port=least_port)
     except BadAddress as error:
         raise BadCredentials(f"{option}: {error}") from None
-    if getattr(options, "proxy", None) and not options.insecure and options.certs is None:
-        # Whatever the address: the proxy is another machine, and reads along.
-        raise BadCredentials("--proxy: give --certs DIR too, or --insecure for plaintext that the proxy may read")
     return credentials_for(options.certs, insecure=options.insecure, address=address, option=option, role=role)

@@ -35,6 +35,7 @@ from coordinator.service.http_connections import LimitedServer
 from coordinator.service.public_result import public_result
 from coordinator.service.server import Coordinator, CoordinatorStatus
 from federa.errors import BadInput, one_line
+from federa.regular_file import open_regular
 from protos.address import BadAddress, host_port, plain_host
 
 log = logging.getLogger("federa.coordinator")
@@ -56,7 +57,7 @@ T = TypeVar("T")
 def read_token(path: Path) -> str:
     """The token in a file. Raises BadInput."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, pipes=True) as file:
             token = file.read(2 * _MAX_TOKEN).decode("ascii", "replace").strip()
     except OSError as error:
         raise BadInput(f"--http-token: cannot read {path}: {error.strerror}") from None

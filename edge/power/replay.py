@@ -16,7 +16,10 @@ from edge.power.tegrastats_file import TegrastatsFile
 from edge.power.tegrastats_line import parse_plain
 from federa.energy import INTERVAL_ASSUMED
 from federa.errors import BadInput, one_line
+from federa.regular_file import open_regular
 
+MAX_BYTES = 256_000_000
+"""The longest log that is replayed, which is held in memory: a week of one line a second."""
 # A step longer than this, or back, is a clock that was set.
 _JUMP_S = 3600.0
 # One call gives no more than this: after a long sleep the older ones are left out.
@@ -45,7 +48,7 @@ class Replay:
         scopes: set[str] = set()
         why_not, jumped = "", False
         try:
-            with path.open("rb") as file:
+            with open_regular(path, most_bytes=MAX_BYTES) as file:
                 log = TegrastatsFile(file, longest_step_s=_JUMP_S)
                 for sample in log.samples():
                     self._times_s.append(sample.t_s)

@@ -11,6 +11,10 @@ from pydantic import ValidationError
 
 from federa.config.experiment import Experiment
 from federa.errors import BadInput
+from federa.regular_file import open_regular
+
+MAX_BYTES = 4_000_000
+"""The largest experiment's file: one that is written by hand has a hundredth of it."""
 
 
 def parse_experiment(tree: object) -> Experiment:
@@ -34,7 +38,8 @@ def parse_json(text: str) -> Experiment:
 def read_tree(path: Path) -> dict[str, Any]:
     """The plain values of a YAML file. Raises BadInput where it cannot be read or holds no mapping."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path, most_bytes=MAX_BYTES, pipes=True) as file:
+            text = file.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read the experiment {path}: {getattr(error, 'strerror', None) or error}") from None
     tree = parse_yaml(text, str(path))

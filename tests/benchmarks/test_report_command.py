@@ -161,6 +161,44 @@ def test_closed_pipe_is_quiet(tmp_path: Path):
     assert done.stderr == "" and json.loads(done.stdout)["line"] == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("/dev/zero", "it is a device"), ("pipe", "it is a pipe"), ("/dev", "it is a folder"), ("/dev/null", "a device")],
+)
+def test_log_that_is_no_file_is_refused_at_once(
+    name: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    assert main(["--tegrastats", name]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"federa-report: --tegrastats: cannot read {name}: ") and words in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "words"), [("/dev/zero", 2, "a device, which has no end"), ("/dev/null", 0, "")]
+)
+def test_standard_input_that_is_a_device_is_refused(source: str, code: int, words: str):
+    with open(source, "rb") as stdin:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.report", "--tegrastats", "-"],
+            stdin=stdin, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60,
+        )  # fmt: skip
+    assert done.returncode == code and words in done.stderr
+
+
+def test_command_of_the_shell_stands_for_a_log(tmp_path: Path):
+    command = (
+        f"'{sys.executable}' -m benchmarks.report --json --tegrastats <(echo 'RAM 1/2MB VDD_IN 1000mW/1mW cpu@9C')"
+    )
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60
+    )
+    assert done.stderr == "" and json.loads(done.stdout.splitlines()[0])["rails_mw"] == {"VDD_IN": 1000}
+
+
 def test_lines_of_the_benchmark_say_what_the_joules_are():
     lines = joule_lines(rich_result())
     assert "joules: FT: 6.3 kJ, module, 100 % covered, largest gap 0.125 s" in lines

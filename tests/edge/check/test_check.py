@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import time
 from concurrent import futures
 from contextlib import contextmanager
@@ -455,6 +456,54 @@ def test_exit_codes(capsys, tmp_path):
     assert run(capsys, "--name", "\n")[0] == 2
     assert run(capsys, "--data", tmp_path / "none.jsonl")[0] == 2
     assert run(capsys, "--certs", tmp_path, "--insecure")[0] == 2
+
+
+REFUSED = [
+    ("--clients", "4-0", "--clients: must be numbers and ranges such as 0-4 or 1,3,5-7, not '4-0'"),
+    ("--clients", "0-4,", "--clients: must be numbers and ranges"),
+    ("--clients", "a", "--clients: must be numbers and ranges"),
+    ("--clients", "9" * 6000, "--clients: must be numbers and ranges"),
+    ("--clients", "1048576", "--clients: client numbers must be below 1048576"),
+    ("--board", "Orion", "--board: no board 'Orion' is known; it may be Orin Nano"),
+    ("--coordinator", "nowhere", "--coordinator: "),
+    ("--coordinator", "127.0.0.1:0", "--coordinator: "),
+    ("--proxy", "http://192.0.2.1:3128", "--proxy: give --certs DIR too, or --insecure"),
+    ("--name", "a\nb", "--name: must be 1 to 100 printable characters"),
+    ("--power-hz", "1e9", "--power-hz: "),
+    ("--power", "sysfs,tegrastats", "--power: "),
+    ("--power", "replay:", "--power: replay: names no file"),
+    ("--power", "replay:/dev/zero", "--power: cannot read replay:/dev/zero: it is a device, and must be a file"),
+    ("--power", "replay:/dev", "--power: cannot read replay:/dev: it is a folder, and must be a file"),
+    ("--power", "replay:PIPE", "it is a pipe, and must be a file"),
+    ("--power", "replay:SOCKET", "it is a socket, and must be a file"),
+    ("--power", "replay:HUGE", "it has 1.10 TB, and may have 256.0 MB at most"),
+    ("--data", "/dev/zero", "--data: cannot read /dev/zero: it is a device, and must be a file"),
+    ("--data", "PIPE", "it is a pipe, and must be a file"),
+    ("--data", "/nowhere.csv", "--data: no such file: /nowhere.csv"),
+    ("--threads", "0", "--threads: "),
+    ("--give-up-after", "nan", "--give-up-after: "),
+    ("--health", "0.0.0.0:1", "--health: "),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "message"), REFUSED)
+def test_what_a_worker_refuses_its_check_refuses_in_the_same_words(
+    capsys, tmp_path, monkeypatch, option, value, message
+):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("PIPE")
+    with socket.socket(socket.AF_UNIX) as unix, open("HUGE", "wb") as huge:
+        unix.bind("SOCKET")
+        huge.truncate(1 << 40)
+    needed = {"--coordinator": "127.0.0.1:1", "--name": "ada", "--power": "none", option: value}
+    arguments = [text for pair in needed.items() for text in pair]
+    said = []
+    for command in (arguments, ["--check", "--device", "cpu", *arguments]):
+        assert main(command, lambda options: pytest.fail("it went on")) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert said[0].startswith("federa-worker: ") and message in said[0]
+    assert said[0].count("\n") == 1 and len(said[0]) < 500
 
 
 def test_it_takes_no_lock_on_the_name(capsys, tmp_path):

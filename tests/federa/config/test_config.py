@@ -479,7 +479,7 @@ def test_a_file_that_is_no_description_is_refused_in_one_line(tmp_path: Path, co
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"^cannot read the experiment .*none\.yaml: No such file"):
         read_tree(tmp_path / "none.yaml")
-    with pytest.raises(BadInput, match=r"^cannot read the experiment .*: Is a directory"):
+    with pytest.raises(BadInput, match=r"^cannot read the experiment .*: it is a folder, and must be a file"):
         read_tree(tmp_path)
 
 
