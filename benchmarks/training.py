@@ -30,7 +30,8 @@ from federa.data.batches import Examples
 from federa.data.dataset import Dataset
 from federa.errors import BadInput, FederaError
 from federa.methods.lora import LoRA, LoRASection
-from federa.models.pretrained import load_pretrained, model_folder
+from federa.models.location import model_folder
+from federa.models.pretrained import load_pretrained
 from federa.models.tuned import TunedModel
 from federa.tasks.base import Task
 

@@ -134,7 +134,8 @@ class TorchReferenceModel:
     def model_files(self, folder: Path) -> list[Path]:
         from federa.models.conversion import save_tokenizer, save_weights
         from federa.models.files import TOKENIZER, WEIGHTS, metadata_files, weight_files
-        from federa.models.pretrained import load_pretrained, local_folder
+        from federa.models.location import local_folder
+        from federa.models.pretrained import load_pretrained
 
         config = self.experiment
         source = local_folder(config.model)
@@ -145,7 +146,8 @@ class TorchReferenceModel:
             weights = [folder / WEIGHTS]
             if not weights[0].is_file():  # else an earlier process of the run wrote it
                 # Loaded again: of the one that is evaluated, W_res has taken the place of weights.
-                save_weights(load_pretrained(config.model, config.make_task(), config.seed), weights[0])
+                stored = load_pretrained(config.model, config.make_task(), config.seed, as_stored=True)
+                save_weights(stored, weights[0])
         others = metadata_files(source)
         if not (source / TOKENIZER).is_file() and self._tokenizer is not None:
             # As it was converted here: a device needs no sentencepiece then.

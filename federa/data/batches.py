@@ -18,11 +18,13 @@ POOL_BATCHES = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
-    """Tokenised texts, unpadded, each with its target: a number, or what else the task makes of it."""
+    """Tokenised texts, unpadded, each with its target: a number, or what else the task makes of it. `pad_left`: the
+    model looks at a text's end (XLNet), so padding goes before it."""
 
     token_ids: tuple[list[int], ...]
     targets: tuple[Any, ...]
     pad_id: int
+    pad_left: bool = False
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -66,8 +68,13 @@ def tokenize(
 ) -> Examples:
     """Token ids of every text, cut at `max_length` tokens, with its target."""
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
+    pad_id = int(tokenizer.pad_token_id or 0)
     return Examples(
-        token_ids=tuple(encoded["input_ids"]), targets=tuple(targets), pad_id=int(tokenizer.pad_token_id or 0)
+        # Of an empty text a decoder's tokenizer makes nothing at all: no model takes that.
+        token_ids=tuple(row or [pad_id] for row in encoded["input_ids"]),
+        targets=tuple(targets),
+        pad_id=pad_id,
+        pad_left=tokenizer.padding_side == "left",
     )
 
 
@@ -91,8 +98,13 @@ def collate(examples: Examples, indices: Sequence[int]) -> Batch:
     rows = [examples.token_ids[index] for index in indices]
     longest = max(map(len, rows))
     padded = any(len(row) < longest for row in rows)
-    input_ids = torch.tensor([row + [examples.pad_id] * (longest - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows]) if padded else None
+
+    def filled(row: list[int], value: int) -> list[int]:
+        padding = [value] * (longest - len(row))
+        return padding + row if examples.pad_left else row + padding
+
+    input_ids = torch.tensor([filled(row, examples.pad_id) for row in rows])
+    mask = torch.tensor([filled([1] * len(row), 0) for row in rows]) if padded else None
     return Batch(
         inputs={"input_ids": input_ids, "attention_mask": mask},
         targets=torch.tensor([examples.targets[index] for index in indices]),

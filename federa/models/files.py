@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from federa.errors import BadInput
+from federa.errors import BadInput, shown
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -94,14 +94,27 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / _SHARDS
     if not index.is_file():
         return []
+    parts = shards(index)
+    if not all(may_be_served(part.name) and part.parent == folder for part in parts):
+        raise BadInput(f"model: {index} names files that cannot be served: they must end in .safetensors")
+    return [index, *parts]
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that the index of a checkpoint in several files names. Raises BadInput where it cannot be read, or one
+    is not there."""
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        shards = [folder / name for name in names if may_be_served(name)]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BadInput(f"model: cannot read {index}: {type(error).__name__}") from None
-    if len(shards) != len(names) or not all(shard.is_file() for shard in shards):
-        raise BadInput(f"model: {index} names files that are not beside it")
-    return [index, *shards]
+        named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        parts = [index.parent / name for name in named]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise BadInput(f"cannot read {index}: {type(error).__name__}; copy or download it anew") from None
+    absent = [part.name for part in parts if not part.is_file()]
+    if absent or not parts:
+        raise BadInput(
+            f"{index} names {len(parts)} files of weights, of which {len(absent)} are not there"
+            f"{f', such as {shown(absent[0], 100)}' if absent else ''}: copy or download them too"
+        )
+    return parts
 
 
 def metadata_files(folder: Path) -> list[Path]:

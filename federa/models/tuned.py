@@ -7,8 +7,9 @@ from torch import nn
 
 from federa.errors import BadInput
 from federa.methods.base import Method
+from federa.models.checkpoint import is_head
 from federa.models.peft_adapter import PeftAdapter
-from federa.models.pretrained import PretrainedModel, is_head
+from federa.models.pretrained import PretrainedModel
 from federa.tensors.state import Shapes, Tensors, check_shapes
 
 

@@ -39,7 +39,8 @@ from federa.models.files import (
     metadata_files,
     weight_files,
 )
-from federa.models.pretrained import load_local_model, load_pretrained, local_folder
+from federa.models.location import local_folder
+from federa.models.pretrained import load_local_model, load_pretrained
 from protos import federation_pb2 as pb
 from tests.doubles.noop import NoopReferenceModel
 
@@ -193,7 +194,7 @@ def test_weights_in_shards_are_served_with_their_index(tmp_path: Path, tiny_fold
     assert there.digest == load_pretrained(tiny_folder("bert"), classify(2)).digest
     for broken in ('{"weight_map": {"a": "../secret.json"}}', '{"weight_map": {"a": "gone.safetensors"}}'):
         index.write_text(broken)
-        with pytest.raises(BadInput, match="names files that are not beside it"):
+        with pytest.raises(BadInput, match="of weights, of which 1 are not there"):
             weight_files(folder)
     for broken in ("{", "[]", "{}", '{"weight_map": {"a": 1}}', '{"weight_map": {"a": []}}'):
         index.write_text(broken)

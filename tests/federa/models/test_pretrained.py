@@ -15,7 +15,9 @@ from tiny_models import ARCHITECTURES, make_tiny_model
 
 from federa.config import EMBEDDED
 from federa.errors import BadInput
-from federa.models.pretrained import is_head, load_pretrained, model_folder
+from federa.models.checkpoint import is_head
+from federa.models.location import model_folder
+from federa.models.pretrained import load_pretrained
 
 Folder = Callable[[str], str]
 
@@ -129,7 +131,7 @@ def test_an_encoder_in_another_shape_than_its_config_is_refused(tmp_path: Path) 
     name = "encoder.layer.0.attention.self.query.weight"
     tensors[name] = tensors[name][:, :16].clone()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(BadInput, match=f"holds bert.{name} in another shape"):
+    with pytest.raises(BadInput, match=f"1 tensors have another shape than it says, bert.{name}"):
         load_pretrained(str(folder), classify(2))
 
 
