@@ -79,6 +79,11 @@ class ProgressBoard:
         self._progress.files.extend(files)
         self.touch()
 
+    def say(self, text: str) -> None:
+        """Show something about the run under way that is said once, such as what its data is."""
+        self.run.facts.append(text)
+        self.touch()
+
     def warn(self, text: str) -> None:
         """Show something that the operator should know of, once."""
         if text not in self._progress.warnings:

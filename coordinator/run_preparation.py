@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,10 @@ from coordinator.storage.run_storage import RunStorage
 from coordinator.threads import in_thread
 from federa.config import DEVICES, Experiment
 from federa.errors import FederaError
+from federa.tasks.composition import in_words
 from protos import federation_pb2 as pb
+
+log = logging.getLogger("federa.coordinator")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +73,10 @@ class RunPreparation:
         recovered = await in_thread(recover, self._storage.ledger, folder)
         # May take minutes: who ends the run meanwhile does not wait for it.
         start, state_bytes = await asyncio.to_thread(self._load_model, recovered)
+        if self._model.composition:
+            text = f"data: {in_words(self._model.composition)}"
+            log.info("%s: %s", config.method.name, text)
+            self._board.say(text)
         machine = RoundStateMachine(await self._plan())
         states = RunStates(folder, config.make_aggregator(), wire=config.wire, seed=config.seed, start=start)
         throughput = Throughput(recovered.paces if recovered else ())
@@ -106,6 +114,7 @@ class RunPreparation:
             start_s=start_s,
             base_digest=model.base_digest,
             data_digest=model.data_digest,
+            data=dict(model.composition) or None,
             shard_sizes=None if own_data else [len(shard) for shard in model.shards],
         )
         return start, len(blob)

@@ -207,6 +207,7 @@ class RunSession:
             round=last["round"],
             value=last["value"],
             test=test,
+            composition=self._model.composition,
         )
         self.storage.folder.publish_final(state=last["state_sha256"], start=self._states.start, facts=facts)
 

@@ -49,6 +49,8 @@ class BundleFacts:
     round: int
     value: float | None = None
     test: float | None = None
+    composition: Mapping[str, Any] | None = None
+    """What was read (federa.tasks.composition): records by part and class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +146,7 @@ def write_bundle(folder: Path, *, state: Path, start: Path, facts: BundleFacts) 
         "metric": facts.experiment.target.metric,
         "value": facts.value,
         "test": facts.test,
+        "data": facts.composition,
         "config": facts.experiment.model_dump(mode="json"),
         "files": digests,
     }
@@ -177,6 +180,7 @@ def load_bundle(path: Path | str) -> Bundle:
             round=int(tree["round"]),
             value=_number(tree["value"]),
             test=_number(tree["test"]),
+            composition=tree.get("data"),
         )
         files: Mapping[str, str] = tree["files"]
         needed = {STATE, START} if facts.experiment.make_method().needs_start else {STATE}

@@ -58,6 +58,22 @@ class DeviceResult(_Part):
     step_ms: StepTimes
 
 
+class ClassCount(_Part):
+    """A class, and how many records of it there are: None where they stay on the devices."""
+
+    name: str
+    documents: int | None
+
+
+class DataResult(_Part):
+    """What a run read. `parts` has the records to train on, for validation and for the test; `classes` are in their
+    order, and None for a task without any."""
+
+    documents: int | None
+    parts: dict[str, int] | None
+    classes: tuple[ClassCount, ...] | None
+
+
 class RunResult(_Part):
     """One method's run. What was not reached or not measured is None.
 
@@ -85,6 +101,8 @@ class RunResult(_Part):
     curve: tuple[Point, ...]
     devices: tuple[DeviceResult, ...]
     config: dict[str, Any]
+    data: DataResult | None = None
+    """None for a result of before it said so."""
 
 
 class Result(_Part):

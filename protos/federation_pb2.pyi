@@ -502,7 +502,7 @@ class Progress(_message.Message):
     def __init__(self, experiment_id: _Optional[str] = ..., run: _Optional[_Union[RunProgress, _Mapping]] = ..., run_number: _Optional[int] = ..., run_count: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[WorkerProgress, _Mapping]]] = ..., over: bool = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., files: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RunProgress(_message.Message):
-    __slots__ = ("method", "stage", "round", "rounds", "values", "target", "elapsed_s", "bytes_down", "bytes_up", "updates", "expected", "note", "elapsed_after_s", "bytes_after", "metric", "lower_is_better")
+    __slots__ = ("method", "stage", "round", "rounds", "values", "target", "elapsed_s", "bytes_down", "bytes_up", "updates", "expected", "note", "elapsed_after_s", "bytes_after", "metric", "lower_is_better", "facts")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -519,6 +519,7 @@ class RunProgress(_message.Message):
     BYTES_AFTER_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
     LOWER_IS_BETTER_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
     method: str
     stage: str
     round: int
@@ -535,7 +536,8 @@ class RunProgress(_message.Message):
     bytes_after: _containers.RepeatedScalarFieldContainer[int]
     metric: str
     lower_is_better: bool
-    def __init__(self, method: _Optional[str] = ..., stage: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., target: _Optional[float] = ..., elapsed_s: _Optional[float] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., updates: _Optional[int] = ..., expected: _Optional[int] = ..., note: _Optional[str] = ..., elapsed_after_s: _Optional[_Iterable[float]] = ..., bytes_after: _Optional[_Iterable[int]] = ..., metric: _Optional[str] = ..., lower_is_better: bool = ...) -> None: ...
+    facts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, method: _Optional[str] = ..., stage: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., target: _Optional[float] = ..., elapsed_s: _Optional[float] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., updates: _Optional[int] = ..., expected: _Optional[int] = ..., note: _Optional[str] = ..., elapsed_after_s: _Optional[_Iterable[float]] = ..., bytes_after: _Optional[_Iterable[int]] = ..., metric: _Optional[str] = ..., lower_is_better: bool = ..., facts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WorkerProgress(_message.Message):
     __slots__ = ("name", "phase", "client", "progress", "device")

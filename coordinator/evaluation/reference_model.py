@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from federa.config import DEVICES, Experiment
 from federa.errors import BadInput, FederaError
 from federa.seeds import derive_seed
+from federa.tasks.composition import TEST, TRAINING, VALIDATION, compose, unseen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +31,8 @@ class ReferenceModel(Protocol):
     """The run's. Once prepared, with what reading its data found filled in: that is what the workers are sent."""
     base_digest: str
     data_digest: str
+    composition: Mapping[str, Any]
+    """What was read (federa.tasks.composition). Once prepared."""
     shards: list[list[int]]
     """For each client, its records' indices in the data set: none where the devices bring their own."""
     trainable_parameters: int
@@ -67,6 +70,7 @@ class TorchReferenceModel:
         self.experiment = config
         self.base_digest = ""
         self.data_digest = ""
+        self.composition: Mapping[str, Any] = {}
         self.shards: list[list[int]] = []
         self.trainable_parameters = 0
         self.start_s = 0.0
@@ -115,6 +119,7 @@ class TorchReferenceModel:
         data, clients = config.data, config.federation.clients
         if data.source == DEVICES:
             self.shards = [[] for _ in range(clients)]
+            self.composition = unseen(config.make_task().class_names())
             return {}
         task = config.make_task()
         dataset = task.load()
@@ -122,10 +127,13 @@ class TorchReferenceModel:
         strata = task.strata(dataset.records)
         owned: Sequence[int] = range(len(dataset))
         held_out: dict[Part, Dataset] = {}
+        parts: dict[str, Sequence[int]] = {}
         if config.evaluation == "coordinator":
             split = split_examples(strata, list(map(task.identity, dataset.records)), data.validation, data.test)
             owned = split.train
+            parts = {TRAINING: split.train, VALIDATION: split.validation, TEST: split.test}
             held_out = {"validation": dataset.select(split.validation), "test": dataset.select(split.test)}
+        self.composition = compose(task.resolved(dataset).class_names(), strata, parts)
         seed = derive_seed(config.seed, "partition")
         dealt = partition_examples([strata[index] for index in owned], clients, data.partition, seed)
         self.shards = [[owned[position] for position in shard] for shard in dealt]

@@ -28,6 +28,7 @@ class Display:
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._printed: tuple[int, int, str] = (0, 0, "")
         self._warned = 0
+        self._said: set[str] = set()
 
     def __enter__(self) -> Display:
         if self._live:
@@ -48,11 +49,15 @@ class Display:
 
     def _print_news(self, progress: Progress) -> None:
         """A lasting line for each finished round; off a terminal also for each stage with something to say.
-        A warning is always a line."""
+        A warning, and what is said of a run once, is always a line."""
         run = progress.run
         for warning in progress.warnings[self._warned :]:
             self._console.print(warning, style="yellow", highlight=False, markup=False, emoji=False)
         self._warned = len(progress.warnings)
+        for fact in run.facts:
+            if fact not in self._said:  # the runs of an experiment have the same data
+                self._said.add(fact)
+                self._console.print(shown(fact, _MAX_NOTE), highlight=False, markup=False, emoji=False, soft_wrap=True)
         number, rounds, printed = self._printed
         if progress.run_number != number:
             number, rounds, printed = progress.run_number, 0, ""

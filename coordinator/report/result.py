@@ -20,11 +20,12 @@ from coordinator.storage.ledger_types import Readings, Rows, reading
 from coordinator.storage.run_folder import RESULT, write_json
 from coordinator.storage.samples import Samples
 from federa.tasks import TASKS, task_class
+from federa.tasks.composition import PARTS, TEST, VALIDATION
 from federa.tasks.metric import Metric, best_of, is_reached
 from federa.versions import versions
 
 SCHEMA = 1
-PARTS = ("validation", "test")
+HELD_OUT = (VALIDATION, TEST)
 
 
 def environment() -> dict[str, Any]:
@@ -101,6 +102,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "control_bytes": facts.get("control_bytes"),
         "model_bytes": facts.get("model_bytes"),
         "shard_sizes": _shard_sizes(ledger, facts),
+        "data": _data(ledger, facts, curve[-1]["round"] if curve else 0),
         "energy_scope": energy.scope,
         "energy_coverage": energy.coverage,
         "energy_note": energy.note,
@@ -108,7 +110,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "evaluation": config.get("evaluation", "coordinator"),
         "test_examples": facts.get("test_examples"),
         "test_metrics": _metrics(config["task"], facts.get("test_counters")),
-        "held_out": {part: _held_out(ledger, curve[-1]["round"], part) if curve else [] for part in PARTS},
+        "held_out": {part: _held_out(ledger, curve[-1]["round"], part) if curve else [] for part in HELD_OUT},
         "environment": facts["environment"],
     }
 
@@ -123,6 +125,20 @@ def _shard_sizes(ledger: LedgerReader, facts: Mapping[str, Any]) -> list[int] | 
     sizes = [announced.get(client) for client in range(len(dealt))]
     known = [size for size in sizes if size is not None]
     return known if len(known) == len(dealt) else None
+
+
+def _data(ledger: LedgerReader, facts: Mapping[str, Any], round_: int) -> dict[str, Any] | None:
+    """What was read; where the devices hold records out, with what they said of their parts, once all of them have."""
+    data: dict[str, Any] | None = facts.get("data")
+    if data is None or facts["config"].get("evaluation") != "devices":
+        return data
+    said = [[row["examples"] for row in ledger.clients()]]
+    said += [[row["counters"].get("examples") for row in ledger.counters(round_, part)] for part in HELD_OUT]
+    clients = facts["config"]["federation"]["clients"]
+    if any(len(counts) < clients or None in counts for counts in said):
+        return data
+    parts = dict(zip(PARTS, (int(sum(counts)) for counts in said), strict=True))
+    return {**data, "parts": parts, "documents": sum(parts.values())}
 
 
 def _rate(method: dict[str, Any], task: str) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from coordinator.report.comparison import base_of, bases_among, savings
+from coordinator.report.data import data_lines
 from coordinator.report.energy import brief_reason, coverage_text, is_replay, mean_w, replay_of
 from coordinator.report.grid import Grid
 from coordinator.report.runs import (
@@ -177,6 +178,12 @@ def unmeasured_lines(result: Record) -> list[str]:
     """The sentences of the report about energy that is missing or is no measurement."""
     runs = _runs(result)
     return energy_gaps(runs, _labels(runs), brief_reason)
+
+
+def composition_lines(result: Record) -> list[str]:
+    """What was read, a line for runs of the same data."""
+    runs = _runs(result)
+    return [f"data: {line}" for line in data_lines(runs, _labels(runs))]
 
 
 def memory_lines(result: Record) -> list[str]:

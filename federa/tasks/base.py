@@ -85,6 +85,11 @@ class Task:
         task has no classes of records: then a Dirichlet partition skews amounts alone."""
         return [0] * len(records)
 
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the strata in their order, which the result says with how many records each has. None where a
+        task has no classes of records. Call it on a resolved task."""
+        return None
+
     def describe(self, records: Sequence[Record]) -> tuple[str, str]:
         """What federa-worker --check says of a device's own records, in words that quote no text; and, where they look
         wrong, what to look at, else an empty text."""

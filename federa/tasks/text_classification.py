@@ -111,6 +111,10 @@ class TextClassification(Task):
         """A stratum for each class."""
         return [record[1] for record in records]
 
+    def class_names(self) -> tuple[str, ...]:
+        assert self.data.labels is not None, "the experiment must be resolved: its labels are known by then"
+        return self.data.labels
+
     def describe(self, records: Sequence[Record]) -> tuple[str, str]:
         counts = Counter(label for _, label in records)
         summary = f"{len(records):,} documents with {len(counts):,} labels"
@@ -127,8 +131,7 @@ class TextClassification(Task):
         return f"is the label in the column {column}? The experiment's data.label_column says which it is"
 
     def model_options(self) -> dict[str, Any]:
-        assert self.data.labels is not None, "the experiment must be resolved: its labels are known by then"
-        names = dict(enumerate(self.data.labels))
+        names = dict(enumerate(self.class_names()))
         return {"id2label": names, "label2id": {name: index for index, name in names.items()}}
 
     def encode(self, records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:

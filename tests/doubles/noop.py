@@ -28,6 +28,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -113,6 +114,7 @@ class NoopReferenceModel:
             self.experiment = config.resolved({"labels": LABELS})
         self.base_digest = BASE_DIGEST
         self.data_digest = DATA_DIGEST
+        self.composition: Mapping[str, Any] = {}
         self.shards = [shard(client) for client in range(config.federation.clients)]
         if config.data.source == DEVICES:
             self.shards = [[] for _ in self.shards]

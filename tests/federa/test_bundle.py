@@ -55,7 +55,12 @@ def made(tmp_path: Path, tiny_folder: Callable[[str], str], documents: Path) -> 
         folder = tmp_path / "run" / "final"
         folder.mkdir(parents=True)
         facts = BundleFacts(
-            experiment=reference.experiment, base_digest=reference.base_digest, round=3, value=0.5, test=0.25
+            experiment=reference.experiment,
+            base_digest=reference.base_digest,
+            round=3,
+            value=0.5,
+            test=0.25,
+            composition=reference.composition,
         )
         write_bundle(folder, state=tmp_path / "state", start=tmp_path / "start", facts=facts)
         return folder.parent
@@ -70,6 +75,14 @@ def test_the_model_that_comes_out_is_the_one_that_the_coordinator_scored(
     found = load_bundle(made(method))
     assert (found.facts.round, found.facts.value, found.facts.test) == (3, 0.5, 0.25)
     assert found.experiment.method.name == method and found.experiment.data.labels == ("money", "sport")
+    assert found.facts.composition == {
+        "documents": 20,
+        "parts": {"training": 14, "validation": 3, "test": 3},
+        "classes": [
+            {"name": "money", "documents": 10, "training": 7, "validation": 2, "test": 1},
+            {"name": "sport", "documents": 10, "training": 7, "validation": 1, "test": 2},
+        ],
+    }
     reference = TorchReferenceModel(found.experiment)
     reference.prepare((tmp_path / "start").read_bytes())
     counters = reference.evaluate(tmp_path / "state", "validation")

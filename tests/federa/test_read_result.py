@@ -39,10 +39,19 @@ def test_the_keys_of_the_schema_and_added_ones_are_attributes(tmp_path):
     assert (run.reached, run.rounds, run.bytes_to_target, run.joules_to_target) == (True, 1, 30, None)
     assert (run.curve[0].value, run.curve[0].examples) == (0.91, 7)
     assert (run.devices[0].seconds["train"], run.devices[0].step_ms.p95) == (2.0, 4.0)
-    assert run.wire == "int8"
+    assert run.wire == "int8" and run.data is None
     with pytest.raises(KeyError):
         result.run("ft")
     assert read_result(tmp_path / "result.json") == result == read_result(str(tmp_path))
+
+
+def test_the_classes_are_typed_and_in_their_order(tmp_path):
+    classes = [{"name": name, "documents": count, "test": 1} for name, count in (("2", 7), ("10", None))]
+    data = {"documents": None, "parts": {"training": 5, "validation": 1, "test": 1}, "classes": classes}
+    found = read_result(written(tmp_path, {**RUN, "data": data})).runs[0].data
+    assert found is not None and found.classes is not None and found.parts is not None
+    assert [(entry.name, entry.documents) for entry in found.classes] == [("2", 7), ("10", None)]
+    assert (found.documents, found.parts["training"], found.classes[0].test) == (None, 5, 1)
 
 
 def test_what_was_read_cannot_be_changed(tmp_path):

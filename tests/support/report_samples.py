@@ -82,6 +82,14 @@ def make_run(
         "restarts": 0,
         "wire": "fp32",
         "setbacks": [],
+        "data": {
+            "documents": 40,
+            "parts": {"training": 28, "validation": 6, "test": 6},
+            "classes": [
+                {"name": "no", "documents": 30, "training": 21, "validation": 4, "test": 5},
+                {"name": "yes", "documents": 10, "training": 7, "validation": 2, "test": 1},
+            ],
+        },
         "config": {"name": "synthetic", "seed": seed, "methods": [method], "data": {"alpha": 0.5, "labels": None}},
     }
 
@@ -244,6 +252,11 @@ def hostile_result() -> dict[str, Any]:
             "energy_is_replay": True,
             "restarts": HOSTILE,
             "downtime_s": HOSTILE,
+            "data": {
+                "documents": HOSTILE,
+                "parts": {HOSTILE: HOSTILE},
+                "classes": [{"name": HOSTILE, "documents": HOSTILE, HOSTILE: 1}],
+            },
             "setbacks": [{"round": 1, "client": 0, "device": HOSTILE, "kind": HOSTILE, "reason": HOSTILE, HOSTILE: 1}],
         }
         for point in run["curve"]:

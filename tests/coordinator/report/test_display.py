@@ -103,6 +103,12 @@ def test_a_metric_of_another_machine_is_no_markup():
     assert "[red]" in drawn(snapshot) and "[red] 0.5000" in printed(snapshot)[0]
 
 
+def test_what_is_said_of_a_run_once_is_a_line_and_not_repeated_for_the_next_one():
+    first, second = progress(facts=["data: [40] documents"]), progress(number=2, facts=["data: [40] documents"])
+    assert printed(first, first, second) == ["data: [40] documents"]
+    assert printed(first, progress(number=2, facts=["data: 2\x1b[2J"])) == ["data: [40] documents", r"data: 2\x1b[2J"]
+
+
 def test_the_sparkline_is_highest_at_one():
     text = drawn(progress(values=[0.0, 0.5, 1.0], target=0.9))
     assert "▁▅█" in text

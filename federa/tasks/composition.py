@@ -1,0 +1,56 @@
+"""What was read: how many records, in which parts, and of which classes. As it stands in ledger, result.json and
+bundle, and in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from federa.tasks.labels import counted, listed
+
+PARTS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
+
+
+def compose(
+    classes: Sequence[str] | None, strata: Sequence[int], parts: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Any]:
+    """The composition of records with these strata, of which `parts` are indices. `classes` are the names of the
+    strata, where they have any."""
+    found: dict[str, Any] = {
+        "documents": len(strata),
+        "parts": {part: len(indices) for part, indices in parts.items()} if parts else None,
+        "classes": None,
+    }
+    if classes is not None:
+        counts = {"documents": Counter(strata)}
+        counts |= {part: Counter(strata[index] for index in indices) for part, indices in (parts or {}).items()}
+        found["classes"] = [
+            {"name": name, **{key: count[stratum] for key, count in counts.items()}}
+            for stratum, name in enumerate(classes)
+        ]
+    return found
+
+
+def unseen(classes: Sequence[str] | None) -> dict[str, Any]:
+    """The composition of records that stay on the devices: nobody counts them by class."""
+    known = None if classes is None else [{"name": name, "documents": None} for name in classes]
+    return {"documents": None, "parts": None, "classes": known}
+
+
+def in_words(composition: Mapping[str, Any]) -> str:
+    """A composition in one line, such as '40 documents, 2 classes: ham (30), spam (10); 28 to train on, 6 for
+    validation, 6 for the test'. Of many classes it names the first."""
+    documents, classes, parts = (composition.get(key) for key in ("documents", "classes", "parts"))
+    words = [f"{documents:,} document{'s' * (documents != 1)}" if documents is not None else "the devices' documents"]
+    if classes is not None:
+        names = [str(entry["name"]) for entry in classes]
+        counts = {name: entry.get("documents") for name, entry in zip(names, classes, strict=True)}
+        if None in counts.values():
+            words.append(f"{len(names):,} classes, in this order: {listed(names)} (no device says how many of each)")
+        else:
+            words.append(f"{len(names):,} classes: {counted(counts)}")
+    text = ", ".join(words)
+    if parts:
+        text += f"; {parts[TRAINING]:,} to train on, {parts[VALIDATION]:,} for validation, {parts[TEST]:,} for the test"
+    return text
