@@ -15,7 +15,7 @@ from edge.power.nvml import Nvml
 from edge.power.rapl import Rapl
 from edge.power.source import PowerSource
 from edge.power.sysfs import Sysfs, labels_twice
-from federa.errors import BadInput, one_line
+from federa.errors import BadInput, one_line, shown
 
 _CHOICES = "auto, sysfs, tegrastats, jtop, nvml, rapl, replay:FILE or none"
 _REPLAY = "replay:"
@@ -46,7 +46,7 @@ def _open_tegrastats(where: _Where) -> PowerSource:
     path = tegrastats.find(where.root)
     if path is None:
         raise OSError("not found in $PATH nor as /usr/bin/tegrastats")
-    return tegrastats.Tegrastats(path, board=where.board, interval_s=where.interval_s)
+    return tegrastats.Tegrastats(path, board=where.board, interval_s=where.interval_s, twice=labels_twice(where.root))
 
 
 # In the order in which `auto` tries them. Each raises OSError where it cannot measure here.
@@ -144,8 +144,8 @@ def _why(source: PowerSource, where: _Where) -> str:
     if where.board == "unknown":
         return "the board is unknown; --board names it"
     if board_of(where.board) is None:
-        return f"none is known for the board {where.board!r}; --board overrides it"
-    return source.problem() or f"these are not the rails of {where.board}"
+        return f"none is known for the board '{shown(where.board)}'; --board overrides it"
+    return (source.problem() or f"these are not the rails of {where.board}").removeprefix("no total: ")
 
 
 def _detail(source: PowerSource, why_no_total: str | None) -> str:

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from edge.power.rails import total_of
@@ -42,10 +42,10 @@ def find(root: Path = Path("/")) -> str | None:
 
 
 def reading_of(
-    line: Line, at_s: float, board: str | None, scope: str | None = None
+    line: Line, at_s: float, board: str | None, scope: str | None = None, twice: Collection[str] = ()
 ) -> tuple[Reading, str | None, str | None]:
     """A line as a reading, its total's scope (never another one than `scope`), and what does not fit in its total."""
-    total = total_of(line.rails_mw, board, scope, line.twice, line.unread)
+    total = total_of(line.rails_mw, board, scope, (*line.twice, *twice), line.unread)
     reading = Reading(
         at_s=at_s,
         rails_mw=line.rails_mw,
@@ -62,12 +62,21 @@ class Tegrastats:
 
     name = "tegrastats"
 
-    def __init__(self, path: str, *, board: str | None, interval_s: float, first_pause_s: float = 1.0) -> None:
-        """`board` is the model's text; None judges by the rails alone."""
+    def __init__(
+        self,
+        path: str,
+        *,
+        board: str | None,
+        interval_s: float,
+        twice: frozenset[str] = frozenset(),
+        first_pause_s: float = 1.0,
+    ) -> None:
+        """`board` is the model's text; None judges by the rails alone. Of labels that stand `twice` on this board a
+        line does not say which it means."""
         self.interval_s = max(interval_s, MIN_INTERVAL_S)
         self.detail = f"{path} every {self.interval_s:g} s"
         self.restarts = 0
-        self._output = _Output(board, self.interval_s)
+        self._output = _Output(board, self.interval_s, twice)
         self._command = (path, "--interval", str(round(self.interval_s * 1000)))
         self._first_pause_s = first_pause_s
         self._problem: str | None = None
@@ -168,12 +177,12 @@ class Tegrastats:
 class _Output:
     """What children of this process have written so far, as readings. Thread-safe."""
 
-    def __init__(self, board: str | None, interval_s: float) -> None:
+    def __init__(self, board: str | None, interval_s: float, twice: frozenset[str]) -> None:
         self.scope: str | None = None
         self.skipped = 0
         self.dropped = 0
         self.warning: str | None = None
-        self._board, self._interval_s = board, interval_s
+        self._board, self._interval_s, self._twice = board, interval_s, twice
         self._lock = threading.Lock()
         self._readings: deque[Reading] = deque(maxlen=_QUEUE)
         self._last_s = time.monotonic()
@@ -202,7 +211,7 @@ class _Output:
         for i, line in enumerate(lines, 1):
             at_s = now_s - (len(lines) - i) * step_s
             # A line that was cut may lack the rail of the wider scope.
-            reading, scope, self.warning = reading_of(line, at_s, self._board, self.scope)
+            reading, scope, self.warning = reading_of(line, at_s, self._board, self.scope, self._twice)
             self.scope = self.scope or scope
             with self._lock:
                 self.dropped += len(self._readings) == _QUEUE

@@ -17,17 +17,20 @@ log = logging.getLogger("federa.worker")
 
 T = TypeVar("T")
 
-# What stands in the text of a plain RuntimeError. The NVML one is the caching allocator's on Tegra, where NVML does not
-# know the integrated GPU: it fails an assertion while it composes the message of an ordinary out-of-memory. Libraries
-# that allocate by themselves say it in their own words, and so does a kernel that CUDA loads at its first launch.
-# oneDNN (bf16 on a CPU) names no cause; of what it does not know how to do it says that there is no descriptor.
+# What stands in the text of a plain RuntimeError. The NVML ones are the caching allocator's on Tegra, where NVML does
+# not know the integrated GPU, and wherever NVML is broken: an assertion fails while it composes the message of an
+# ordinary out-of-memory, at whichever call comes first. The same ones in another of torch's files have other causes.
+# Libraries that allocate by themselves say it in their own words, and so does a kernel that CUDA loads at its first
+# launch. oneDNN (bf16 on a CPU) names no cause; of what it does not know how to do it says that there is no descriptor.
 _SAID = re.compile(
-    r"CUDA out of memory"
-    r"|CUDA error: out of memory"
-    r"|NVML_SUCCESS == r INTERNAL ASSERT FAILED"
-    r"|CU(BLAS|DNN|SOLVER)_STATUS_ALLOC_FAILED"
-    r"|DefaultCPUAllocator: (can't allocate|not enough) memory"
-    r"|could not (create|execute) a primitive(?! descriptor)"
+    r"(?i:cuda)[^\n:]{0,40}:? ?out of memory"
+    r"|CUDA driver error: 2(?!\d)"  # as torch 2.1 says it, by its number
+    r'|NVML_SUCCESS == [^\n]{1,300}? INTERNAL ASSERT FAILED at "?[^"\n]*CUDACachingAllocator\.cpp'
+    r"|CU(?:BLAS|DNN|SOLVER|SPARSE|FFT)_(?:\w{1,40}_)?ALLOC(?:ATION)?_FAILED"
+    r"|NvMapMem\w{1,40}: [^\n]{0,40}\berror 12\b"
+    r"|DefaultCPUAllocator: (?:can't allocate|not enough) memory"
+    r"|Cannot allocate memory \(12\)"
+    r"|could not (?:create|execute) a primitive(?! descriptor)"
     r"|could not create a memory object"
     r"|std::bad_alloc"
 )

@@ -607,6 +607,22 @@ def test_auto_goes_on_to_a_source_with_a_total_and_closes_the_one_without(bare):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_label_that_stands_twice_is_not_taken_from_a_source_that_does_not_say_which_it_read(bare, monkeypatch):
+    fake_model(bare, "Jetson Orin NX on an Acme carrier")
+    for chip in ("0-0041", "3-0040"):
+        fake_hwmon(bare, chip, FAKE_ORIN_NANO)
+    (bare / "usr/bin").mkdir(parents=True)
+    fake_tegrastats(bare / "usr/bin", 'while true; do echo "$LINE"; sleep 0.1; done')
+    install_fake_jtop(monkeypatch, fake_power({"VDD_IN": 18000, "VDD_CPU_GPU_CV": 500}))
+    why = "rails, but no total: VDD_IN stands there twice, and which is the module's is not known"
+    found = open_power("auto", board=None, interval_s=0.1, root=bare)
+    assert (found.source.name, found.source.scope) == ("sysfs", None)
+    assert f"; {why}" in found.detail
+    assert f"not tegrastats: {why}" in found.detail
+    assert f"not jtop: {why}" in found.detail
+    found.source.close()
+
+
 def test_tegrastats_is_taken_when_it_gives_a_total_in_time(bare):
     (bare / "usr/bin").mkdir(parents=True)
     fake_tegrastats(bare / "usr/bin", 'while true; do echo "$LINE"; sleep 0.1; done')

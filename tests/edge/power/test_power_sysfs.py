@@ -158,6 +158,71 @@ def test_a_channel_without_a_file_is_left_out(tmp_path, open_sysfs, gone):
     assert reading.total_mw == 5000
 
 
+CARRIER = (("VDD_IN", 12000, 1500), ("VDD_5V", 5000, 100), ("VDD_3V3", 3000, 100))
+
+
+@pytest.mark.parametrize("carrier", ["0-0041", "1-0041", "2-0040", "9-0040"])
+def test_of_a_label_on_two_chips_the_modules_counts(tmp_path, open_sysfs, carrier):
+    fake_hwmon(tmp_path, carrier, CARRIER, hwmon="hwmon5")
+    fake_hwmon(tmp_path, "1-0040", FAKE_ORIN_NANO)
+    source = open_sysfs("Orin NX")
+    (reading,) = source.readings()
+    assert (reading.total_mw, source.scope, source.problem()) == (5000, "module", None)
+    assert reading.rails_mw["VDD_IN"] == 5000
+    assert reading.rails_mw[f"VDD_IN ({carrier} 1)"] == 18000
+
+
+def test_a_carriers_input_on_the_kernel_of_r32_is_not_the_modules(tmp_path, open_sysfs):
+    fake_iio(tmp_path, "0-0042", CARRIER)
+    fake_iio(tmp_path, "0-0041", (("VDD_IN", 19000, 150), ("VDD_SYS_CPU", 19000, 8)))
+    assert open_sysfs("TX2").readings()[0].total_mw == 2850
+
+
+@pytest.mark.parametrize(
+    ("board", "chips"),
+    [
+        # No board, so no word on which chip is the module's; and chips where nobody knows the module's to be.
+        (None, {"0-0041": CARRIER, "1-0040": FAKE_ORIN_NANO}),
+        ("Orin NX", {"0-0041": CARRIER, "3-0040": FAKE_ORIN_NANO}),
+        ("Orin NX", {"1-0040": (*FAKE_ORIN_NANO[:2], ("VDD_IN", 5000, 100))}),
+        ("AGX Orin", {"1-0040": FAKE_AGX_ORIN[0], "1-0041": (("VIN_SYS_5V0", 5000, 1), *FAKE_AGX_ORIN[1][1:])}),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_label_that_stands_twice_and_is_nobodys_gives_no_total(tmp_path, open_sysfs, board, chips, order):
+    for place, (chip, rails) in enumerate(list(chips.items())[::order]):
+        fake_hwmon(tmp_path, chip, rails, hwmon=f"hwmon{place}")
+    source = open_sysfs(board)
+    (reading,) = source.readings()
+    assert (reading.total_mw, source.scope) == (None, None)
+    assert "stands there twice, and which is the module's is not known" in source.problem()
+    # Nothing is lost: each has its chip and channel in its name.
+    assert len(reading.rails_mw) == sum(label != "NC" for rails in chips.values() for label, *_ in rails)
+
+
+def test_an_input_that_stands_twice_gives_no_narrower_total(tmp_path, open_sysfs):
+    fake_hwmon(tmp_path, "2-0040", FAKE_THOR)
+    for chip in ("2-0045", "2-0046"):
+        fake_file(tmp_path, f"sys/bus/i2c/drivers/ina238/{chip}/hwmon/hwmon9/power1_input", 19_000_000)
+    source = open_sysfs("AGX Thor")
+    assert (source.readings()[0].total_mw, source.scope) == (None, None)
+
+
+def test_a_label_that_stands_twice_but_is_not_needed_takes_no_total_away(tmp_path, open_sysfs):
+    fake_hwmon(tmp_path, "0-0041", (("VDD_3V3", 3000, 9), ("VDD_SOC", 3000, 9000)), hwmon="hwmon5")
+    fake_hwmon(tmp_path, "5-0041", (("VDD_3V3", 3000, 9), ("VDD_SOC", 3000, 9000)), hwmon="hwmon6")
+    fake_hwmon(tmp_path, "5-0040", FAKE_ORIN_NANO)
+    assert open_sysfs("Orin NX").readings()[0].total_mw == 5000
+
+
+def test_a_current_below_zero_is_one(tmp_path, open_sysfs):
+    rails = (("VDD_GPU_SOC", 19904, 80), ("VDD_CPU_CV", 19904, -20), ("VIN_SYS_5V0", 4968, 528))
+    fake_hwmon(tmp_path, "1-0040", rails)
+    (reading,) = open_sysfs("AGX Orin").readings()
+    assert reading.rails_mw["VDD_CPU_CV"] == pytest.approx(-398.08)
+    assert reading.total_mw == pytest.approx(3817.344)
+
+
 def test_readings_are_of_now(tmp_path, open_sysfs):
     chip = fake_hwmon(tmp_path, "1-0040", FAKE_ORIN_NANO)
     clock = Clock()
