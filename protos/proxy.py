@@ -89,9 +89,11 @@ def tunnel(proxy: Proxy, address: str, wait_s: float) -> socket.socket:
         status = _status(answer)
         if status is None:
             raise ProxyFailed(f"what answers at {proxy.address} is no HTTP proxy (--proxy)", lasting=True)
+        if status in _PASSING:
+            raise ProxyFailed(f"{proxy} cannot reach {address}: HTTP status {status}", lasting=False)
         if not 200 <= status < 300:
-            verb = "cannot reach" if status in _PASSING else "does not let this machine through to"
-            raise ProxyFailed(f"{proxy} {verb} {address}: HTTP status {status}", lasting=status not in _PASSING)
+            why = f"{proxy} does not let this machine through to {address}: HTTP status {status}"
+            raise ProxyFailed(why, lasting=True)
     except ProxyFailed:
         connection.close()
         raise

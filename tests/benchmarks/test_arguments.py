@@ -30,6 +30,7 @@ def test_the_surface_of_the_command_line() -> None:
     assert flags == [
         "-h", "--help", "--method", "--target-acc", "--out", "--seed", "--devices", "--clients", "--rounds",
         "--precision", "--model", "--data", "--evaluation", "--bandwidth", "--coordinator", "--certs", "--insecure",
+        "--proxy",
         "--power", "--experiment", "--set", "--print-config", "--version",
     ]  # fmt: skip
     assert not [action for action in parser()._actions if not action.option_strings]
