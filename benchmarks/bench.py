@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take their time
+    import sys
+
+    from benchmarks.commands import bench
+
+    sys.exit(bench())
+
 import argparse
 import asyncio
 import json
-import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +28,7 @@ from coordinator.storage.run_folder import RESULT
 from federa.config import DEVICES
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.output import prepare_output, print_error
+from federa.stop_signals import StopSignals
 from protos.credentials import Credentials
 from protos.federation_pb2 import Outcome
 
@@ -72,12 +79,16 @@ async def _bench(
     console = open_console()
     task = asyncio.current_task()
     assert task is not None
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, task.cancel)
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
     if options.coordinator is None:
         console.print(f"starting a coordinator and {experiment.federation.devices} workers here")
+
+    def stop() -> None:
+        print_error("federa-bench", "ending the run in order; Ctrl-C again ends it at once")
+        assert task is not None
+        task.cancel()
+
     with Display(console) as display:
+        StopSignals(stop, terminated=EXIT_INTERRUPTED, abort=display.close)
         outcome = await run_to_end(
             record,
             out,
@@ -107,7 +118,3 @@ def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
     if outcome.message:
         print_error("federa-bench", outcome.message)
     return int(outcome.exit_code)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

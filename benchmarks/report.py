@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take their time
+    import sys
+
+    from benchmarks.commands import report
+
+    sys.exit(report())
+
 import argparse
 import json
 import math
@@ -208,7 +215,3 @@ def together(results: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
         "environment": environments[0] if alike else dict(zip(names, environments, strict=True)),
         "runs": runs,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take their time
+    import sys
+
+    from coordinator.commands import coordinator
+
+    sys.exit(coordinator())
+
 import argparse
 import asyncio
 import logging
-import signal
 import sys
 from pathlib import Path
 
@@ -18,9 +24,10 @@ from coordinator.storage.run_folder import Claim
 from federa import __version__
 from federa.compute_threads import use_all_cores, wait_passively
 from federa.config import Experiment, parse_experiment, read_tree
-from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
+from federa.errors import EXIT_ERROR, EXIT_OK, BadInput, FederaError
 from federa.memory import limit_arenas
 from federa.output import log_to_stderr, prepare_output, print_error
+from federa.stop_signals import StopSignals
 from protos.address import BadAddress, host_port, is_loopback
 from protos.channel import raise_file_limit
 from protos.credentials import COORDINATOR, BadCredentials, Credentials
@@ -139,37 +146,29 @@ async def _serve(
         log.info("serving http on %s", web.address)
     # Whoever started this process reads the port from here.
     print(f"listening on {address}", flush=True)
-    interrupted = False
     main_task = asyncio.current_task()
     assert main_task is not None
 
-    def stop(by_keyboard: bool) -> None:
-        nonlocal interrupted
-        interrupted = interrupted or by_keyboard
-        # The first signal ends the run in order; a second one, or one while idle, ends the process.
-        if coordinator.stopping or not coordinator.stop():
+    def stop() -> None:
+        if coordinator.stop():
+            log.info("ending the run in order; a second signal ends it at once")
+        else:
             main_task.cancel()
 
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, stop, True)
-    loop.add_signal_handler(signal.SIGTERM, stop, False)
+    signals = StopSignals(stop, terminated=EXIT_OK)
     try:
         if experiment is None:
             await coordinator.work()
-            return EXIT_INTERRUPTED if interrupted else EXIT_OK
+            return signals.code or EXIT_OK
         outcome = await coordinator.work_once()
         if outcome.message:
             print_error("federa-coordinator", outcome.message)
         log.info("results are in %s", path)
         return outcome.exit_code
     except asyncio.CancelledError:
-        return EXIT_INTERRUPTED if interrupted else EXIT_OK
+        return signals.code or EXIT_OK
     finally:
         coordinator.sessions.close()
         if web is not None:
             await web.close()
         await server.stop(grace=1.0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

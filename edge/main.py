@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take their time
+    import sys
+
+    from edge.commands import worker
+
+    sys.exit(worker())
+
 import argparse
 import asyncio
 import contextlib
 import logging
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +35,7 @@ from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, Feder
 from federa.memory import limit_arenas
 from federa.output import log_to_stderr, prepare_output, print_error
 from federa.regular_file import open_regular
+from federa.stop_signals import StopSignals
 from protos.address import BadAddress, host_port
 from protos.channel import valid_name
 from protos.credentials import DEVICE, BadCredentials, Credentials
@@ -251,20 +258,7 @@ async def _serve(
             on_connection=health.set_serving,
         )
         task = asyncio.ensure_future(worker.run())
-        code = EXIT_OK
-
-        def stop(exit_code: int) -> None:
-            nonlocal code
-            code = exit_code
-            task.cancel()
-
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, stop, EXIT_INTERRUPTED)
-        loop.add_signal_handler(signal.SIGTERM, stop, EXIT_OK)
+        signals = StopSignals(task.cancel, terminated=EXIT_OK)
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return signals.code or EXIT_OK

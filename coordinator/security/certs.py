@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take their time
+    import sys
+
+    from coordinator.commands import certs
+
+    sys.exit(certs())
+
 import argparse
 import fcntl
 import os
@@ -199,7 +206,3 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
