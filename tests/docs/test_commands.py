@@ -47,9 +47,7 @@ def main_of(command: list[str]) -> tuple[Callable[..., Any], list[str]] | None:
     """The function behind one of our commands, and its arguments; None for another's command."""
     ours = scripts()
     if command[0] in ours:
-        module, _, name = ours[command[0]].partition(":")
-        (behind,) = getattr(importlib.import_module(module), name).args
-        return importlib.import_module(behind).main, command[1:]
+        return importlib.import_module(ours[command[0]]).main, command[1:]
     if command[0].startswith("python") and command[1:2] == ["-m"] and command[2].startswith("benchmarks."):
         return importlib.import_module(command[2]).main, command[3:]
     return None

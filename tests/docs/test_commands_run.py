@@ -62,7 +62,7 @@ class Folder:
         self.settings = {**settings, "data": str(path / "documents.jsonl")}
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
         self._env |= {"XDG_STATE_HOME": str(path / "state"), "XDG_CACHE_HOME": str(path / "cache"), "COLUMNS": "120"}
-        modules = {name: where.partition(":")[0] for name, where in scripts().items()}
+        modules = scripts()
         (path / ".venv/bin").mkdir(parents=True)
         for name in modules:
             shim = path / ".venv/bin" / name

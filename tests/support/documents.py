@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -67,11 +68,16 @@ def shell_blocks() -> list[Block]:
 
 
 def scripts() -> dict[str, str]:
-    """federa's commands, and where their functions are."""
+    """federa's commands, and the module of which each runs `main`."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     lines = config["options.entry_points"]["console_scripts"].split("\n")
-    return dict(re.split(r"\s*=\s*", line) for line in lines if line)
+    entries = dict(re.split(r"\s*=\s*", line) for line in lines if line)
+    found = {name: entry.partition(":") for name, entry in entries.items()}
+    return {
+        name: getattr(importlib.import_module(module), function).args[0]
+        for name, (module, _, function) in found.items()
+    }
 
 
 def words(command: str) -> list[str]:
