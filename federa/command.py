@@ -7,10 +7,10 @@ traceback. What it runs later takes the signals over, and gives them back for th
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 from importlib import import_module
+from os import _exit as exit_process
 from types import FrameType
 
 from federa.errors import EXIT_INTERRUPTED
@@ -36,7 +36,7 @@ def end_at_once(code: int) -> None:
         # Where it is just being written to, it cannot be flushed.
         with contextlib.suppress(Exception):
             stream.flush()
-    os._exit(code)
+    exit_process(code)
 
 
 def _end_on_signals(terminated: int) -> None:
