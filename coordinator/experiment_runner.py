@@ -23,7 +23,7 @@ from coordinator.storage.run_folder import FINAL_FILES, REPORT, RESULT
 from coordinator.storage.run_storage import RunStorage
 from coordinator.threads import in_thread
 from federa.config import Experiment
-from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError
+from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError, described
 from federa.numbers import human_goal
 from protos.federation_pb2 import Outcome
 
@@ -128,7 +128,7 @@ class ExperimentRunner:
                 break
             except Exception as error:
                 log.exception("the run of %s failed", name)
-                outcome = Outcome(exit_code=EXIT_ERROR, message=f"{name}: {type(error).__name__}: {error}")
+                outcome = Outcome(exit_code=EXIT_ERROR, message=f"{name}: {described(error)}")
                 break
         if self._cancelled:
             outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended early by the user")

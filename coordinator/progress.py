@@ -47,11 +47,13 @@ class ProgressBoard:
         self.run.updates += 1
         self.touch()
 
-    def wait_for(self, devices: Sequence[str]) -> bool:
-        """Show which devices are away that a round waits for; False, and nothing, while it does not train."""
+    def wait_for(self, devices: Sequence[str], failure: str = "") -> bool:
+        """Show which devices are away that a round waits for, and what failed last in it; False, and nothing, while it
+        does not train."""
         if self.run.stage != "training":
             return False
-        self.run.note = f"waiting for {', '.join(devices)}" if devices else ""
+        note = f"waiting for {', '.join(devices)}" if devices else ""
+        self.run.note = f"{note}; last failure: {failure}" if note and failure else note
         self.touch()
         return True
 

@@ -125,6 +125,7 @@ class RunPreparation:
             clients=federation.clients, devices=federation.devices, enough=federation.devices_to_start
         )
         return Plan(
+            devices=federation.devices,
             devices_to_start=enough,
             clients_per_round=federation.clients_per_round,
             over_select=federation.over_select,

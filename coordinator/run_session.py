@@ -27,7 +27,7 @@ from coordinator.storage.run_storage import RunStorage
 from coordinator.threads import in_thread
 from federa.bundle import BundleFacts
 from federa.config import Experiment
-from federa.errors import FederaError
+from federa.errors import FederaError, described
 
 
 class RunSession:
@@ -109,7 +109,7 @@ class RunSession:
             await self._stop("failed", str(error))
             raise
         except Exception as error:
-            await self._stop("failed", f"{type(error).__name__}: {error}")
+            await self._stop("failed", described(error))
             raise
         finally:
             # In a task of its own: whoever ends the run a second time does not wait, and it goes on all the same.

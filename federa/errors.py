@@ -41,3 +41,9 @@ def one_line(error: BaseException) -> str:
     """The first line of an error's text, or its type's name where it has none, as a message may show it."""
     text = str(error).strip()
     return shown(text.splitlines()[0]) if text else type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """An error that is none of ours, as a message may show it: its type's name, and the first line of its text."""
+    words, name = one_line(error), type(error).__name__
+    return words if words == name else f"{name}: {words}"

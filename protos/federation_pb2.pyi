@@ -182,18 +182,20 @@ class Prepared(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., examples: _Optional[_Mapping[int, int]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., threads: _Optional[int] = ...) -> None: ...
 
 class ClientError(_message.Message):
-    __slots__ = ("run_id", "round", "client", "message", "bad_input")
+    __slots__ = ("run_id", "round", "client", "message", "bad_input", "passing")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     BAD_INPUT_FIELD_NUMBER: _ClassVar[int]
+    PASSING_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     round: int
     client: int
     message: str
     bad_input: bool
-    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., message: _Optional[str] = ..., bad_input: bool = ...) -> None: ...
+    passing: bool
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[int] = ..., message: _Optional[str] = ..., bad_input: bool = ..., passing: bool = ...) -> None: ...
 
 class Activity(_message.Message):
     __slots__ = ("run_id", "round", "client", "phase", "progress")
@@ -348,7 +350,7 @@ class Welcome(_message.Message):
     def __init__(self, versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Prepare(_message.Message):
-    __slots__ = ("run_id", "experiment_json", "base_digest", "data_digest", "start_sha256", "shards", "model")
+    __slots__ = ("run_id", "experiment_json", "base_digest", "data_digest", "start_sha256", "shards", "model", "trial")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENT_JSON_FIELD_NUMBER: _ClassVar[int]
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -356,6 +358,7 @@ class Prepare(_message.Message):
     START_SHA256_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     experiment_json: str
     base_digest: str
@@ -363,7 +366,8 @@ class Prepare(_message.Message):
     start_sha256: bytes
     shards: _containers.RepeatedCompositeFieldContainer[Shard]
     model: _containers.RepeatedCompositeFieldContainer[ModelFile]
-    def __init__(self, run_id: _Optional[str] = ..., experiment_json: _Optional[str] = ..., base_digest: _Optional[str] = ..., data_digest: _Optional[str] = ..., start_sha256: _Optional[bytes] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., model: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ...) -> None: ...
+    trial: bool
+    def __init__(self, run_id: _Optional[str] = ..., experiment_json: _Optional[str] = ..., base_digest: _Optional[str] = ..., data_digest: _Optional[str] = ..., start_sha256: _Optional[bytes] = ..., shards: _Optional[_Iterable[_Union[Shard, _Mapping]]] = ..., model: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., trial: bool = ...) -> None: ...
 
 class ModelFile(_message.Message):
     __slots__ = ("name", "size", "sha256")

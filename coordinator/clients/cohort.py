@@ -74,7 +74,10 @@ class GrpcCohort:
             before = session.control_bytes
         self._streams[name] = (session, before)
         self._unreleased.add(name)
-        session.send(pb.CoordinatorMessage(prepare=setup.order_for(self._registry.hosted_by(name))))
+        clients = self._registry.hosted_by(name)
+        # What was prepared in this run before does not fail now for another reason, such as a busy machine.
+        trial = any(client not in self._registry.examples for client in clients)
+        session.send(pb.CoordinatorMessage(prepare=setup.order_for(clients, trial=trial)))
         if self._wait is not None:
             session.send(pb.CoordinatorMessage(wait=self._wait))
 

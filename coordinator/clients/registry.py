@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from coordinator.clients.placement import PlacementRequest, assign_clients
+from coordinator.rounds.failures import Failure
 from coordinator.storage.ledger import Ledger
 from coordinator.threads import in_thread
 
@@ -34,7 +35,8 @@ class ClientRegistry:
         self._ledger = ledger
         self._clients_of: dict[str, list[int]] = {}
         self._here: set[str] = set()
-        self._unable: set[str] = set()
+        self.unable: dict[str, Failure] = {}
+        """Hosts that said that they cannot take part, and why."""
         self._began_s = time.monotonic()
         self._left_s: dict[str, float] = {}
         self._placing = asyncio.Lock()
@@ -83,7 +85,7 @@ class ClientRegistry:
     @property
     def able(self) -> Sequence[str]:
         """Hosts, connected or not, but those that said that they cannot take part."""
-        return sorted(self._clients_of.keys() - self._unable)
+        return sorted(self._clients_of.keys() - self.unable.keys())
 
     def arrive(self, worker: str) -> None:
         """Note that a worker's stream is up, for the first time or again: it has yet to say that it is ready."""
@@ -99,12 +101,12 @@ class ClientRegistry:
     def mark_ready(self, worker: str, examples: Mapping[int, int]) -> None:
         """Note that a worker has prepared, and how many examples it has of each of its clients."""
         self.examples.update(examples)
-        self._unable.discard(worker)
+        self.unable.pop(worker, None)
         self.ready.add(worker)
 
-    def mark_unable(self, worker: str) -> None:
+    def mark_unable(self, worker: str, why: Failure) -> None:
         """Note that a worker cannot take part, until it is ready after all."""
-        self._unable.add(worker)
+        self.unable[worker] = why
         self.ready.discard(worker)
 
     def away_s(self, worker: str) -> float | None:

@@ -16,10 +16,11 @@ from coordinator.clients.worker_setup import WorkerSetup
 from coordinator.progress import ProgressBoard
 from coordinator.rounds.cohort import CountersReport
 from coordinator.rounds.events import Event, Failed, Joined, Left, Unable
+from coordinator.rounds.failures import MAX_KINDS, Failure
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import LedgerFailure
 from coordinator.threads import in_thread, to_its_end
-from federa.errors import BadInput, FederaError
+from federa.errors import BadInput, FederaError, shown
 from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.coordinator")
@@ -35,7 +36,7 @@ class EvaluationListener(Protocol):
 
     def receive(self, worker: str, report: CountersReport, max_examples: int) -> None: ...
 
-    def failed(self, worker: str, round_: int, client: int) -> None: ...
+    def failed(self, worker: str, round_: int, client: int, why: Failure) -> None: ...
 
 
 class WorkerHandler:
@@ -169,7 +170,7 @@ class WorkerHandler:
             return  # of an earlier process's order: it prepares again for this one's
         objection = setup.objection(clients, prepared.examples, own_data=session.hello.own_data)
         if objection:
-            self._unable(name, BadInput(objection))
+            self._unable(name, Failure(objection, bad_input=True))
             return
         chosen = {"device": prepared.device[:MAX_TEXT_CHARS], "precision": prepared.precision[:MAX_TEXT_CHARS]}
         examples = {client: prepared.examples[client] for client in clients}
@@ -196,26 +197,42 @@ class WorkerHandler:
         self.listener.receive(session.name, counted, most)
 
     def _client_error(self, worker: str, error: pb.ClientError) -> None:
-        message = " ".join(error.message.split())[:MAX_TEXT_CHARS]
+        message = shown(" ".join(error.message.split()), MAX_TEXT_CHARS)
         if error.round == 0:
-            self._unable(worker, (BadInput if error.bad_input else FederaError)(message))
+            # It does not try again by itself, whatever the cause.
+            self._unable(worker, Failure(message, error.bad_input))
         elif self._registry.hosts.get(error.client) == worker:
             log.warning("worker %s, client %d in round %d: %s", worker, error.client, error.round, message)
-            self._post(Failed(error.round, error.client, message))
+            why = Failure(message, error.bad_input, error.passing)
+            self._post(Failed(error.round, error.client, why))
             if self.listener is not None:
-                self.listener.failed(worker, error.round, error.client)
+                self.listener.failed(worker, error.round, error.client, why)
 
-    def _unable(self, worker: str, why: FederaError) -> None:
+    def _unable(self, worker: str, why: Failure) -> None:
         """A worker could not prepare. The run goes on without it where that leaves enough to begin with."""
-        log.warning("worker %s cannot take part: %s", worker, why)
+        log.warning("worker %s cannot take part: %s", worker, why.reason)
         registry = self._registry
-        registry.mark_unable(worker)
+        registry.mark_unable(worker, why)
         self._presence_changed()
-        more_may_come = registry.devices > len(registry.workers)
-        if not self.rounds_began and not more_may_come and len(registry.able) < self._enough:
-            self._post(type(why)(f"worker {worker}, preparing: {why}"))
-        else:
-            self._post(Unable(worker, str(why)))
+        if self.rounds_began or not self._too_few_are_left():
+            self._post(Unable(worker, why))
+            if not self.rounds_began:
+                self._board.stage("preparing", f"without worker {worker}, which cannot take part: {why.reason}")
+            return
+        found = {why.kind: f"worker {worker}, preparing: {why.reason}"}
+        for name, other in sorted(registry.unable.items()):
+            found.setdefault(other.kind, f"worker {name}: {other.reason}")
+        is_bad_input = all(other.bad_input for other in registry.unable.values())
+        self._post((BadInput if is_bad_input else FederaError)("; ".join(list(found.values())[:MAX_KINDS])))
+
+    def _too_few_are_left(self) -> bool:
+        """Whether the first round cannot begin. While more devices may come it can, unless as many as it waits for
+        have failed, and no other is here."""
+        registry = self._registry
+        if registry.devices <= len(registry.workers):
+            return len(registry.able) < self._enough
+        others = [name for name in registry.able if registry.away_s(name) is None]
+        return not others and len(registry.unable) >= self._enough
 
     def _presence_changed(self) -> None:
         if self.listener is not None:

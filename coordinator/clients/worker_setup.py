@@ -22,10 +22,11 @@ class WorkerSetup:
     held_out_there: bool = False
     own_data_only: bool = False
 
-    def order_for(self, clients: Sequence[int]) -> pb.Prepare:
-        """Make the order for a worker that hosts these clients."""
+    def order_for(self, clients: Sequence[int], *, trial: bool) -> pb.Prepare:
+        """Make the order for a worker that hosts these clients, and is to try a batch of them or not."""
         order = pb.Prepare()
         order.CopyFrom(self.prepare)
+        order.trial = trial
         order.shards.extend(pb.Shard(client=client, indices=self.shards[client]) for client in clients)
         return order
 

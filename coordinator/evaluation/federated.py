@@ -7,14 +7,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from coordinator.evaluation.evaluator import EvaluationResult, result_of
+from coordinator.evaluation.question import Question
 from coordinator.rounds.cohort import Cohort, CountersReport
 from coordinator.rounds.collaborators import Part
+from coordinator.rounds.failures import Failure, in_words
 from coordinator.rounds.throughput import Throughput
-from federa.tasks.metric import Counters, Metric, total
+from federa.errors import BadInput, FederaError
+from federa.tasks.metric import Counters, Metric
 
 log = logging.getLogger("federa.coordinator")
 
@@ -43,6 +45,9 @@ class EvaluationClients(Protocol):
     @property
     def able(self) -> Sequence[str]: ...
 
+    @property
+    def unable(self) -> Mapping[str, Failure]: ...
+
     def hosted_by(self, worker: str) -> Sequence[int]: ...
 
     def away_s(self, worker: str) -> float | None: ...
@@ -64,27 +69,6 @@ class StageProgress(Protocol):
     """Where it is shown what a run waits for."""
 
     def stage(self, stage: str, note: str = "") -> None: ...
-
-
-@dataclass(slots=True)
-class _Question:
-    """One state and part that the devices are asked to count on, and what came of it."""
-
-    round: int
-    part: Part
-    state: str
-    answers: dict[int, Counters] = field(default_factory=dict)
-    """Each client's counters so far."""
-    failed: set[int] = field(default_factory=set)
-    """Clients that could not be counted on, until their host says anew that it is ready."""
-    asked_s: dict[str, float] = field(default_factory=dict)
-    """When each host was asked, at first: one that keeps dying on it gains no time."""
-    left_out: set[str] = field(default_factory=set)
-
-    @property
-    def sum(self) -> Counters:
-        """What all have counted, added in the order of the clients: who answered first changes nothing."""
-        return total(self.answers[client] for client in sorted(self.answers))
 
 
 class FederatedEvaluator:
@@ -115,13 +99,13 @@ class FederatedEvaluator:
         self._metric = metric
         self._check = check
         self._deadline_s = deadline_s
-        self._question: _Question | None = None
+        self._question: Question | None = None
         self._changed = asyncio.Event()
 
     async def evaluate(self, round_: int, state_sha256: str, part: Part) -> EvaluationResult:
         """Score a state by the sum over all clients whose host answers in time. Without any example it waits for one,
-        unless every client has said that it holds out none."""
-        question = _Question(round_, part, state_sha256)
+        unless every client has said that it holds out none. Raises FederaError where none will come."""
+        question = Question(round_, part, state_sha256)
         for row in await asyncio.to_thread(self._store.counters, round_, part):
             question.answers[row["client"]] = row["counters"]
         self._question = question
@@ -129,6 +113,10 @@ class FederatedEvaluator:
             self.ready(worker)
         try:
             while (awaited := self._awaited(question)) or not self._is_enough(question):
+                if not awaited and self._is_hopeless(question):
+                    if not self._ask_again(question):
+                        raise self._failure(question)
+                    continue
                 self._show(question, awaited)
                 self._changed.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
@@ -145,7 +133,8 @@ class FederatedEvaluator:
         if question is None:
             return
         clients = [client for client in self._clients.hosted_by(worker) if client not in question.answers]
-        question.failed.difference_update(clients)
+        for client in clients:
+            question.failed.pop(client, None)
         if clients:
             question.asked_s.setdefault(worker, time.monotonic())
             self._cohort.evaluate(question.round, question.part, worker, clients, question.state)
@@ -169,7 +158,7 @@ class FederatedEvaluator:
             hosted = self._clients.hosts.get(client) == worker
             if hosted and question is not None and (report.round, report.part) == (question.round, question.part):
                 # Its host has answered, and would not do so again: training that diverged counts to infinity.
-                self.failed(worker, report.round, client)
+                self.failed(worker, report.round, client, Failure(objection))
             return
         question.answers[client] = report.counters
         self._store.counted(
@@ -177,11 +166,11 @@ class FederatedEvaluator:
         )
         self._changed.set()
 
-    def failed(self, worker: str, round_: int, client: int) -> None:
+    def failed(self, worker: str, round_: int, client: int, why: Failure) -> None:
         """Wait no more for a client whose host cannot do what it was asked."""
         question = self._question
         if question is not None and round_ == question.round and client not in question.answers:
-            question.failed.add(client)
+            question.failed[client] = why
             self._changed.set()
 
     def _objection(self, worker: str, report: CountersReport, max_examples: int) -> str:
@@ -199,11 +188,11 @@ class FederatedEvaluator:
 
     # ---- whom it waits for
 
-    def _awaited(self, question: _Question) -> list[str]:
+    def _awaited(self, question: Question) -> list[str]:
         """Hosts that are asked and may still answer."""
         awaited = []
         for worker in self._clients.able:
-            if not set(self._clients.hosted_by(worker)) - question.answers.keys() - question.failed:
+            if not set(self._clients.hosted_by(worker)) - question.answers.keys() - question.failed.keys():
                 continue
             left_s = self._left_s(question, worker)
             if left_s is None or left_s > 0:
@@ -216,7 +205,7 @@ class FederatedEvaluator:
                 )
         return awaited
 
-    def _left_s(self, question: _Question, worker: str) -> float | None:
+    def _left_s(self, question: Question, worker: str) -> float | None:
         """How many seconds a host is still waited for; None: until it answers or leaves."""
         left = []
         if (away_s := self._clients.away_s(worker)) is not None:
@@ -233,20 +222,55 @@ class FederatedEvaluator:
         expected_s = self._throughput.deadline_s({worker: work})
         return None if expected_s is None else max(PATIENCE_S, expected_s)
 
-    def _patience_s(self, question: _Question, awaited: list[str]) -> float | None:
+    def _patience_s(self, question: Question, awaited: list[str]) -> float | None:
         left = [seconds for worker in awaited if (seconds := self._left_s(question, worker)) is not None]
         return max(0.0, min(left)) if left else None
 
-    def _is_enough(self, question: _Question) -> bool:
+    def _is_enough(self, question: Question) -> bool:
         return question.sum["examples"] > 0 or len(question.answers) == self._clients.count
 
-    def _show(self, question: _Question, awaited: list[str]) -> None:
+    # ---- failures that do not go away
+
+    def _failures(self, question: Question) -> dict[int, Failure]:
+        return question.failures(self._clients.unable, self._clients.hosts)
+
+    def _is_hopeless(self, question: Question) -> bool:
+        """Whether no client counts because they fail, none of the failures passes by itself, and no device is away that
+        could do better. One that has never been here could, unless all that are have failed in the same way."""
+        failures, clients = self._failures(question), self._clients
+        if not failures or any(why.is_passing for why in failures.values()):
+            return False
+        if any(clients.away_s(worker) is not None for worker in clients.able):
+            return False
+        in_the_same_way = not question.answers and len({why.kind for why in failures.values()}) == 1
+        return in_the_same_way or len(clients.hosts) == clients.count
+
+    def _ask_again(self, question: Question) -> bool:
+        """Ask those that failed once more, unless they were or what failed is the user's to mend."""
+        if question.asked_again or not question.failed or any(why.bad_input for why in question.failed.values()):
+            return False
+        question.asked_again = True
+        for worker in sorted(self._clients.ready):
+            self.ready(worker)
+        return True
+
+    def _failure(self, question: Question) -> FederaError:
+        failures = self._failures(question)
+        is_bad_input = all(why.bad_input for why in failures.values())
+        return (BadInput if is_bad_input else FederaError)(
+            f"round {question.round}: the {question.part} part cannot be scored, and nobody is left who could: "
+            f"{in_words(failures, self._clients.hosts)}; mend that and start again with the same --out"
+        )
+
+    def _show(self, question: Question, awaited: list[str]) -> None:
         stage = "evaluating" if question.part == "validation" else "testing"
         note = f"{len(question.answers)} of {self._clients.count} clients have counted"
         if awaited:
             note += f"; waiting for {', '.join(awaited)}"
         else:
             note += f"; no example of the {question.part} part so far: waiting for a device that has some"
+            failures = self._failures(question)
+            note += f"; {in_words(failures, self._clients.hosts)}" if failures else ""
             log.warning("round %d: %s", question.round, note)
         self._progress.stage(stage, note)
 

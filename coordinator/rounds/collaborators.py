@@ -134,8 +134,9 @@ class Progress(Protocol):
         """Show one update more."""
         ...
 
-    def wait_for(self, devices: Sequence[str]) -> bool:
-        """Show which devices are away that a round waits for; False, and nothing, while it does not train."""
+    def wait_for(self, devices: Sequence[str], failure: str = "") -> bool:
+        """Show which devices are away that a round waits for, and what failed last in it; False, and nothing, while it
+        does not train."""
         ...
 
     def reached(self, value: float, elapsed_s: float, wire_bytes: int) -> None:

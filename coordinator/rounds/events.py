@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from coordinator.rounds.failures import UNSAID, Failure
 from federa.tasks.metric import Better
 
 
@@ -12,6 +13,7 @@ from federa.tasks.metric import Better
 class Plan:
     """What the experiment says (federa.config.Federation). `timed` says that rounds have deadlines."""
 
+    devices: int
     devices_to_start: int
     clients_per_round: int
     over_select: int = 0
@@ -27,7 +29,8 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundSnapshot:
-    """What the ledger holds of the round that an earlier process left open, and of the clients."""
+    """What the ledger holds of the round that an earlier process left open, and of the clients. `reasons` are those of
+    the last refusals."""
 
     hosts: Mapping[int, str]
     round: int
@@ -36,6 +39,7 @@ class RoundSnapshot:
     accepted: Collection[int]
     failed: Collection[int]
     refusals: Mapping[int, int]
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +87,7 @@ class Unable:
     """A worker is there and cannot take part: it could not prepare."""
 
     worker: str
-    reason: str = ""
+    why: Failure = UNSAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Failed:
 
     round: int
     client: int
-    reason: str = ""
+    why: Failure = UNSAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +173,21 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The run ends without a result: nothing that is waited for would let the round go on. `failures` are the last of
+    each client; `is_common` says that they are all the same."""
+
+    round: int
+    accepted: int
+    failures: Mapping[int, Failure]
+    is_common: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The run is over."""
 
     reached: bool
 
 
-Decision = Select | Announce | Close | Pause | Finish
+Decision = Select | Announce | Close | Pause | GiveUp | Finish

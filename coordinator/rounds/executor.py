@@ -28,12 +28,14 @@ from coordinator.rounds.events import (
     Event,
     Failed,
     Finish,
+    GiveUp,
     Pause,
     Refused,
     RunHistory,
     Select,
     Unable,
 )
+from coordinator.rounds.failures import in_words
 from coordinator.rounds.scoring import RoundScoring
 from coordinator.rounds.state_machine import RoundStateMachine
 from coordinator.rounds.throughput import Throughput
@@ -75,10 +77,11 @@ class RoundExecutor:
         self._timer = timer
         self._post = post
         self._last_failure = ""
-        self._absent: list[str] = []
+        self._shown: tuple[list[str], str] = ([], "")
 
     async def apply(self, event: Event) -> Finish | None:
-        """Take in an event and do what follows from it; the end of the run where that is it."""
+        """Take in an event and do what follows from it; the end of the run where that is it. Raises FederaError where
+        the run cannot go on."""
         await self._record(event)
         finish = await self.carry_out(self.machine.apply(event))
         self.show()
@@ -96,6 +99,8 @@ class RoundExecutor:
                     await self._close(decision)
                 case Pause():
                     self._pause(decision)
+                case GiveUp():
+                    raise self._failed(decision)
                 case Finish():
                     return decision
         return None
@@ -107,10 +112,11 @@ class RoundExecutor:
     def show(self) -> None:
         """Show who is waited for, where that has changed."""
         absent = self.machine.absent
-        if absent != self._absent and self._progress.wait_for(absent):
-            self._absent = absent
-            if absent:
+        waits = (absent, self._last_failure if absent else "")
+        if waits != self._shown and self._progress.wait_for(*waits):
+            if absent and absent != self._shown[0]:
                 log.info("round %d: waiting for %s", self.machine.round, ", ".join(absent))
+            self._shown = waits
 
     def stop(self) -> None:
         """Let no deadline fall any more, and end an evaluation under way."""
@@ -146,6 +152,7 @@ class RoundExecutor:
         broadcast = await self._states.make_broadcast(draw.round)
         await self._store.selected(draw.round, draw.attempt, draw.clients, broadcast)
         if draw.attempt == 1:
+            self._last_failure = ""
             self.clock.begin()
             self._progress.begin_round(draw.round, self.machine.plan.clients_per_round)
             self._progress.stage("training")
@@ -189,6 +196,20 @@ class RoundExecutor:
         log.warning("paused: %s", message)
         self._progress.stage("paused", message)
 
+    def _failed(self, end: GiveUp) -> FederaError:
+        """The error that ends the run, in the words of those that failed."""
+        reasons = in_words(end.failures, self._clients.hosts)
+        if end.is_common:
+            message = f"round {end.round}: every client fails in the same way: {reasons}"
+        else:
+            message = (
+                f"round {end.round} has {end.accepted} of the {self.machine.plan.quorum} updates it needs after "
+                f"{self.machine.attempt} attempts, and nobody is left who could bring more: {reasons}"
+            )
+        is_bad_input = all(why.bad_input for why in end.failures.values())
+        message += "; mend that and start again with the same --out: the run goes on with this round"
+        return (BadInput if is_bad_input else FederaError)(message)
+
     def _start_timer(self) -> None:
         work: dict[str, int] = defaultdict(int)
         for client in self.machine.awaited:
@@ -229,17 +250,18 @@ class RoundExecutor:
                 examples = self._clients.examples.get(client, 0)
                 self._throughput.took(hosts[client], round_, examples, self.clock.elapsed_s())
                 self._start_timer()
-            case Failed(round_, client, reason) if machine.waits_for(round_, client):
-                await self._record_failures("failed", [client], reason)
+            case Failed(round_, client, why) if machine.waits_for(round_, client):
+                await self._record_failures("failed", [client], why.reason)
             case Refused(round_, client, reason) if machine.takes(round_, client):
                 await self._record_failures("refused", [client], reason)
-            case Unable(worker, reason):
+            case Unable(worker, why):
+                # Before the first round all of its clients: the run may begin without them.
                 clients = [
                     client
-                    for client in machine.awaited
-                    if hosts[client] == worker and machine.waits_for(machine.round, client)
+                    for client in (machine.awaited if machine.round else sorted(hosts))
+                    if hosts[client] == worker and (not machine.round or machine.waits_for(machine.round, client))
                 ]
-                await self._record_failures("failed", clients, f"its worker cannot take part: {reason}")
+                await self._record_failures("failed", clients, f"its worker cannot take part: {why.reason}")
 
     async def _record_failures(self, kind: FailureKind, clients: Collection[int], reason: str) -> None:
         devices = {client: self._clients.hosts[client] for client in clients}

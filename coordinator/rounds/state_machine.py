@@ -20,6 +20,7 @@ from coordinator.rounds.events import (
     Event,
     Failed,
     Finish,
+    GiveUp,
     Joined,
     Left,
     Pause,
@@ -29,6 +30,7 @@ from coordinator.rounds.events import (
     Select,
     Unable,
 )
+from coordinator.rounds.failures import Failure, Outlook, RoundFailures
 from federa.seeds import derive_seed
 from federa.tasks.metric import is_reached
 
@@ -45,6 +47,7 @@ class _Attempts:
     selected: set[int] = field(default_factory=set)
     accepted: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
+    failures: RoundFailures = field(default_factory=RoundFailures)
     paused: bool = False
     closing: bool = False
 
@@ -66,8 +69,9 @@ class RoundStateMachine:
         self.hosts: dict[int, str] = {}
         self._open = _Attempts()
         self._here: set[str] = set()
-        self._unable: set[str] = set()
+        self._unable: dict[str, Failure] = {}
         self._refusals: dict[int, int] = {}
+        self._refused: dict[int, Failure] = {}  # the last refusal of each client
         self._over = False
 
     @property
@@ -109,6 +113,7 @@ class RoundStateMachine:
         """Take over from an earlier process. Call it first, if at all; of the workers nobody is here yet."""
         self.hosts = dict(past.hosts)
         self._refusals = dict(past.refusals)
+        self._refused = {client: Failure(reason) for client, reason in past.reasons.items()}
         self.round = past.round
         self._open = _Attempts(
             past.attempt, 0, set(past.selected), set(past.accepted), set(past.failed) - set(past.accepted)
@@ -128,24 +133,27 @@ class RoundStateMachine:
                 return self._joined(worker, clients)
             case Left(worker):
                 self._here.discard(worker)
-                return []
-            case Unable(worker, _):
+                return self._end_if_everybodys()
+            case Unable(worker, why):
                 self._here.discard(worker)
-                self._unable.add(worker)
-                return self._lose({client for client in self._open.awaited if self.hosts[client] == worker})
+                self._unable[worker] = why
+                lost = {client for client in self._open.awaited if self.hosts[client] == worker}
+                return self._lose(lost, why) if lost else self._end_if_stuck()
             case Accepted(round_, client):
                 if not self.takes(round_, client):
                     return []
                 self._open.accepted.add(client)
                 self._open.failed.discard(client)
+                self._open.failures.forget(client)
                 return self._settle()
-            case Failed(round_, client, _):
-                return self._lose({client}) if self.waits_for(round_, client) else []
-            case Refused(round_, client, _):
+            case Failed(round_, client, why):
+                return self._lose({client}, why) if self.waits_for(round_, client) else []
+            case Refused(round_, client, reason):
                 if not self.takes(round_, client):
                     return []
                 self._refusals[client] = self._refusals.get(client, 0) + 1
-                return self._lose({client})
+                self._refused[client] = Failure(reason)
+                return self._lose({client}, self._refused[client])
             case Deadline(round_, attempt):
                 now = (self.round, self._open.number)
                 return self._settle(expired=True) if self.round and (round_, attempt) == now else []
@@ -156,14 +164,17 @@ class RoundStateMachine:
 
     def _joined(self, worker: str, clients: Iterable[int]) -> list[Decision]:
         self._here.add(worker)
-        self._unable.discard(worker)
+        self._unable.pop(worker, None)
         self.hosts.update(dict.fromkeys(clients, worker))
+        for client in clients:
+            self._open.failures.forget(client)
         if self.round == 0:
             ready = self._here & set(self.hosts.values())
             return self._next_round() if len(ready) >= self.plan.devices_to_start else []
         if self._open.paused:
             self._open.paused = False
             self._open.tries = 0
+            self._open.failures = RoundFailures()
             return [*self._announce(worker), *self._settle(expired=True)]
         return self._announce(worker)
 
@@ -212,7 +223,7 @@ class RoundStateMachine:
 
     def _pause(self) -> list[Decision]:
         self._open.paused = True
-        return [Pause(self.round, len(self._open.accepted))]
+        return self._end_if_stuck() or [Pause(self.round, len(self._open.accepted))]
 
     def _announce(self, worker: str, among: Iterable[int] | None = None) -> list[Decision]:
         if self._open.closing:
@@ -221,10 +232,12 @@ class RoundStateMachine:
         clients = tuple(sorted(client for client in chosen if self.hosts[client] == worker))
         return [Announce(self.round, worker, clients)] if clients else []
 
-    def _lose(self, clients: set[int]) -> list[Decision]:
-        if not clients or self._open.closing:
+    def _lose(self, clients: set[int], why: Failure) -> list[Decision]:
+        if self._open.closing:
             return []
-        self._open.failed.update(clients - self._open.accepted)
+        for client in clients - self._open.accepted:
+            self._open.failed.add(client)
+            self._open.failures.add(client, why)
         return self._settle()
 
     def _settle(self, expired: bool = False) -> list[Decision]:
@@ -237,7 +250,11 @@ class RoundStateMachine:
         if full or (not waiting and len(open_.accepted) >= self.plan.quorum):
             open_.closing = True
             return [Close(self.round, tuple(sorted(open_.accepted)), tuple(sorted(open_.awaited)))]
-        return [] if waiting or open_.paused else self._try()
+        if end := self._end_if_everybodys():
+            return end
+        if open_.paused:
+            return self._end_if_stuck()
+        return [] if waiting else self._try()
 
     def _evaluated(self, round_: int, value: float) -> list[Decision]:
         if round_ != self.round or not self._open.closing:
@@ -247,3 +264,35 @@ class RoundStateMachine:
             self._over = True
             return [Finish(reached)]
         return self._next_round()
+
+    # ---- failures that do not go away
+
+    def _end_if_everybodys(self) -> list[Decision]:
+        open_ = self._open
+        if open_.accepted or open_.closing or not self._outlook.is_everybodys(open_.failures):
+            return []
+        self._over = True
+        return [GiveUp(self.round, 0, dict(sorted(open_.failures.last.items())), True)]
+
+    def _end_if_stuck(self) -> list[Decision]:
+        open_ = self._open
+        unable = {client: self._unable[host] for client, host in self.hosts.items() if host in self._unable}
+        refused = {client: self._refused.get(client, Failure()) for client in self.quarantined}
+        found = {**refused, **unable, **open_.failures.last}
+        failures = {client: found[client] for client in sorted(found) if client not in open_.accepted}
+        if not open_.paused or open_.closing or not self._outlook.is_stuck(failures):
+            return []
+        self._over = True
+        return [GiveUp(self.round, len(open_.accepted), failures, False)]
+
+    @property
+    def _outlook(self) -> Outlook:
+        return Outlook(
+            hosts=self.hosts,
+            here=self._here,
+            unable=self._unable,
+            awaited=self._open.awaited,
+            devices=self.plan.devices,
+            quorum=self.plan.quorum,
+            tries_left=self._open.tries < self.plan.attempts,
+        )

@@ -86,6 +86,7 @@ def _snapshot(ledger: LedgerReader, round_: int, accepted: Mapping[int, str]) ->
         accepted=set(accepted),
         failed={row["client"] for row in failures if row["round"] == round_ and _is_failed(row, drawn_in)},
         refusals=Counter(row["client"] for row in failures if row["kind"] == "refused"),
+        reasons={row["client"]: row["reason"] for row in failures if row["kind"] == "refused"},
     )
 
 

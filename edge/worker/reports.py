@@ -9,11 +9,15 @@ import grpc
 
 from edge.training.runtime import Setup
 from edge.worker.retry import rpc_message
-from federa.errors import BadInput, FederaError, one_line
+from edge.worker.transfer import Spoiled, Stalled
+from federa.errors import BadInput, FederaError, described
 from federa.tasks.metric import Counters
 from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.worker")
+
+# The transport's: that a transfer was tried again and again in vain says nothing of the next one.
+_PASSING = (grpc.aio.AioRpcError, Spoiled, Stalled)
 
 ACTIVITY_INTERVAL_S = 0.5
 """How often the progress of one thing is reported."""
@@ -63,8 +67,13 @@ class Reports:
             log.error("%s", message)
         else:
             log.error("run %s failed here", self._run_id, exc_info=error)
-            message = f"{type(error).__name__}: {one_line(error)}"
+            message = described(error)
         client_error = pb.ClientError(
-            run_id=self._run_id, round=round_, client=client, message=message, bad_input=isinstance(error, BadInput)
+            run_id=self._run_id,
+            round=round_,
+            client=client,
+            message=message,
+            bad_input=isinstance(error, BadInput),
+            passing=isinstance(error, _PASSING),
         )
         self._post(pb.WorkerMessage(client_error=client_error))

@@ -150,7 +150,7 @@ class Worker:
 
     def _receive_prepare(self, order: pb.Prepare) -> None:
         run = self._run
-        if run is not None and run.order != order:
+        if run is not None and not run.is_for(order):
             run.stop()  # the coordinator is done with that run, and its release was lost on the way
         elif run is not None and run.report_prepared():
             return  # a coordinator that was away repeats it, and must not wait for a training under way to be answered
@@ -190,7 +190,7 @@ class Worker:
                 await run.train(order)
 
     async def _prepare(self, order: pb.Prepare, context: WorkerContext) -> None:
-        if self._run is not None and self._run.order != order:
+        if self._run is not None and not self._run.is_for(order):
             await self._forget(self._run)
         if self._run is None:
             self.latency.reset()

@@ -102,6 +102,14 @@ class WorkerRun:
     def run_id(self) -> str:
         return self.order.run_id
 
+    def is_for(self, order: pb.Prepare) -> bool:
+        """Whether the order is this run's, repeated: one that comes again has nothing to be tried any more."""
+        mine, other = pb.Prepare(), pb.Prepare()
+        mine.CopyFrom(self.order)
+        other.CopyFrom(order)
+        mine.trial = other.trial = False
+        return mine == other
+
     # ---- from the control stream, at any moment
 
     def stop(self) -> None:

@@ -129,10 +129,10 @@ class FakeProgress:
     def count_update(self) -> None:
         self.round = (*self.round[:2], self.round[2] + 1)
 
-    def wait_for(self, devices: Sequence[str]) -> bool:
+    def wait_for(self, devices: Sequence[str], failure: str = "") -> bool:
         if not self.stages or self.stages[-1][0] != "training":
             return False
-        self.waiting.append(list(devices))
+        self.waiting.append([*devices, *([failure] if failure else [])])
         return True
 
     def reached(self, value: float, elapsed_s: float, wire_bytes: int) -> None:
@@ -165,7 +165,14 @@ class Rounds:
             hosts={client: "ab"[client % 2] for client in range(clients)},
             examples={client: 10 * (client + 1) for client in range(clients)},
         )
-        every = {"devices_to_start": 2, "clients_per_round": clients, "quorum": clients, "rounds": 3, "target": 0.9}
+        every = {
+            "devices": 2,
+            "devices_to_start": 2,
+            "clients_per_round": clients,
+            "quorum": clients,
+            "rounds": 3,
+            "target": 0.9,
+        }
         self.machine = RoundStateMachine(Plan(**{**every, "seed": 1, "timed": deadline_s is not None, **plan}))
         throughput = Throughput()
         self.executor = RoundExecutor(

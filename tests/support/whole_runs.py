@@ -15,6 +15,7 @@ from coordinator.rounds.events import (
     Evaluated,
     Failed,
     Finish,
+    GiveUp,
     Joined,
     Left,
     Pause,
@@ -22,6 +23,7 @@ from coordinator.rounds.events import (
     Refused,
     Select,
 )
+from coordinator.rounds.failures import Failure
 from coordinator.rounds.state_machine import RoundStateMachine
 
 Ending = Literal["accepted", "failed", "refused"]
@@ -94,7 +96,7 @@ class WholeRun:
             return
         turn = self._turns.get((round_, client), 1) - 1
         ending = self._ending(round_, client, turn)
-        happened: dict[str, Any] = {"accepted": Accepted, "failed": Failed, "refused": Refused}
+        happened: dict[str, Any] = {"accepted": Accepted, "failed": _failed, "refused": _refused}
         self.happened(happened[ending](round_, client))
 
     def evaluated(self, value: float) -> None:
@@ -124,6 +126,8 @@ class WholeRun:
                         self.log.append(decision)
                 case Pause():
                     self._resume()
+                case GiveUp():
+                    self.stuck = True
                 case Finish():
                     self.finish = decision
                     self.log.append(decision)
@@ -155,3 +159,13 @@ class WholeRun:
         while left:
             order.append(left.pop(self._pick(len(left))))
         return order
+
+
+def _failed(round_: int, client: int) -> Failed:
+    """For a reason that may go away: a later turn may end otherwise."""
+    return Failed(round_, client, Failure("the link is cut", is_passing=True))
+
+
+def _refused(round_: int, client: int) -> Refused:
+    """For a reason of its own: not all clients do the same wrong."""
+    return Refused(round_, client, f"client {'i' * (client + 1)} sends nonsense")

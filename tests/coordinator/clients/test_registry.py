@@ -10,6 +10,7 @@ import pytest
 from coordinator.clients import registry as registry_module
 from coordinator.clients.placement import PlacementRequest
 from coordinator.clients.registry import ClientRegistry
+from coordinator.rounds.failures import Failure
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import LedgerFailure
 from federa.errors import BadInput
@@ -162,7 +163,8 @@ def test_a_worker_is_ready_on_the_stream_that_it_said_so_on(registry):
 def test_who_cannot_take_part_is_not_able_until_it_is_ready_after_all(registry):
     registry.mark_ready("a", {})
     assert registry.able == ["a", "b"]
-    registry.mark_unable("a")
+    registry.mark_unable("a", Failure("no GPU"))
+    assert registry.unable == {"a": Failure("no GPU")}
     assert (registry.able, registry.ready) == (["b"], set())
     registry.arrive("a")
     assert registry.able == ["b"]

@@ -52,7 +52,9 @@ class Receiving:
             cannot_write=self.cannot_write,
             show_bytes=self.show,
         )
-        plan = Plan(devices_to_start=1, clients_per_round=selected, quorum=selected, rounds=9, target=1.0, seed=1)
+        plan = Plan(
+            devices=1, devices_to_start=1, clients_per_round=selected, quorum=selected, rounds=9, target=1.0, seed=1
+        )
         self.machine = RoundStateMachine(plan)
 
     def cannot_write(self, error):

@@ -10,11 +10,16 @@ from coordinator.evaluation import federated
 from coordinator.evaluation.evaluator import EvaluationResult
 from coordinator.evaluation.federated import FederatedEvaluator
 from coordinator.rounds.cohort import CountersReport
+from coordinator.rounds.failures import Failure
 from coordinator.rounds.throughput import Throughput
+from federa.errors import BadInput, FederaError
 from federa.tasks.metric import Metric
 from tests.doubles.fake_cohort import FakeCohort
 
 ERROR = Metric(name="error", better="lower", of=lambda counters: counters["sum"] / counters["examples"], target=0.0)
+
+WHY = Failure("RuntimeError: no kernel image is available")
+BAD = Failure("data: line 3 has no label", bad_input=True)
 
 
 class FakeClients:
@@ -26,6 +31,7 @@ class FakeClients:
         self.examples = dict.fromkeys(range(4), 10)
         self.ready = {"a", "b"}
         self.able = ["a", "b"]
+        self.unable = {}
         self.away = {}
 
     def hosted_by(self, worker):
@@ -147,14 +153,14 @@ def test_a_client_that_failed_is_left_out_until_its_host_is_ready_anew():
         await one.begin()
         for client in (0, 1, 2):
             one.count(client, 1.0, 2)
-        one.evaluator.failed("b", 2, 3)  # of another round
+        one.evaluator.failed("b", 2, 3, WHY)  # of another round
         await asyncio.sleep(0.01)
         assert not one.task.done()
-        one.evaluator.failed("b", 3, 3)
+        one.evaluator.failed("b", 3, 3, WHY)
         one.evaluator.ready("b")
         await asyncio.sleep(0.01)
         assert not one.task.done() and one.cohort.log[-1] == ("evaluate", 3, "validation", "b", (3,), "digest")
-        one.evaluator.failed("b", 3, 3)
+        one.evaluator.failed("b", 3, 3, WHY)
         assert await one.task == EvaluationResult(0.5, 6)
 
     evaluating(scenario)
@@ -219,5 +225,125 @@ def test_a_client_that_counts_what_cannot_be_is_not_waited_for_and_may_answer_ag
         one.count(3, -1.0, 2)
         result = await one.task
         assert result == EvaluationResult(0.5, 6)
+
+    evaluating(scenario)
+
+
+# ---- failures that do not go away
+
+
+async def asked(one, times):
+    while len(one.cohort.log) < 2 * times:
+        await asyncio.sleep(0.001)
+
+
+async def fail(one, *clients, why=WHY):
+    for client in clients:
+        one.evaluator.failed(one.clients.hosts[client], 3, client, why)
+
+
+def test_what_fails_for_every_client_is_asked_for_once_more_and_then_ends_the_run():
+    async def scenario(one):
+        await one.begin()
+        await fail(one, 0, 1, 2, 3)
+        await asked(one, 2)
+        await fail(one, 0, 1, 2, 3)
+        with pytest.raises(FederaError, match="round 3: the validation part cannot be scored") as caught:
+            await one.task
+        assert "client 0 on a: RuntimeError: no kernel image" in str(caught.value) and caught.value.exit_code == 1
+
+    evaluating(scenario)
+
+
+def test_what_failed_once_may_go_well_the_second_time():
+    async def scenario(one):
+        await one.begin()
+        await fail(one, 0, 1, 2, 3)
+        await asked(one, 2)
+        for client in range(4):
+            one.count(client, 1.0, 2)
+        assert await one.task == EvaluationResult(0.5, 8)
+
+    evaluating(scenario)
+
+
+def test_bad_input_of_every_client_is_not_asked_for_again():
+    async def scenario(one):
+        await one.begin()
+        await fail(one, 0, 1, 2, 3, why=BAD)
+        with pytest.raises(BadInput, match="line 3 has no label"):
+            await one.task
+        assert len(one.cohort.log) == 2
+
+    evaluating(scenario)
+
+
+def test_hosts_that_cannot_take_part_any_more_end_an_evaluation_that_nobody_else_can_make():
+    async def scenario(one):
+        one.clients.able, one.clients.ready = [], set()
+        one.clients.unable = {"a": BAD, "b": BAD}
+        with pytest.raises(BadInput, match="client 0 on a: data: line 3 has no label"):
+            await one.evaluator.evaluate(3, "digest", "test")
+
+    evaluating(scenario)
+
+
+def test_a_device_that_is_away_or_a_failure_that_passes_is_waited_for_and_said(monkeypatch):
+    monkeypatch.setattr(federated, "PATIENCE_S", 0.0)
+
+    async def away(one):
+        await one.begin()
+        one.clients.away["b"] = 1.0
+        await fail(one, 0, 2, why=BAD)
+        await asyncio.sleep(0.05)
+        assert not one.task.done() and "line 3 has no label" in one.progress.stages[-1][1]
+        one.clients.away.clear()
+        one.evaluator.ready("b")
+        await fail(one, 1, 3, why=BAD)
+        with pytest.raises(BadInput):
+            await one.task
+
+    async def passing(one):
+        await one.begin()
+        await fail(one, 0, 1, 2, 3, why=Failure("UNAVAILABLE", is_passing=True))
+        await asyncio.sleep(0.05)
+        assert not one.task.done()
+        one.task.cancel()
+
+    async def expected(one):  # devices that were never here: clients without a host
+        one.clients.count = 6
+        await one.begin()
+        await fail(one, 0, 2, why=BAD)
+        await fail(one, 1, 3, why=Failure("another", bad_input=True))
+        await asyncio.sleep(0.05)
+        assert not one.task.done()
+        await fail(one, 1, 3, why=BAD)
+        with pytest.raises(BadInput):
+            await one.task
+
+    for scenario in (away, passing, expected):
+        evaluating(scenario)
+
+
+def test_where_some_have_counted_those_that_fail_are_left_out():
+    async def scenario(one):
+        await one.begin()
+        one.count(0, 1.0, 2)
+        await fail(one, 1, 2, 3, why=BAD)
+        assert await one.task == EvaluationResult(0.5, 2)
+
+    evaluating(scenario)
+
+
+def test_counters_that_cannot_be_from_every_client_end_the_run():
+    async def scenario(one):
+        await one.begin()
+        for turn in (1, 2):
+            for client in range(4):
+                one.count(client, -1.0, 2)
+            if turn == 1:
+                await asked(one, 2)
+        with pytest.raises(FederaError, match="client 0 on a: negative"):
+            await one.task
 
     evaluating(scenario)

@@ -22,7 +22,8 @@ from coordinator.rounds.events import (
     RunHistory,
     Unable,
 )
-from federa.errors import BadInput
+from coordinator.rounds.failures import Failure
+from federa.errors import BadInput, FederaError
 from tests.doubles.fake_rounds import Rounds
 
 
@@ -52,6 +53,7 @@ def clock_of(monkeypatch):
     return now
 
 
+NO_MEMORY = Failure("no memory")
 SNAPSHOT = {"hosts": {0: "a", 1: "b", 2: "a", 3: "b"}, "round": 2, "attempt": 1, "selected": {0, 1, 2, 3}}
 
 
@@ -153,7 +155,7 @@ async def test_the_clock_counts_from_the_announcement_and_adds_up_over_the_round
 async def test_what_befell_a_client_that_is_waited_for_is_recorded_with_its_device():
     rounds = await begun(quorum=2)
     await rounds.accept(1)
-    await rounds.happen(Failed(1, 0, "no memory"), Failed(1, 1, "it is in"), Failed(2, 3, "of another round"))
+    await rounds.happen(Failed(1, 0, NO_MEMORY), Failed(1, 1, NO_MEMORY), Failed(2, 3, NO_MEMORY))
     await rounds.happen(Refused(1, 3, "not finite"), Refused(1, 77, "nobody's"))
     assert [entry for entry in rounds.take_log() if entry[0] in ("failed", "refused")] == [
         ("failed", 1, 1, {0: "a"}, "no memory"),
@@ -165,7 +167,9 @@ async def test_what_befell_a_client_that_is_waited_for_is_recorded_with_its_devi
 async def test_a_device_that_cannot_take_part_fails_all_clients_that_are_waited_for_at_once():
     rounds = await begun(quorum=2)
     await rounds.accept(0)
-    await rounds.happen(Unable("a", "no GPU"), Unable("b", "no GPU"))
+    await rounds.happen(Unable("a", Failure("no GPU")))
+    with pytest.raises(FederaError, match="nobody is left"):
+        await rounds.happen(Unable("b", Failure("no GPU")))
     assert [entry for entry in rounds.take_log() if entry[0] == "failed"] == [
         ("failed", 1, 1, {2: "a"}, "its worker cannot take part: no GPU"),
         ("failed", 1, 1, {1: "b", 3: "b"}, "its worker cannot take part: no GPU"),
@@ -175,7 +179,7 @@ async def test_a_device_that_cannot_take_part_fails_all_clients_that_are_waited_
 @on_a_loop
 async def test_another_attempt_is_recorded_and_announced_with_the_same_broadcast():
     rounds = await begun(attempts=2)
-    await rounds.happen(Failed(1, 0, "no memory"))
+    await rounds.happen(Failed(1, 0, NO_MEMORY))
     await rounds.accept(1, 2, 3)
     assert rounds.take_log() == [
         ("failed", 1, 1, {0: "a"}, "no memory"),
@@ -189,13 +193,54 @@ async def test_another_attempt_is_recorded_and_announced_with_the_same_broadcast
 async def test_a_round_that_pauses_says_what_it_waits_for_and_why():
     rounds = await begun(attempts=1)
     await rounds.accept(1, 2, 3)
-    await rounds.happen(Failed(1, 0, "no memory"))
+    await rounds.happen(Failed(1, 0, Failure("UNAVAILABLE: the link is cut", is_passing=True)))
     stage, note = rounds.progress.stages[-1]
     assert stage == "paused"
     assert note == (
         "round 1 has 3 of the 4 updates it needs after 1 attempts; waiting for a worker that joins or comes back; "
-        "last failure: client 0 on a: no memory"
+        "last failure: client 0 on a: UNAVAILABLE: the link is cut"
     )
+
+
+@pytest.mark.parametrize(("is_bad_input", "kind"), [(True, BadInput), (False, FederaError)])
+@on_a_loop
+async def test_a_failure_that_all_have_ends_the_run_in_one_line_with_its_exit_code(is_bad_input, kind):
+    rounds = await begun()
+    why = Failure("data: line 3\n has no\x1b[2Jcolumn " + "x" * 900, bad_input=is_bad_input)
+    await rounds.happen(*(Failed(1, client, why) for client in (0, 1, 2)))
+    with pytest.raises(FederaError) as caught:
+        await rounds.happen(Failed(1, 3, why))
+    assert type(caught.value) is kind
+    words = "round 1: every client fails in the same way: client 0 on a: data: line 3\\n has no\\x1b[2Jcolumn xxx"
+    assert str(caught.value).startswith(words) and "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    assert str(caught.value).endswith("start again with the same --out: the run goes on with this round")
+    # It is in the ledger as ever.
+    assert len([entry for entry in rounds.take_log() if entry[0] == "failed"]) == 4
+
+
+@on_a_loop
+async def test_failures_that_differ_are_all_named_when_nobody_is_left():
+    rounds = await begun(attempts=1)
+    await rounds.accept(1)
+    await rounds.happen(Failed(1, 0, NO_MEMORY), Failed(1, 2, NO_MEMORY))
+    with pytest.raises(FederaError, match="round 1 has 1 of the 4 updates it needs after 1 attempts") as caught:
+        await rounds.happen(Failed(1, 3, Failure("no such file: x.csv", bad_input=True)))
+    assert "client 0 on a: no memory; client 3 on b: no such file: x.csv;" in str(caught.value)
+    assert caught.value.exit_code == 1, "not all of it is bad input"
+
+
+@on_a_loop
+async def test_a_device_that_cannot_take_part_in_the_first_round_is_recorded_for_all_its_clients():
+    rounds = Rounds()
+    await rounds.happen(Unable("a", Failure("no GPU")))
+    assert rounds.take_log() == [("failed", 0, 0, {0: "a", 2: "a"}, "its worker cannot take part: no GPU")]
+
+
+@on_a_loop
+async def test_who_is_away_is_shown_with_the_last_failure():
+    rounds = await begun()
+    await rounds.happen(Left("b"), Failed(1, 0, NO_MEMORY))
+    assert rounds.progress.waiting == [["b"], ["b", "client 0 on a: no memory"]]
 
 
 @on_a_loop

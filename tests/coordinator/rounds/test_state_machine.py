@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import random
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from whole_runs import WholeRun
 
-import coordinator.rounds.events
 import coordinator.rounds.state_machine
 import federa.seeds
 from coordinator.rounds.events import (
@@ -25,6 +25,7 @@ from coordinator.rounds.events import (
     Evaluated,
     Failed,
     Finish,
+    GiveUp,
     Joined,
     Left,
     Pause,
@@ -34,6 +35,7 @@ from coordinator.rounds.events import (
     Select,
     Unable,
 )
+from coordinator.rounds.failures import Failure
 from coordinator.rounds.state_machine import REFUSALS_UNTIL_QUARANTINE, RoundStateMachine
 
 TARGET = 0.9
@@ -41,7 +43,16 @@ PAIRS = {"ada": (0, 1), "bob": (2, 3)}
 
 
 def plan(**changes):
-    chosen = {"devices_to_start": 2, "clients_per_round": 2, "rounds": 3, "target": TARGET, "seed": 1, **changes}
+    # More devices may come than any test has: a run that pauses waits for them.
+    chosen = {
+        "devices": 99,
+        "devices_to_start": 2,
+        "clients_per_round": 2,
+        "rounds": 3,
+        "target": TARGET,
+        "seed": 1,
+        **changes,
+    }
     return Plan(**{"quorum": chosen["clients_per_round"], **chosen})
 
 
@@ -314,20 +325,23 @@ def test_an_update_of_a_client_that_was_given_up_counts_while_its_round_is_open(
     assert accept(machine, other) == [Close(1, tuple(sorted((failing, other))))]
 
 
+CUT = Failure("UNAVAILABLE: the link is cut", is_passing=True)
+
+
 def test_a_round_is_tried_so_often_and_then_the_run_pauses():
     machine, _ = started({"ada": (0, 1)}, attempts=2)
-    machine.apply(Failed(1, 0))
-    assert draws(machine.apply(Failed(1, 1))) == [Select(1, 2, (0, 1))]
-    machine.apply(Failed(1, 0))
-    assert machine.apply(Failed(1, 1)) == [Pause(1, 0)]
+    machine.apply(Failed(1, 0, CUT))
+    assert draws(machine.apply(Failed(1, 1, CUT))) == [Select(1, 2, (0, 1))]
+    machine.apply(Failed(1, 0, CUT))
+    assert machine.apply(Failed(1, 1, CUT)) == [Pause(1, 0)]
     # It says it once, and tries nothing more by itself.
-    assert machine.apply(Failed(1, 1)) == machine.apply(Deadline(1, 2)) == []
+    assert machine.apply(Failed(1, 1, CUT)) == machine.apply(Deadline(1, 2)) == []
 
 
 def test_a_worker_that_joins_a_paused_run_lets_it_go_on():
     machine, _ = started({"ada": (0, 1)}, attempts=1)
-    machine.apply(Failed(1, 0))
-    assert machine.apply(Failed(1, 1)) == [Pause(1, 0)]
+    machine.apply(Failed(1, 0, CUT))
+    assert machine.apply(Failed(1, 1, CUT)) == [Pause(1, 0)]
     assert machine.apply(Left("ada")) == []
     decisions = machine.apply(Joined("bob", (2, 3)))
     assert decisions == [Select(1, 2, (2, 3)), Announce(1, "bob", (2, 3))]
@@ -358,6 +372,183 @@ def test_with_a_deadline_those_who_are_here_are_drawn_first():
             drawn.update(draws(machine.apply(Evaluated(1, 0.1)))[0].clients)
         # Without one nothing but the seed decides.
         assert drawn == ({0, 1} if timed else {0, 1, 2, 3})
+
+
+# ---- failures that do not go away
+
+
+SHORT = Failure("out of memory in training with one example at a time: 3.2 GiB")
+BAD = Failure("data: line 3 has no column 'text'", bad_input=True)
+THREE = {"ada": (0, 1), "bob": (2, 3), "cyd": (4, 5)}
+
+
+def fail(machine, failures):
+    """Clients fail one after the other, in the open round; what the last one led to."""
+    decisions = []
+    for client, why in failures.items():
+        assert not any(isinstance(decision, GiveUp) for decision in decisions), decisions
+        decisions = machine.apply(Failed(machine.round, client, why))
+    return decisions
+
+
+def given_up(decisions):
+    (end,) = decisions
+    assert isinstance(end, GiveUp), end
+    return end
+
+
+def test_the_same_failure_of_every_client_ends_the_run_at_once():
+    machine, _ = started(devices=2, clients_per_round=4)
+    end = given_up(fail(machine, dict.fromkeys(range(4), SHORT)))
+    assert end == GiveUp(1, 0, dict.fromkeys(range(4), SHORT), True)
+    assert machine.attempt == 1
+    assert machine.apply(Joined("ada", PAIRS["ada"])) == [], "it is over"
+
+
+def test_failures_are_the_same_whatever_numbers_addresses_paths_and_names_of_files_they_hold():
+    same = [
+        Failure("CUDA error at 0x7f01: tried 512 MiB, '/home/ada/x.csv' line 3"),
+        Failure("CUDA error at 0x7f99: tried 64.5 MiB, '/srv/y.csv' line 12"),
+    ]
+    other = Failure("CUDA error at 0x7f01: no kernel image")
+    assert same[0].kind == same[1].kind != other.kind
+    machine, _ = started(devices=2)
+    first, second = machine.selected
+    assert machine.hosts[first] != machine.hosts[second]
+    assert given_up(fail(machine, {first: same[0], second: same[1]})).is_common
+
+
+@pytest.mark.parametrize(("why", "attempts"), [(BAD, 1), (SHORT, 2)])
+def test_with_one_client_what_is_no_bad_input_is_tried_once_more(why, attempts):
+    machine, _ = started({"ada": (0,)}, devices=1, clients_per_round=1)
+    for attempt in range(1, attempts + 1):
+        assert machine.attempt == attempt
+        decisions = machine.apply(Failed(1, 0, why))
+    assert given_up(decisions).failures == {0: why}
+
+
+def test_before_it_ends_every_device_that_is_here_has_tried():
+    machine, _ = started(devices=2, clients_per_round=1, quorum=1)
+    (drawn,) = machine.selected
+    (again,) = draws(machine.apply(Failed(1, drawn, BAD)))
+    host = machine.hosts[drawn]
+    while machine.hosts[again.clients[0]] == host:  # its other client, perhaps
+        (again,) = draws(machine.apply(Failed(1, again.clients[0], BAD)))
+    assert given_up(machine.apply(Failed(1, again.clients[0], BAD))).is_common
+
+
+def test_an_update_in_the_round_shows_that_the_failure_is_not_everybodys_and_the_attempts_are_made():
+    machine, _ = started(devices=2, clients_per_round=4, attempts=3)
+    accept(machine, 0)
+    for attempt in (1, 2):
+        assert draws(fail(machine, dict.fromkeys((1, 2, 3), SHORT))) != [], attempt
+    end = given_up(fail(machine, dict.fromkeys((1, 2, 3), SHORT)))
+    assert (end.accepted, end.is_common, sorted(end.failures)) == (1, False, [1, 2, 3])
+
+
+def test_failures_that_differ_are_tried_as_often_as_the_experiment_says_and_then_all_are_named():
+    machine, _ = started({"ada": (0,), "bob": (1,)}, devices=2, attempts=2)
+    assert draws(fail(machine, {0: SHORT, 1: Failure("no such file")})) != []
+    end = given_up(fail(machine, {0: SHORT, 1: Failure("no such file")}))
+    assert (end.is_common, len(end.failures)) == (False, 2)
+
+
+def test_what_passes_by_itself_pauses_the_run_as_ever():
+    machine, _ = started({"ada": (0,), "bob": (1,)}, devices=2, attempts=2)
+    fail(machine, {0: CUT, 1: CUT})
+    assert fail(machine, {0: CUT, 1: CUT}) == [Pause(1, 0)]
+    machine.apply(Left("ada"))
+    assert draws(machine.apply(Joined("ada", (0,)))) != []
+
+
+def test_a_device_that_is_away_is_waited_for_unless_it_could_not_make_the_quorum_by_itself():
+    for quorum, ends in ((4, True), (2, False)):
+        machine, _ = started(THREE, devices=3, clients_per_round=6, quorum=quorum)
+        machine.apply(Left("cyd"))
+        decisions = fail(machine, dict.fromkeys(range(4), SHORT))
+        assert bool(decisions) == ends and (not ends or given_up(decisions).is_common), quorum
+    # Nor does it end for what only one device says, be it twice, when it is no bad input.
+    for why, ends in ((SHORT, False), (BAD, True)):
+        machine, _ = started(devices=2, clients_per_round=4)
+        machine.apply(Left("bob"))
+        assert bool(fail(machine, {0: why, 1: why})) == ends
+
+
+def test_that_a_device_leaves_can_be_what_ends_the_run():
+    machine, _ = started(THREE, devices=3, clients_per_round=6)
+    assert fail(machine, dict.fromkeys(range(4), SHORT)) == []
+    assert given_up(machine.apply(Left("cyd"))).is_common
+
+
+def test_a_device_that_comes_again_may_have_been_mended():
+    machine, _ = started({"ada": (0,), "bob": (1,)}, devices=2)
+    machine.apply(Failed(1, 0, BAD))
+    machine.apply(Left("ada"))
+    machine.apply(Joined("ada", (0,)))
+    assert draws(machine.apply(Failed(1, 1, BAD))) != []
+    assert given_up(fail(machine, {0: BAD, 1: BAD})).is_common
+
+
+def test_while_devices_are_expected_that_were_never_here_only_what_all_have_in_common_ends_the_run():
+    for second, ends in ((SHORT, True), (Failure("no such file"), False)):
+        machine, _ = started({"ada": (0,), "bob": (1,)}, devices=3, attempts=1)
+        decisions = fail(machine, {0: SHORT, 1: second})
+        assert isinstance(decisions[0], GiveUp) == ends
+        assert ends or decisions == [Pause(1, 0)]
+
+
+def test_a_paused_run_ends_when_what_it_waited_for_fails_too():
+    # At its deadline two were still at work.
+    machine, _ = started({"ada": (0, 1), "bob": (2,)}, devices=2, clients_per_round=3, attempts=1, timed=True)
+    accept(machine, 2)
+    assert machine.apply(Deadline(1, 1)) == [Pause(1, 1)]
+    assert machine.apply(Failed(1, 0, SHORT)) == []
+    assert given_up(machine.apply(Failed(1, 1, BAD))).accepted == 1
+
+
+def test_devices_that_cannot_take_part_any_more_end_a_run_below_its_quorum():
+    machine, _ = started(devices=2, clients_per_round=4, quorum=3)
+    accept(machine, 0)
+    assert machine.apply(Unable("bob", BAD)) == []
+    end = given_up(accept(machine, 1))
+    assert (end.failures, end.is_common) == ({2: BAD, 3: BAD}, False)
+
+
+def test_updates_that_are_all_refused_for_the_same_reason_end_the_run():
+    machine, _ = started(devices=2, clients_per_round=4)
+    for client in range(4):
+        decisions = machine.apply(Refused(1, client, f"update of client {client} for round 1: not finite"))
+    assert given_up(decisions).is_common
+
+
+def test_the_same_failure_may_come_round_after_round_where_others_deliver():
+    machine, _ = started(devices=2, clients_per_round=4, quorum=3, rounds=4)
+    for round_ in range(1, 5):
+        fail(machine, {0: BAD})
+        assert accept(machine, 1, 2, 3) == [Close(round_, (1, 2, 3))]
+        finish = machine.apply(Evaluated(round_, 0.1))
+    assert finish == [Finish(False)]
+
+
+def test_after_a_restart_the_failures_of_before_do_not_end_the_run_and_new_ones_do():
+    past = RoundSnapshot(hosts={0: "ada", 1: "bob"}, round=2, attempt=1, selected={0, 1}, accepted=set(), failed={0, 1},
+                refusals={})  # fmt: skip
+    machine = RoundStateMachine(plan(devices=2))
+    assert draws(machine.recover(past)) == [Select(2, 2, (0, 1))]
+    for worker, client in (("ada", 0), ("bob", 1)):
+        assert machine.apply(Joined(worker, (client,))) == [Announce(2, worker, (client,))]
+    assert given_up(fail(machine, {0: SHORT, 1: SHORT})).round == 2
+
+
+def test_clients_that_were_put_aside_before_a_restart_end_the_run_once_everybody_is_here():
+    past = RoundSnapshot(
+        hosts={0: "ada", 1: "bob"}, round=1, attempt=3, selected={0, 1}, accepted=set(), failed={0, 1},
+        refusals=dict.fromkeys((0, 1), REFUSALS_UNTIL_QUARANTINE), reasons={0: "no", 1: "not"},
+    )  # fmt: skip
+    machine = RoundStateMachine(plan(devices=2))
+    assert machine.recover(past) == [Pause(1, 0)]
+    assert machine.apply(Joined("ada", (0,))) == [Pause(1, 0)]
+    assert given_up(machine.apply(Joined("bob", (1,)))).failures == {0: Failure("no"), 1: Failure("not")}
 
 
 # ---- refusals, and workers that cannot
@@ -553,7 +744,7 @@ def test_a_restart_after_a_pause_leaves_a_round_its_attempts():
     def lived():
         machine, _ = started({"ada": (0, 1)}, attempts=2, clients_per_round=1)
         for _ in range(2):
-            decisions = machine.apply(Failed(1, machine.awaited[0]))
+            decisions = machine.apply(Failed(1, machine.awaited[0], CUT))
         assert decisions == [Pause(1, 0)]
         machine.apply(Joined("ada", (0, 1)))
         return machine
@@ -565,16 +756,19 @@ def test_a_restart_after_a_pause_leaves_a_round_its_attempts():
     recovered = RoundStateMachine(machine.plan)
     recovered.recover(past)
     recovered.apply(Joined("ada", (0, 1)))
-    assert recovered.apply(Failed(1, awaited)) == machine.apply(Failed(1, awaited))
+    assert recovered.apply(Failed(1, awaited, CUT)) == machine.apply(Failed(1, awaited, CUT))
 
 
 # ---- what it may know
 
 
-PURE = {"__future__", "collections", "coordinator", "dataclasses", "federa", "hashlib", "random"}
+PURE = {"__future__", "collections", "coordinator", "dataclasses", "federa", "hashlib", "random", "re"}
+PURE_MODULES = {"coordinator.rounds.events", "coordinator.rounds.failures"}
 
 
-@pytest.mark.parametrize("module", [coordinator.rounds, coordinator.rounds.events, federa.seeds])
+@pytest.mark.parametrize(
+    "module", [coordinator.rounds.state_machine, *map(importlib.import_module, sorted(PURE_MODULES)), federa.seeds]
+)
 def test_the_machine_knows_no_network_no_model_and_no_clock(module):
     imported = set()
     for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
@@ -582,7 +776,7 @@ def test_the_machine_knows_no_network_no_model_and_no_clock(module):
             imported.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").split(".")[0])
-            assert node.module.split(".")[0] != "coordinator" or node.module == "coordinator.rounds.events"
+            assert node.module.split(".")[0] != "coordinator" or node.module in PURE_MODULES
         elif isinstance(node, ast.Name):
             assert node.id not in ("__import__", "open", "input"), node.lineno
     assert imported <= PURE
@@ -597,6 +791,7 @@ def test_importing_the_machine_brings_in_nothing_heavy():
 # ---- any order of events
 
 
+REASONS = st.sampled_from((Failure("no memory"), Failure("bad file 1", bad_input=True), Failure("bad file 2"), CUT))
 AHEAD = st.sampled_from((0, 0, 0, 0, -1, 1))
 WHICH = st.integers(0, 35)
 
@@ -612,23 +807,25 @@ class AnyOrder(RuleBasedStateMachine):
         attempts=st.integers(1, 3),
         timed=st.booleans(),
         seed=st.integers(0, 99),
+        more=st.booleans(),
     )
-    def start(self, owners, numbers, over_select, attempts, timed, seed):
+    def start(self, owners, numbers, over_select, attempts, timed, seed, more):
         self.owners = owners
         per_round = min(numbers[0], len(owners))
         self.plan = plan(
-            devices_to_start=min(numbers[2], len(set(owners))), clients_per_round=per_round,
-            quorum=min(numbers[1], per_round), over_select=min(over_select, len(owners) - per_round),
-            attempts=attempts, timed=timed, seed=seed,
+            devices=len(set(owners)) + more, devices_to_start=min(numbers[2], len(set(owners))),
+            clients_per_round=per_round, quorum=min(numbers[1], per_round),
+            over_select=min(over_select, len(owners) - per_round), attempts=attempts, timed=timed, seed=seed,
         )  # fmt: skip
         self.machine = RoundStateMachine(self.plan)
-        self.here, self.seen, self.unable, self.told = set(), set(), set(), {}
+        self.here, self.seen, self.unable, self.told, self.why = set(), set(), {}, {}, {}
         self.refusals = dict.fromkeys(range(len(owners)), 0)
         self.over = self.paused = self.closing = False
         self.closed = 0
         self.begin(0)
 
     def begin(self, round_):
+        self.why = {}
         self.round, self.attempt, self.tries = round_, 0, 0
         self.selected, self.accepted, self.failed = set(), set(), set()
         self.expired = self.closing = False
@@ -637,7 +834,7 @@ class AnyOrder(RuleBasedStateMachine):
     def ready(self):
         """The clients that may be drawn."""
         good = {client for client, count in self.refusals.items() if count < REFUSALS_UNTIL_QUARANTINE}
-        return {client for client in good if self.owners[client] in self.seen - self.unable}
+        return {client for client in good if self.owners[client] in self.seen - self.unable.keys()}
 
     @property
     def awaited(self):
@@ -695,6 +892,25 @@ class AnyOrder(RuleBasedStateMachine):
         assert len(self.accepted) < self.plan.quorum and not self.closing
         self.paused = True
 
+    @property
+    def able(self):
+        return {owner for owner in set(self.owners) & self.seen if owner not in self.unable}
+
+    def check_giveup(self, end):
+        self.over = True
+        self.expect(end.round)
+        assert not self.closing and end.accepted == len(self.accepted) < self.plan.quorum
+        assert end.failures and not any(why.is_passing for why in end.failures.values())
+        if end.is_common:
+            assert not self.accepted and end.failures == self.why
+            assert len({why.kind for why in end.failures.values()}) == 1
+            assert not any(self.owners[client] in self.here for client in self.awaited)
+            assert self.able & self.here <= {self.owners[client] for client in end.failures}
+        else:
+            # Nobody and nothing is left to wait for.
+            assert not self.awaited and self.able <= self.here
+            assert len(set(self.owners) & self.seen) >= self.plan.devices
+
     def check_finish(self, finish):
         self.over = True
 
@@ -702,10 +918,11 @@ class AnyOrder(RuleBasedStateMachine):
     def join(self, worker):
         self.here.add(worker)
         self.seen.add(worker)
-        self.unable.discard(worker)
+        self.unable.pop(worker, None)
         self.told.pop(worker, None)
+        self.why = {client: why for client, why in self.why.items() if self.owners[client] != worker}
         if self.paused:
-            self.tries, self.paused, self.expired = 0, False, True
+            self.tries, self.paused, self.expired, self.why = 0, False, True, {}
         self.do(Joined(worker, tuple(c for c, owner in enumerate(self.owners) if owner == worker)))
 
     @rule(worker=st.sampled_from(("ada", "bob", "cyd", "stranger")))
@@ -713,13 +930,16 @@ class AnyOrder(RuleBasedStateMachine):
         self.here.discard(worker)
         self.do(Left(worker))
 
-    @rule(worker=st.sampled_from(("ada", "bob", "cyd", "stranger")))
-    def cannot(self, worker):
+    @rule(worker=st.sampled_from(("ada", "bob", "cyd", "stranger")), why=REASONS)
+    def cannot(self, worker, why):
+        why = Failure(why.reason, why.bad_input)
         self.here.discard(worker)
-        self.unable.add(worker)
-        if not self.closing:
-            self.failed |= {client for client in self.awaited if self.owners[client] == worker}
-        self.do(Unable(worker))
+        self.unable[worker] = why
+        if not self.closing and not self.over:
+            lost = {client for client in self.awaited if self.owners[client] == worker}
+            self.failed |= lost
+            self.why.update(dict.fromkeys(lost, why))
+        self.do(Unable(worker, why))
 
     def some(self, which):
         """A client, most often one that has been drawn."""
@@ -738,15 +958,17 @@ class AnyOrder(RuleBasedStateMachine):
         if not ahead and self.takes(client):
             self.accepted.add(client)
             self.failed.discard(client)
+            self.why.pop(client, None)
             self.expired = self.expired or self.paused
         self.do(Accepted(self.round + ahead, client))
 
-    @rule(ahead=AHEAD, which=WHICH)
-    def fail(self, ahead, which):
+    @rule(ahead=AHEAD, which=WHICH, why=REASONS)
+    def fail(self, ahead, which, why):
         client = self.some(which)
-        if not ahead and client in self.awaited and not self.closing:
+        if not ahead and client in self.awaited and not self.closing and not self.over:
             self.failed.add(client)
-        self.do(Failed(self.round + ahead, client))
+            self.why[client] = why
+        self.do(Failed(self.round + ahead, client, why))
 
     @rule(which=WHICH)
     def refuse(self, which):
@@ -754,7 +976,9 @@ class AnyOrder(RuleBasedStateMachine):
         if self.takes(client):
             self.refusals[client] += 1
             self.failed |= {client} - self.accepted
-        self.do(Refused(self.round, client))
+            if client not in self.accepted:
+                self.why[client] = Failure("not finite")
+        self.do(Refused(self.round, client, "not finite"))
 
     @precondition(lambda self: self.plan.timed)
     @rule(stale=st.sampled_from((0, 0, 1)))
@@ -782,6 +1006,12 @@ class AnyOrder(RuleBasedStateMachine):
         if self.round and not self.closing and not self.over:
             assert self.awaited or self.paused
             assert len(self.accepted) < self.plan.clients_per_round
+
+    @invariant()
+    def a_run_that_pauses_waits_for_somebody_or_for_what_passes(self):
+        if self.paused and not self.over and self.why and not self.awaited:
+            everybody = len(set(self.owners) & self.seen) >= self.plan.devices and self.able <= self.here
+            assert not everybody or any(why.is_passing for why in self.why.values())
 
     @invariant()
     def every_host_that_is_here_knows_what_is_missing(self):

@@ -227,6 +227,8 @@ def test_a_returning_worker_is_told_only_what_is_missing(tmp_path):
         worker = await live.training()
         await worker.upload(1)
         again = await live.training()
+        assert (worker.prepare.trial, again.prepare.trial) == (True, False), "once a run"
+        again.prepare.trial = True
         assert again.prepare == worker.prepare
         assert (again.train.round, again.train.state_sha256) == (1, worker.train.state_sha256)
         assert list(again.train.clients) == [0, 2]
@@ -386,14 +388,12 @@ def test_a_round_below_its_quorum_pauses_and_says_why_and_goes_on_when_a_worker_
         worker = await live.training()
         for attempt in (1, 2):
             for client in worker.train.clients:
-                client_error = pb.ClientError(
-                    run_id=worker.train.run_id, round=1, client=client, message="the GPU is on fire"
-                )
-                await worker.send(client_error=client_error)
+                told = {"round": 1, "client": client, "message": "the link is cut", "passing": True}
+                await worker.send(client_error=pb.ClientError(run_id=worker.train.run_id, **told))
             if attempt == 1:
                 worker.train = await worker.receive("train")
         paused = (await live.until(lambda snapshot: snapshot.run.stage == "paused")).run.note
-        for words in ("round 1 has 0 of the 3 updates it needs after 2 attempts", "waiting for", "the GPU is on fire"):
+        for words in ("round 1 has 0 of the 3 updates it needs after 2 attempts", "waiting for", "the link is cut"):
             assert words in paused
         assert "client 2 on ada" in paused
         # It is mended, and comes back.
@@ -405,6 +405,56 @@ def test_a_round_below_its_quorum_pauses_and_says_why_and_goes_on_when_a_worker_
         assert (await live.end()).outcome.exit_code == 0
 
     serving(tmp_path, scenario, experiment=experiment(attempts=2))
+
+
+@pytest.mark.parametrize(("bad_input", "code"), [(True, 2), (False, 1)])
+def test_the_same_failure_of_all_clients_ends_the_run_and_its_worker_has_the_next_one(tmp_path, bad_input, code):
+    async def scenario(live):
+        worker = await live.training()
+        for client in worker.train.clients:
+            told = {"round": 1, "client": client, "message": "index out of range\x1b[2J", "bad_input": bad_input}
+            await worker.send(client_error=pb.ClientError(run_id=worker.train.run_id, **told))
+        await worker.released()
+        last = await live.end()
+        assert last.outcome.exit_code == code
+        assert "every client fails in the same way: client 0 on ada: index out of range\\x1b[2J" in last.outcome.message
+        assert "\n" not in last.outcome.message
+        (run,) = json.loads(await live.fetch("result.json"))["runs"]
+        assert (run["state"], run["failure"]) == ("failed", last.outcome.message)
+        assert [row["client"] for row in run["setbacks"]] == [0, 1, 2]
+        # The same worker, on the same stream, and the next experiment.
+        live.experiment_id = await live.submit(experiment(seed=1))
+        await worker.get_ready()
+        for client in worker.train.clients:
+            await worker.upload(client)
+        await worker.released()
+        assert (await live.end()).outcome.exit_code == 0
+
+    serving(tmp_path, scenario, experiment=experiment())
+
+
+def test_what_ended_with_a_failure_that_all_had_goes_on_when_it_is_submitted_again(tmp_path):
+    async def fails(live):
+        live.experiment_id = await live.submit(experiment(), "abc")
+        worker = await live.training()
+        for client in worker.train.clients:
+            told = {"round": 1, "client": client, "message": "no kernel image"}
+            await worker.send(client_error=pb.ClientError(run_id=worker.train.run_id, **told))
+        await worker.released()
+        assert (await live.end()).outcome.exit_code == 1
+
+    async def mended(live):
+        assert await live.submit(experiment(), "abc") == "abc"
+        live.experiment_id = "abc"
+        worker = await live.training()
+        assert sorted(worker.train.clients) == [0, 1, 2]
+        for client in worker.train.clients:
+            await worker.upload(client)
+        await worker.released()
+        assert (await live.end()).outcome.exit_code == 0
+
+    serving(tmp_path, fails)
+    serving(tmp_path, mended)
 
 
 @pytest.mark.parametrize(("bad_input", "code"), [(True, 2), (False, 1)])

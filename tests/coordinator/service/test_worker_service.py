@@ -208,30 +208,41 @@ def test_over_selection_makes_up_for_a_client_that_fails(tmp_path: Path) -> None
     assert _final(tmp_path) == averaged(2, range(3))
 
 
-def test_below_its_quorum_a_round_pauses_says_what_it_waits_for_and_goes_on_with_a_healthy_worker(
-    tmp_path: Path,
-) -> None:
-    env = {"NOOP_FAILURE": "the cat sat on the GPU"}
-    with _federation(tmp_path, env, ["a"], devices=1, clients=2, clients_per_round=2, rounds=1, attempts=2) as (
-        coordinator, address, workers,
-    ):  # fmt: skip
+def test_below_its_quorum_a_round_pauses_says_what_it_waits_for_and_goes_on_when_that_comes(tmp_path: Path) -> None:
+    federation = {"devices": 2, "clients": 2, "clients_per_round": 2, "attempts": 1, "deadline_s": 2, "rounds": 2}
+    with _federation(tmp_path, {}, ["b"], **federation) as (coordinator, address, _):
+        slow = _worker(tmp_path, address, "a", {"NOOP_TRAIN_S": "0.8"})
+        with ended(slow):
+            until(lambda: list((tmp_path / "out" / "spool").glob("round-00002-*")), "the second round")
+            slow.popen.kill()
         experiment_id = json.loads((tmp_path / "out" / "experiment.json").read_text())["experiment_id"]
         with grpc.insecure_channel(address) as channel:
             for snapshot in OperatorServiceStub(channel).Watch(
                 pb.WatchRequest(experiment_id=experiment_id), timeout=20
             ):
-                if snapshot.run.stage == "paused":
+                if snapshot.run.stage in ("paused", "finished"):
                     break
-        note = snapshot.run.note
-        assert note.startswith("round 1 has 0 of the 2 updates it needs after 2 attempts; waiting for ")
-        assert "last failure: client" in note and "on a: the cat sat on the GPU" in note
+        assert snapshot.run.note == "round 2 has 1 of the 2 updates it needs after 1 attempts; waiting for a"
         assert coordinator.popen.poll() is None
-        workers["a"].popen.kill()
         with ended(_worker(tmp_path, address, "a")):
             assert coordinator.wait(30) == 3, coordinator.err
-    failures = _failures(tmp_path)
-    assert sorted(row[:2] for row in failures) == [("failed", 0), ("failed", 0), ("failed", 1), ("failed", 1)]
-    assert _final(tmp_path) == averaged(1, range(2))
+    assert _final(tmp_path) == averaged(2, range(2))
+
+
+def test_what_goes_wrong_for_everybody_ends_the_run_with_its_reason_and_the_workers_stay(tmp_path: Path) -> None:
+    env = {"NOOP_FAILURE": "the cat sat on the GPU"}
+    with _federation(tmp_path, env, devices=2, clients=4, clients_per_round=4, rounds=1) as (coordinator, _, workers):
+        assert coordinator.wait(30) == 1, coordinator.err
+        assert all(worker.popen.poll() is None for worker in workers.values())
+        until(lambda: all("released run" in worker.err for worker in workers.values()), "the workers are free")
+    words = "round 1: every client fails in the same way: client 0 on "
+    assert coordinator.err.count(words) == 1
+    (line,) = [line for line in coordinator.err.splitlines() if line.startswith("federa-coordinator: ")]
+    assert words in line and "the cat sat on the GPU; mend that and start again with the same --out" in line
+    (run,) = result_of(tmp_path / "out")["runs"]
+    assert (run["state"], run["rounds"]) == ("failed", 0) and words in run["failure"]
+    assert sorted(row[1] for row in _failures(tmp_path)) == [0, 1, 2, 3]
+    assert words in (tmp_path / "out" / "report.html").read_text()
 
 
 # ---------------------------------------------------------------- memory

@@ -15,7 +15,7 @@ from coordinator.storage.ledger import Ledger
 from coordinator.storage.recovery import recover
 from coordinator.storage.run_folder import RunFolder
 
-PLAN = Plan(devices_to_start=2, clients_per_round=2, quorum=2, rounds=9, target=0.9, seed=1)
+PLAN = Plan(devices=2, devices_to_start=2, clients_per_round=2, quorum=2, rounds=9, target=0.9, seed=1)
 
 
 @pytest.fixture
@@ -331,8 +331,8 @@ def test_a_run_that_is_killed_anywhere_draws_and_closes_as_the_undisturbed_one(
     per_round, quorum, attempts = numbers
     attempts = 1000 if late else attempts
     plan = Plan(
-        devices_to_start=3, clients_per_round=per_round, quorum=min(quorum, per_round), attempts=attempts, rounds=3,
-        target=0.9, seed=seed,
+        devices=99, devices_to_start=3, clients_per_round=per_round, quorum=min(quorum, per_round), attempts=attempts,
+        rounds=3, target=0.9, seed=seed,
     )  # fmt: skip
     # When tries run out may differ: a restart gives a round new ones. Then nobody may join because of it.
     extra = {"dan": (8, 9)} if late else {}
@@ -350,7 +350,7 @@ def test_a_run_that_is_killed_anywhere_draws_and_closes_as_the_undisturbed_one(
 
 def test_the_killed_runs_die_at_every_kind_of_step(ledger, folder):
     # The property above would hold of runs that are never killed, too.
-    plan = Plan(devices_to_start=3, clients_per_round=4, quorum=4, rounds=3, target=0.9, seed=1)
+    plan = Plan(devices=3, devices_to_start=3, clients_per_round=4, quorum=4, rounds=3, target=0.9, seed=1)
     kills = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 5, 5]
     run = RecordedRun(ledger, folder, plan, WORKERS, pick=random.Random(1).randrange, kills=kills).run_on()
     assert run.finish is not None
