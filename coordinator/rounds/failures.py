@@ -14,7 +14,9 @@ MAX_REASON = 400
 """The most characters of a reason that it shows: a device's own line, which names a file and what to do."""
 
 # Numbers, addresses, what is quoted, and words with a slash (paths): these differ between devices that fail alike.
-_OWN = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\b0x[0-9a-f]+|\d[\d.,:]*|\b[0-9a-f]{8,}\b|\b(?:nan|inf)\b", re.IGNORECASE)
+_OWN = re.compile(
+    r"'[^']*'|\"[^\"]*\"|\S*/\S*|\b0x[0-9a-f]+|\d[\d.,:]*|\b[0-9a-f]{8,}\b|\b(?:nan|inf)\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
