@@ -820,7 +820,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.machine = RoundStateMachine(self.plan)
         self.here, self.seen, self.unable, self.told, self.why = set(), set(), {}, {}, {}
         self.refusals = dict.fromkeys(range(len(owners)), 0)
-        self.over = self.paused = self.closing = False
+        self.over = self.paused = self.closing = self.gave_up = False
         self.closed = 0
         self.begin(0)
 
@@ -897,7 +897,7 @@ class AnyOrder(RuleBasedStateMachine):
         return {owner for owner in set(self.owners) & self.seen if owner not in self.unable}
 
     def check_giveup(self, end):
-        self.over = True
+        self.over = self.gave_up = True
         self.expect(end.round)
         assert not self.closing and end.accepted == len(self.accepted) < self.plan.quorum
         assert end.failures and not any(why.is_passing for why in end.failures.values())
@@ -991,7 +991,8 @@ class AnyOrder(RuleBasedStateMachine):
         judged = self.closing and not self.over and not ahead
         self.do(Evaluated(self.round + ahead, value))
         assert self.over or not judged or (value < TARGET and self.round < self.plan.rounds + 1)
-        assert not self.over or not judged or value >= TARGET or self.round == self.plan.rounds
+        ended = value >= TARGET or self.round == self.plan.rounds or self.gave_up
+        assert not self.over or not judged or ended
 
     @invariant()
     def the_machine_agrees_about_who_is_waited_for(self):
