@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before the imports, which take their time
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 from datetime import datetime
@@ -49,9 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
             _need_devices_with_data(options)
         credentials = credentials_from(options)
         options.proxy = proxy_from(options)
-        out = options.out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
         if options.coordinator is None:
-            check_data(out, experiment)
+            check_data(options.out, experiment)
+        out = options.out or _fresh_folder(Path("runs"))
         with claimed(out, experiment) as record:
             if record.finished:
                 print(f"{out} holds this experiment's results already; nothing is run")
@@ -65,6 +66,21 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_ERROR
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_INTERRUPTED
+
+
+def _fresh_folder(below: Path) -> Path:
+    """Make a folder that is called by the date and the time. Of two that begin in one second each has its own."""
+    name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        folder = below / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise BadInput(f"--out: cannot make {folder.absolute()}: {error.strerror}; name another folder") from None
+        return folder
+    raise AssertionError("numbers do not end")
 
 
 def _need_devices_with_data(options: argparse.Namespace) -> None:

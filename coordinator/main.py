@@ -135,6 +135,7 @@ async def _serve(
             if record.message:
                 print_error("federa-coordinator", record.message)
             return record.outcome.exit_code
+        coordinator.takes_experiments = False
         coordinator.last = coordinator.queue(record.ended(None), path)
     server, address = await coordinator.serve(options.listen, credentials)
     try:

@@ -28,10 +28,11 @@ _FAILED = (EXIT_ERROR, EXIT_BAD_INPUT)
 OnProgress = Callable[[Progress], object]
 
 
-def check_data(out: Path, experiment: Experiment) -> None:
-    """Look at the data that a coordinator of this machine will read, before anything is started and `out` is the
-    experiment's. Raises BadInput. Of an experiment that is finished nobody needs the data any more."""
-    record = read_record(out)
+def check_data(out: Path | None, experiment: Experiment) -> None:
+    """Look at the data that a coordinator of this machine will read, before anything is started and `out`, if there is
+    a folder already, is the experiment's. Raises BadInput. Of an experiment that is finished nobody needs the data any
+    more."""
+    record = read_record(out) if out is not None else None
     if record is None or not record.finished:
         experiment.make_task().check_data()
 

@@ -75,7 +75,8 @@ class Display:
                 emoji=False,
                 soft_wrap=True,
             )
-        text = f"{run.method:8} {run.stage}: {shown(run.note, _MAX_NOTE)}" if run.note else ""
+        # Before its first run an experiment has no method: it waits in the coordinator's queue.
+        text = f"{run.method:8} {run.stage}: {shown(run.note, _MAX_NOTE)}".lstrip() if run.note else ""
         if text and text != printed and not self._live:
             # Names and notes come from other machines: their brackets are no markup.
             self._console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -84,6 +85,8 @@ class Display:
     def render(self, progress: Progress) -> RenderableType:
         """One frame."""
         run = progress.run
+        if not progress.run_number:
+            return Text(f"{run.stage}  {shown(run.note, _MAX_NOTE)}".strip())
         title = Text()
         title.append(f"{run.method} ", style="bold")
         title.append(f"run {progress.run_number} of {progress.run_count}", style="dim")

@@ -30,6 +30,8 @@ class Experiments(Protocol):
 
     async def submit(self, experiment: Experiment, experiment_id: str = "") -> ExperimentRunner: ...
 
+    async def end_early(self, runner: ExperimentRunner) -> None: ...
+
 
 class OperatorService(OperatorServiceServicer):
     """Answers what an operator calls."""
@@ -61,7 +63,7 @@ class OperatorService(OperatorServiceServicer):
             yield snapshot
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelReply:
-        await (await self._runner(request.experiment_id, context)).end_early()
+        await self._coordinator.end_early(await self._runner(request.experiment_id, context))
         return pb.CancelReply()
 
     async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.Chunk]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from coordinator.service.worker_service import WorkerService
 from coordinator.storage.experiment_record import ExperimentRecord, new_record, read_record
 from coordinator.threads import in_thread
 from federa.config import Experiment
-from federa.errors import BadInput
+from federa.errors import BadInput, shown
 from protos import federation_pb2 as pb
 from protos.address import BadAddress, host_port
 from protos.channel import server_options
@@ -62,7 +63,10 @@ class Coordinator:
         self.auth: AuthInterceptor | None = None
         """Where calls are held against their certificates: with TLS."""
         self._make_model = make_model
-        self._queue: asyncio.Queue[ExperimentRunner] = asyncio.Queue()
+        self.takes_experiments = True
+        """Whether operators may submit."""
+        self._queue: deque[ExperimentRunner] = deque()
+        self._queued = asyncio.Event()
         self._submitting = asyncio.Lock()
 
     def recover(self) -> None:
@@ -79,7 +83,9 @@ class Coordinator:
         runner = ExperimentRunner(record, path, self.sessions, self._make_model)
         self.experiments[record.experiment_id] = runner
         if not runner.over:
-            self._queue.put_nowait(runner)
+            self._queue.append(runner)
+            self._queued.set()
+            self._show_queue()
         return runner
 
     async def submit(self, experiment: Experiment, experiment_id: str = "") -> ExperimentRunner:
@@ -94,7 +100,12 @@ class Coordinator:
                     )
                 if known.finished or not known.over:
                     return known
-            if self._queue.qsize() >= MAX_QUEUED:
+            if not self.takes_experiments:
+                raise BadInput(
+                    "this coordinator runs one experiment of its own (--experiment) and takes no other: "
+                    "start one with --serve"
+                )
+            if len(self._queue) >= MAX_QUEUED:
                 raise BadInput(f"{MAX_QUEUED} experiments are waiting already; wait for one to end")
             record = new_record(experiment, experiment_id)
             folder = self.path / record.experiment_id
@@ -108,11 +119,29 @@ class Coordinator:
 
     async def work_once(self) -> pb.Outcome:
         """Run the next experiment of the queue."""
-        self.current = self.last = await self._queue.get()
+        while not self._queue:
+            self._queued.clear()
+            await self._queued.wait()
+        self.current = self.last = self._queue.popleft()
+        self._show_queue()
         try:
             return await self.current.execute()
         finally:
             self.current = None
+
+    async def end_early(self, runner: ExperimentRunner) -> None:
+        """Cancel an experiment as its operator wishes, also one that waits in the queue."""
+        await runner.end_early()
+        self._show_queue()
+
+    def _show_queue(self) -> None:
+        """Let each experiment that waits show what runs before it."""
+        before = [f"{_title(self.current)} (under way)"] if self.current is not None and not self.current.over else []
+        for runner in self._queue:
+            if not runner.over:
+                count = "1 experiment" if len(before) == 1 else f"{len(before)} experiments"
+                runner.board.stage("queued", f"{count} before this one: {', '.join(before)}" if before else "")
+                before.append(_title(runner))
 
     def stop(self) -> bool:
         """Start nothing more and end what is under way, its result kept. False when there was nothing."""
@@ -172,6 +201,13 @@ class Coordinator:
             )
         await server.start()
         return server, f"{host}:{bound}"
+
+
+def _title(runner: ExperimentRunner) -> str:
+    """An experiment's name and methods, as another operator's display may show them."""
+    return (
+        f"{shown(runner.experiment.name, 40)} by {', '.join(config.method.name for config in runner.experiment.runs())}"
+    )
 
 
 def _revocation(credentials: Credentials) -> Revocation:

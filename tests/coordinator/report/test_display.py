@@ -218,3 +218,15 @@ def test_any_value_on_the_way_to_any_target_can_be_drawn(value, target, lower):
     snapshot = progress(stage="training", values=[value], target=target, round=1, rounds=2, lower_is_better=lower)
     console.print(Display(console).render(snapshot))
     assert f"{value:.3f}" in console.export_text()
+
+
+def test_an_experiment_that_waits_in_the_queue_says_so_on_a_terminal_and_off_one():
+    waiting = Progress(run=RunProgress(stage="queued", note="1 experiment before this one: reviews by ft (under way)"))
+    assert drawn(waiting).strip() == "queued  1 experiment before this one: reviews by ft (under way)"
+    assert printed(waiting, waiting) == ["queued: 1 experiment before this one: reviews by ft (under way)"]
+
+
+def test_a_warning_is_a_line_once_whatever_else_is_shown():
+    snapshot = progress(stage="training")
+    snapshot.warnings.append("a second worker named ada was refused")
+    assert printed(snapshot, snapshot) == ["a second worker named ada was refused"]

@@ -143,6 +143,41 @@ def test_submitting_and_cancelling_one_experiment_again_and_again_fills_no_queue
     serving(tmp_path, scenario)
 
 
+def test_an_experiment_that_waits_in_the_queue_shows_what_runs_before_it(tmp_path):
+    async def scenario(live):
+        def behind(*names):
+            count = "1 experiment" if len(names) == 1 else f"{len(names)} experiments"
+            words = f"{count} before this one: {', '.join(names)}"
+            return lambda snapshot: (snapshot.run.stage, snapshot.run.note) == ("queued", words)
+
+        async def cancel(experiment_id):
+            await live.operation.Cancel(pb.CancelRequest(experiment_id=experiment_id))
+
+        first = await live.submit(experiment())
+        await live.until(waiting, first)
+        second, third = await live.submit(experiment()), await live.submit(experiment())
+        title = "bbc-news by federa"
+        await live.until(behind(f"{title} (under way)"), second)
+        await live.until(behind(f"{title} (under way)", title), third)
+        await cancel(second)
+        await live.until(behind(f"{title} (under way)"), third)
+        await cancel(first)
+        await live.until(waiting, third)
+
+    serving(tmp_path, scenario)
+
+
+def test_a_coordinator_of_one_experiment_takes_no_other(tmp_path):
+    async def scenario(live):
+        live.coordinator.takes_experiments = False
+        async with refused(Status.INVALID_ARGUMENT, "runs one experiment of its own (--experiment)", "with --serve"):
+            await live.submit(experiment(seed=1))
+        assert len(list(tmp_path.iterdir())) == 1
+        assert (await live.submit(experiment(), live.experiment_id)) == live.experiment_id
+
+    serving(tmp_path, scenario, experiment=experiment())
+
+
 # ---------------------------------------------------------------- watch, cancel
 
 
