@@ -10,7 +10,7 @@ from typing import Any
 from edge.power.choice import check_spec
 from federa import __version__
 from federa.config import Experiment, parse_experiment, parse_yaml, read_tree
-from federa.errors import BadInput
+from federa.errors import BadInput, shown
 from federa.local_path import absolute
 from federa.methods import METHODS
 from protos.address import BadAddress
@@ -166,7 +166,7 @@ def _mbps(text: str) -> float:
 
 
 def _plain(value: str, path: str) -> object:
-    return parse_yaml(value, f"--set {path}: {value!r}")
+    return parse_yaml(value, f"--set {path}: {shown(repr(value))}", path)
 
 
 def _put(tree: dict[str, Any], path: str, value: object) -> None:

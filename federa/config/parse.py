@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,16 @@ import yaml
 from pydantic import ValidationError
 
 from federa.config.experiment import Experiment
-from federa.errors import BadInput
+from federa.config.fields import holds_words, section_fields
+from federa.config.refusal import explain
+from federa.errors import BadInput, shown
 from federa.regular_file import open_regular
 
 MAX_BYTES = 4_000_000
 """The largest experiment's file: one that is written by hand has a hundredth of it."""
+
+_NULL = "tag:yaml.org,2002:null"
+_TEXT = "tag:yaml.org,2002:str"
 
 
 def parse_experiment(tree: object) -> Experiment:
@@ -24,7 +29,7 @@ def parse_experiment(tree: object) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise BadInput(_explain(error)) from None
+        raise BadInput(explain(error)) from None
 
 
 def parse_json(text: str) -> Experiment:
@@ -32,7 +37,7 @@ def parse_json(text: str) -> Experiment:
     try:
         return Experiment.model_validate_json(text)
     except ValidationError as error:
-        raise BadInput(_explain(error)) from None
+        raise BadInput(explain(error)) from None
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -48,28 +53,41 @@ def read_tree(path: Path) -> dict[str, Any]:
     return tree
 
 
-def parse_yaml(text: str, origin: str) -> object:
-    """A YAML document as plain values. Raises BadInput with one line that names the origin."""
+def parse_yaml(text: str, origin: str, field: str = "") -> object:
+    """A YAML document as plain values: the experiment, or the value of its `field`. What stands where the schema wants
+    words is taken as it is written: `[yes, no]` and `[01, 02]` are two words, not truth values or numbers. Raises
+    BadInput with one line that names the origin."""
     try:
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _take_words(node, field.split(".") if field else [], set())
+        return loader.construct_document(node)
     except Exception as error:
         # Not YAMLError alone: a date of month 99 is a ValueError, `!!bool x` a KeyError, deep nesting a RecursionError.
-        raise BadInput(f"{origin} is not YAML: {' '.join(str(error).split())}") from None
+        raise BadInput(f"{origin} is not YAML: {_problem(error)}") from None
 
 
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    # A union's branches stand in the location by type name ('tuple[str, ...]'): they are no field of the user's.
-    parts = [str(part) for part in first["loc"] if not str(part).startswith(("tuple[", "literal["))]
-    field = " ".join(".".join(parts).split()) or "experiment"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "is not a known field"
-        if parts[0] == "adapter":
-            message += ": its fields are those of lora now, such as lora.r"
-        return " ".join(f"{field} {message}".split())
-    given = first.get("input")
-    # Python refuses to print whole numbers of more than 4,300 digits.
-    printable = isinstance(given, str | float) or (isinstance(given, int) and given.bit_length() < 1000)
-    shown = f" (got {given!r})" if printable and repr(given) not in message else ""
-    return " ".join(f"{field}: {message[0].lower()}{message[1:]}{shown}".split())
+def _take_words(node: yaml.Node, path: Sequence[str | int], seen: set[yaml.Node]) -> None:
+    """Make text of what stands where the schema has words, and is written without a tag of its own."""
+    if node in seen:
+        return  # an alias, perhaps of what it stands in
+    seen.add(node)
+    if isinstance(node, yaml.MappingNode) and section_fields(path):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                _take_words(value, [*path, str(key.value)], seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _take_words(item, [*path, index], seen)
+    elif isinstance(node, yaml.ScalarNode) and node.tag != _NULL and node.style is None and holds_words(path):
+        node.tag = _TEXT
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong with a YAML document, and where."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if not problem:
+        return shown(" ".join(str(error).split()))
+    return shown(problem) + (f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else "")

@@ -38,6 +38,13 @@ class ClassificationData(DataSection):
     as LABEL_2 and LABEL_10, by their number, all others as text. Where `source` is `devices` they must be given, since
     no one can see all devices' labels."""
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _whole_numbers_are_labels_too(cls, labels: object) -> object:
+        if not isinstance(labels, list | tuple):
+            return labels
+        return [str(label) if type(label) is int else label for label in labels]
+
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:

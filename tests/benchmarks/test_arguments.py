@@ -197,13 +197,69 @@ def test_set_may_be_repeated_and_the_last_one_counts() -> None:
         ("lora.r=x", "lora.r: "),
         ("lora.r=true", "lora.r: "),
         ("lora.r=[", "--set lora.r: '[' is not YAML"),
-        ("name=2024-99-99", "--set name: '2024-99-99' is not YAML"),
-        ("data.labels=[yes, no]", "data.labels.0: "),
+        ("seed=2024-99-99", "--set seed: '2024-99-99' is not YAML: month must be in 1..12"),
+        (
+            "data.labels=[a, b",
+            "--set data.labels: '[a, b' is not YAML: expected ',' or ']', but got '<stream end>' (line",
+        ),
         ("methods.0.learning_rate=1", "methods: "),
+        ("data.labels=yes, no", "data.labels: must be a list of texts (got 'yes, no'): write [yes, no]"),
+        ("data.labels=[null, x]", "data.labels.0: must be text (got null): in quotes where the word is meant"),
+        ("data.source=", "data.source: must be text (got null)"),
+        ("lora.targets=query", "lora.targets: must be 'auto' or a list of texts (got 'query'): write [query]"),
+        ("lora.targets=q, v", "lora.targets: must be 'auto' or a list of texts (got 'q, v'): write [q, v]"),
+        ("adapter.targets=query", "adapter is not a known field: its fields are those of lora now"),
+        ("methods=federa", "methods: must be a list of sections (got 'federa'): write [{name: federa}]"),
+        ("methods=[federa]", "methods.0: must be a section of the fields name, learning_rate (got 'federa'): write {"),
+        ("federation.clients=ten", "federation.clients: must be a whole number (got 'ten')"),
+        ("lora=r", "lora: must be a section of the fields r, alpha, dropout, targets (got 'r')"),
     ],
 )
 def test_a_bad_setting_is_refused(setting: str, message: str) -> None:
     assert _refusal("--set", setting).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("data.labels=[yes, no]", ("yes", "no")),
+        ("data.labels=[0, 1]", ("0", "1")),
+        ("data.labels=[01, 1]", ("01", "1")),
+        ("data.labels=[true, FALSE]", ("true", "FALSE")),
+        ("data.labels=[1.0, 2.50]", ("1", "2.50")),
+        ("data.labels=[2024-01-01, 1:30]", ("2024-01-01", "1:30")),
+        ("data.labels=['null', \"~\"]", ("null", "~")),
+        ("data.labels=null", None),
+        ("data.source=123", "123"),
+        ("name=on", "on"),
+        ("name=2024-99-99", "2024-99-99"),
+        ("model=0x10", "0x10"),
+        ("data.text_column=2", "2"),
+        ("lora.targets=[on, 1]", ("on", "1")),
+        ("lora.targets=auto", "auto"),
+        ("seed=0x10", 16),
+        ("federation.deadline_s=30", 30.0),
+        ("federation.quorum=null", None),
+    ],
+)
+def test_where_words_are_wanted_a_setting_is_taken_as_it_is_written(setting: str, value: object) -> None:
+    found: object = _experiment("--set", setting)
+    for part in setting.partition("=")[0].split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+def test_an_experiment_file_takes_words_as_they_are_written(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(
+        "name: 007\nseed: 010\ndata:\n  labels: [yes, no]\n  source: &words 12\nmodel: *words\n"
+        "methods:\n- {name: ft, learning_rate: 1e-3}\nlora: {targets: [on, 1_0]}\n"
+    )
+    found = _experiment("--experiment", str(file))
+    assert (found.name, found.seed, found.data.labels, found.lora.targets) == ("007", 8, ("yes", "no"), ("on", "1_0"))
+    assert (found.data.source, found.model, found.learning_rate) == ("12", "12", 1e-3)
+    file.write_text("data: {labels: yes}\n")
+    assert _refusal("--experiment", str(file)) == "data.labels: must be a list of texts (got 'yes'): write [yes]"
 
 
 def test_a_setting_below_one_that_is_no_section_is_refused() -> None:

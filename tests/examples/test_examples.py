@@ -184,8 +184,8 @@ def test_one_line_makes_it_known(tmp_path: Path, example: str, code: str, printe
     ("tree", "words"),
     [
         ({"data": {"label_column": "x"}}, "data.label_column is not a known field"),
-        ({"target": {"metric": "accuracy"}}, "target.metric: input should be 'mse' (got 'accuracy')"),
-        ({"target": {"value": 0}}, "target.value: input should be greater than 0 (got 0.0)"),
+        ({"target": {"metric": "accuracy"}}, "target.metric: must be 'mse' (got 'accuracy')"),
+        ({"target": {"value": 0}}, "target.value: must be above 0 (got 0.0)"),
         ({"target": {"value": 7.5}}, ""),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ from federa.section import Section
 from federa.tasks import DEFAULT_TASK, task_class
 from federa.tasks.labels import label_text, visible
 
+JARGON = re.compile(r"(?i)input should|instance of|dictionary|tuple|literal|union|to parse|after validation|pydantic")
+"""pydantic's, which is nothing of the user's."""
 NAN, INF = float("nan"), float("inf")
 
 REFUSED: dict[str, list[object]] = {
@@ -45,7 +48,7 @@ REFUSED: dict[str, list[object]] = {
     "data.source": [5, None, ["a"]],
     "data.text_column": [5, None],
     "data.label_column": [5, None],
-    "data.labels": [[], ["one"], ["a", "a"], "ab", 5],
+    "data.labels": [[], ["one"], ["a", "a"], ["a", " a"], ["1", 1], ["a", ""], ["a", None], "ab", 5, True],
     "data.validation": [0, 1, -0.1, 1.5, NAN, "x", None, True],
     "data.test": [0, 1, -0.1, 1.5, NAN, "x", None, True],
     "data.max_length": [3, 0, -1, 1.5, "x", None, True],
@@ -101,6 +104,7 @@ def _refusal(tree: object) -> str:
         parse_experiment(tree)
     message = str(caught.value)
     assert message and len(message.splitlines()) == 1
+    assert not JARGON.search(message), message
     return message
 
 
@@ -251,6 +255,34 @@ def test_an_experiment_without_a_name_is_called_after_its_data(source: str, name
     assert experiment.name == name == experiment.model_dump()["name"] == yaml.safe_load(experiment.to_yaml())["name"]
     assert parse_experiment({"name": "mine", "data": {"source": source}}).name == "mine"
     assert parse_experiment(OWN).name == "devices"
+
+
+def test_whole_numbers_are_labels_too() -> None:
+    for text in ('{"data": {"labels": [2, 10]}}', '{"data": {"labels": [" 2", "10.0"]}}'):
+        assert parse_json(text).data.labels == parse_experiment(json.loads(text)).data.labels == ("2", "10")
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"data": {"labels": [True, "x"]}}, "data.labels.0: must be text (got true)"),
+        ({"data": {"labels": {"a": 1}}}, "data.labels: must be a list of texts (got a mapping)"),
+        ({"methods": []}, "methods: must be a list of at least 1 section"),
+        ({"methods": [{}]}, "methods.0.name: must be given"),
+        ({"lora": {"targets": 5}}, "lora.targets: must be 'auto' or a list of texts (got 5)"),
+        ({"lora": {"alpha": INF}}, "lora.alpha: must be a finite number (got inf)"),
+        ({"lora": 3}, "lora: must be a section of the fields r, alpha, dropout, targets (got 3)"),
+        ({"federation": {"rounds": 1.5}}, "federation.rounds: must be a whole number (got 1.5)"),
+        ({"federation": {"rounds": 10**7}}, "federation.rounds: must be at most 1000000 (got 10000000)"),
+        ({"seed": -1}, "seed: must be at least 0 (got -1)"),
+        ({"data": {"validation": 1}}, "data.validation: must be below 1 (got 1)"),
+        ({"name": ["x"]}, "name: must be text (got a list)"),
+        ({"name": "x" * 500, "seed": "\x1b[2J" + "9" * 5000}, r"seed: must be a whole number"),
+    ],
+)
+def test_refusals_are_in_our_words(tree: dict[str, Any], message: str) -> None:
+    found = _refusal(tree)
+    assert found.startswith(message) and found.isprintable() and len(found) <= 200
 
 
 def test_the_order_of_labels_is_kept() -> None:
@@ -427,7 +459,7 @@ def test_garbage_is_an_experiment_or_is_refused_in_one_line(tree: object) -> Non
     try:
         assert isinstance(parse_experiment(tree), Experiment)
     except BadInput as error:
-        assert len(str(error).splitlines()) == 1
+        assert len(str(error).splitlines()) == 1 and not JARGON.search(str(error))
 
 
 @given(text=st.text(max_size=40) | _GARBAGE.map(lambda tree: json.dumps(tree, default=str)))
@@ -441,7 +473,7 @@ def test_garbage_on_the_wire_is_refused_in_one_line(text: str) -> None:
     try:
         assert isinstance(parse_json(text), Experiment)
     except BadInput as error:
-        assert len(str(error).splitlines()) == 1
+        assert len(str(error).splitlines()) == 1 and not JARGON.search(str(error))
 
 
 def test_a_file_that_is_read_is_a_tree(tmp_path: Path) -> None:
