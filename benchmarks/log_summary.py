@@ -13,8 +13,6 @@ from federa.errors import shown
 from federa.numbers import human_seconds, show_joules, show_share
 
 _SHOWN = 12
-NO_RAILS = "no power in this log: tegrastats shows rails only to root on this release"
-NO_TOTAL = "no total: these rails are of no board that is known, so there is no energy"
 
 
 def print_log(log: TegrastatsLog, name: str, console: Console) -> None:
@@ -27,13 +25,13 @@ def print_log(log: TegrastatsLog, name: str, console: Console) -> None:
     timed = {"dates": "by the log's dates", "timestamps": "by the timestamps beside its lines"}.get(
         log.time_from, f"at {'an assumed ' if log.is_assumed else ''}{1000 * log.interval_s:g} ms"
     )
-    show(f"{name}: {log.samples_read} {'sample' if log.samples_read == 1 else 'samples'}, "
+    show(f"{shown(name)}: {log.samples_read} {'sample' if log.samples_read == 1 else 'samples'}, "
         f"{human_seconds(log.duration_s)}, {timed}", "bold")  # fmt: skip
     energy = log.energy
     if not log.samples_read:
         show("no line of it is tegrastats'")
     elif energy is None:
-        show(f"no energy: {log.mixed}" if log.mixed else NO_RAILS if not log.rails else NO_TOTAL)
+        show(f"no energy: {log.why_no_energy()}")
     else:
         scope = log.scope or "scope not known"
         if ending["energy_j"] is None:
@@ -46,9 +44,8 @@ def print_log(log: TegrastatsLog, name: str, console: Console) -> None:
         console.print(_power(log, energy.power))
     if log.temps:
         console.print(_spreads("temperature (°C)", log.temps, 1.0))
-    gpu = {"load (%)": log.gpu_load, "clock (MHz)": log.gpu_mhz}
-    if any(spread.count for spread in gpu.values()):
-        console.print(_spreads("GPU", {key: spread for key, spread in gpu.items() if spread.count}, 1.0))
+    if gpu := {key: spread for key, spread in log.gpu.items() if spread.count}:
+        console.print(_spreads("GPU", gpu, 1.0))
     if energy is None and log.rails:
         console.print(_spreads("rail (W)", log.rails, 1000.0))
     for line in _remarks(log):

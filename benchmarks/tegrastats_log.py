@@ -17,6 +17,8 @@ from edge.power.tegrastats_line import Line
 
 _CHUNK_READINGS = 1024
 _MAX_REMARKS = 12
+NO_RAILS = "no power in this log: tegrastats shows rails only to root on this release"
+NO_TOTAL = "no total: these rails are of no board that is known"
 _MAX_NAMES = 500
 """The most different names, or words that are not understood, that are counted apart."""
 
@@ -79,12 +81,14 @@ class TegrastatsLog:
         self.duration_s = 0.0
         self.rails: dict[str, Spread] = {}
         self.temps: dict[str, Spread] = {}
-        self.gpu_load, self.gpu_mhz = Spread(), Spread()
+        self.gpu = {"load (%)": Spread(), "clock (MHz)": Spread()}
         self.unknown: Counter[str] = Counter()
         self.repeated: Counter[str] = Counter()
         self.offline: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
         self._energies: dict[str, ScopeEnergy] = {}
+        self._refused: Counter[str] = Counter()
+        """Lines that lost a rail, by the scope that their total would have: others may have lost it without a trace."""
         self._broken: dict[str, bool] = {}
 
     def samples(self) -> Iterator[dict[str, Any]]:
@@ -98,6 +102,8 @@ class TegrastatsLog:
             self.gaps += sample.t_s - last_s > self._max_gap_s
             last_s = sample.t_s
             self._count(line, total.warning)
+            if total.refused:
+                self._refused[total.refused] += 1
             if not sample.follows:
                 self.jumps_back += 1
                 self._broken = dict.fromkeys(self._energies, True)
@@ -147,7 +153,9 @@ class TegrastatsLog:
     @property
     def scope(self) -> str | None:
         """The scope of the energy: the widest, as what has a narrower one lost a rail. Unlike ones are never added."""
-        return None if self.mixed else min(self._energies, key=SCOPES.index, default=None)
+        if self.mixed:
+            return None
+        return min(self._energies.keys() - self._refused.keys(), key=SCOPES.index, default=None)
 
     @property
     def other_scopes(self) -> dict[str, int]:
@@ -185,12 +193,20 @@ class TegrastatsLog:
             "time_from": self.time_from,
             "interval_s": self.interval_s,
             "interval_assumed": self.is_assumed,
-            "remarks": self.remarks(),
+            "remarks": [*filter(None, [self.why_no_energy()]), *self.remarks()],
         }
 
+    def why_no_energy(self) -> str | None:
+        """Why no line has a total, in one line; None where there are totals, or no lines at all."""
+        if not self.samples_read or self.scope is not None:
+            return None
+        if self.mixed or not self.rails:
+            return self.mixed or NO_RAILS
+        return next(iter(self.warnings), NO_TOTAL)
+
     def remarks(self) -> list[str]:
-        """What a figure of this log must be read with, a line each: what is mixed, assumed or missing."""
-        lines = [self.mixed, self.note]
+        """What a figure of this log must be read with, a line each: what is assumed, left out or uncertain."""
+        lines = [self.note] if self.note else []
         if self.is_assumed and self.samples_read > 1:
             lines.append(
                 f"the log tells no time: {1000 * self.interval_s:g} ms from line to line are assumed; --interval says "
@@ -203,14 +219,14 @@ class TegrastatsLog:
         for scope, count in self.other_scopes.items():
             lines.append(f"samples of another scope ({scope}), not in the energy: {count}")
         lines += [f"{warning} ({count} x)" for warning, count in self.warnings.most_common(_MAX_REMARKS)]
-        return [line for line in lines if line]
+        return lines
 
     def _count(self, line: Line, warning: str | None) -> None:
         for spreads, values in ((self.rails, line.rails_mw), (self.temps, line.temps_c)):
             for name, value in values.items():
                 if name in spreads or len(spreads) < _MAX_NAMES:
                     spreads.setdefault(name, Spread()).add(value)
-        for spread, number in ((self.gpu_load, line.gpu_load), (self.gpu_mhz, line.gpu_mhz)):
+        for spread, number in zip(self.gpu.values(), (line.gpu_load, line.gpu_mhz), strict=True):
             if number is not None:
                 spread.add(number)
         tallies = ((self.unknown, line.unknown), (self.repeated, line.repeated), (self.offline, line.offline))

@@ -41,7 +41,7 @@ def _shared_end(runs: Sequence[Entry], kind: Kind | None) -> float | None:
     longest = [
         max(
             (
-                sum(number_in(value) or 0 for value in (device.get(key) or {}).values())
+                sum(max(0, number_in(value) or 0) for value in (device.get(key) or {}).values())
                 for device in devices_of(run)
                 if kind in (None, kind_of_device(device))
             ),

@@ -35,22 +35,26 @@ class Sources:
         self._ram_mb: Counter[float] = Counter()
         self._cores: Counter[int] = Counter()
         self._marks: Counter[str] = Counter()
+        self._beginnings = 0
         self._sources: dict[str, _Lines] = {}
 
-    def add(self, line: LogLine) -> None:
+    def add(self, line: LogLine, file: str = "") -> None:
+        """`file` is what the log says that the line is from, on a line of its own."""
         self._count += 1
         read = line.read
         if read.ram_mb is not None:
             _tally(self._ram_mb, read.ram_mb[1])
+            self._beginnings += 1
         if read.cpus:
             _tally(self._cores, len(read.cpus))
         if (mark := next((name for name in _MARKS if name in read.rails_mw), None)) is not None:
             _tally(self._marks, mark)
-        lines = self._sources.get(line.source)
+        source = f"{file} {line.source}".strip()
+        lines = self._sources.get(source)
         if lines is not None:
             lines.count, lines.last = lines.count + 1, self._count
         elif len(self._sources) < _MAX_SOURCES:
-            self._sources[line.source] = _Lines(1, self._count, self._count)
+            self._sources[source] = _Lines(1, self._count, self._count)
 
     def mixed(self, forward: bool) -> str | None:
         """In one line, whose lines are mixed. `forward`: the log's clock never went back."""
@@ -62,6 +66,9 @@ class Sources:
             if len(counts) > 1:
                 named = {what.format(key): count for key, count in counts.most_common()}
                 return f"lines of different boards are mixed: {_listed(named)}"
+        others = self._count - self._beginnings
+        if min(self._beginnings, others) > 1 and others * _RARE >= self._count:
+            return f"its lines seem to be folded: of {self._count} pieces, {others} do not begin with RAM"
         sources = self._regular()
         if len(sources) > 1 and not (forward and _one_after_the_other(sources)):
             return f"lines of several sources are mixed: {_named(sources)}"
@@ -77,11 +84,14 @@ class Sources:
         if all(self._sources) and len(self._sources) == self._count:
             # Nobody came twice: names of a very short log, or what changes with each line.
             return self._sources if self._count <= _MAX_NAMED else {}
-        return {
+        regular = {
             name: lines
             for name, lines in self._sources.items()
             if lines.count > 1 and lines.count * _RARE >= self._count
         }
+        # Where most lines have nothing before them, what stands before the others is no source's name.
+        bare = regular.get("")
+        return regular if bare is None or 4 * bare.count < 3 * self._count else {}
 
 
 def _tally(counts: Counter, key: object) -> None:

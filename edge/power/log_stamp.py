@@ -111,7 +111,8 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[float, str,
         # 1762220810, 1762220810.123, and in ms, us or ns
         (r"(?<![\w./-])(?P<count>\d{10}(?:\d{3}){0,3})(?:\.(?P<part>\d{1,9}))?(?![\w/-])", _epoch),
         # [  812.345678] as of the kernel, 12.345 alone
-        (r"^[\[(]? ?(?P<count>\d{1,9}\.\d{1,9})(?= ?[\]),:]| |$)", _elapsed),
+        (r"\[ ?(?P<count>\d{1,9}\.\d{3,9}) ?\]", _elapsed),
+        (r"^(?P<count>\d{1,9}\.\d{1,9})(?=[ ,:]|$)", _elapsed),
         (rf"(?<![\d:.]){_CLOCK}(?: ?(?P<half>[AaPp][Mm])\b)?", _of_day),
     )
 )

@@ -17,7 +17,7 @@ _ESCAPE = re.compile(
 )
 # As JSON, Python and shells write them: `\n`, `\u001b[36m`, `\033[0m`.
 _BACKSLASHED = re.compile(
-    r"\\{1,4}(?:u00(?P<u>[0-9A-Fa-f]{2})|x(?P<x>[0-9A-Fa-f]{2})|(?P<escape>033|e(?=\[))|[nrtbfv](?![a-z]))"
+    r"\\{1,4}(?:u00(?P<u>[0-9A-Fa-f]{2})|x(?P<x>[0-9A-Fa-f]{2}(?:\\{1,4}x[0-9A-Fa-f]{2}){0,8})|(?P<escape>033|e(?=\[))|[nrtbfv])"
 )
 _ENCLOSING = "\"'`{}<>|;=*#~^&$!\\"
 _SIGNS = {
@@ -39,9 +39,11 @@ def plain(text: str) -> str:
     """The text with single blanks, without what encloses its words. Plain text stays as it is."""
     if "\\" in text:
         text = _BACKSLASHED.sub(_unescaped, text).replace("\\/", "/")
-    text = text.replace("^[", "\x1b")  # as `cat -v` shows it
+    text = text.replace("^[", "\x1b").replace("...", CUT)  # the first as `cat -v` shows it
     if "\x1b" in text:
         text = _ESCAPE.sub(lambda match: "" if match["style"] else " ", text)
+    if ">" in text and "<" not in text and text.rstrip().endswith(">"):  # as pagers show that a line goes on
+        text = f"{text.rstrip()[:-1]}{CUT}"
     if not text.isascii():
         text = _FOREIGN.sub(_familiar, text)
     return " ".join(text.translate(_SIGNS).split())
@@ -59,8 +61,13 @@ def samples_in(text: str) -> list[str]:
 def _unescaped(match: re.Match[str]) -> str:
     if match["escape"]:
         return "\x1b"
-    code = match["u"] or match["x"]
-    return chr(int(code, 16)) if code else " "
+    if match["x"]:
+        code = bytes.fromhex("".join(re.split(r"\\+x", match["x"])))
+        try:
+            return code.decode()
+        except UnicodeDecodeError:
+            return code.decode("latin-1")
+    return chr(int(match["u"], 16)) if match["u"] else " "
 
 
 def _familiar(match: re.Match[str]) -> str:

@@ -25,6 +25,7 @@ _NO_NAMES = frozenset(
     for word in words.split()
 )
 _NAME = re.compile(r"[A-Za-z0-9_][\w.@/-]*", re.ASCII)
+_HEADER = re.compile(r"==> (?P<file>.{1,200}) <==\s*$|(?P<host>\S{1,200}) \| [A-Z]+!? \| rc=\d+ >>")
 _ADDRESS = re.compile(r"\d+(?:\.\d+){3}$", re.ASCII)
 
 
@@ -39,6 +40,12 @@ class LogLine:
     """Of a line without a date of its own."""
     source: str
     """What stands before every line of one device, but for what changes: a service's name, a host's. May be empty."""
+
+
+def file_named_in(raw: str) -> str | None:
+    """The file or the host of the lines that follow, which `tail`, `head` and ansible put on a line of their own."""
+    match = _HEADER.match(raw)
+    return None if match is None else plain(match["file"] or match["host"])
 
 
 def unwrap(raw: str) -> Iterator[LogLine]:

@@ -26,6 +26,8 @@ class Total:
     """One of SCOPES; None where there is no total."""
     warning: str | None = None
     """In one line: why there is none, or what does not fit."""
+    refused: str | None = None
+    """The scope that it would have if nothing had been lost of the rails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,10 @@ def total_of(
             return Total(None, None, f"no total is known for the board '{shown(board)}'")
         ways = _WAYS[known]
     ways = tuple(way for way in ways if scope in (None, way.scope))
+    refused = None
     for way in ways:
         if unread and way.scope != ways[0].scope:
+            refused = way.scope if all(name in rails_mw for name in way.rails) else None
             break
         # Nor one of the ways after it: that would be of a narrower scope.
         for name in way.rails:
@@ -118,11 +122,14 @@ def total_of(
             return _sum(rails_mw, way)
     if unread and rails_mw and ways:
         words = ", ".join(shown(word, 40) for word in list(dict.fromkeys(unread))[:_MAX_NAMED])
-        return Total(None, None, f"no total: could not be read: {words}")
-    if known is None or not rails_mw or not ways:
+        return Total(None, None, f"no total: could not be read: {words}", refused)
+    if known is None:
+        # A set of rails most of which are there tells its board as well.
+        ways = tuple(way for way in ways if 2 * len(rails_mw.keys() & way.rails) > len(way.rails))
+    if not rails_mw or not ways:
         return Total(None, None)
     missing = [name for name in ways[-1].rails if name not in rails_mw]
-    return Total(None, None, f"no total: {known} needs {', '.join(missing)} too")
+    return Total(None, None, f"no total: {known or 'a board of these rails'} needs {', '.join(missing)} too")
 
 
 def _by_rails(rails: Collection[str]) -> tuple[_Way, ...]:

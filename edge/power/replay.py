@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.power.rails import SCOPES
+from edge.power.rails import SCOPES, total_of
 from edge.power.source import Reading
 from edge.power.tegrastats import reading_of
 from edge.power.tegrastats_file import TegrastatsFile
@@ -46,6 +46,7 @@ class Replay:
     def _read(self, path: Path) -> TegrastatsFile:
         """Reads the log, and finds its scope."""
         scopes: set[str] = set()
+        refused: set[str] = set()
         why_not, jumped = "", False
         try:
             with open_regular(path, most_bytes=MAX_BYTES) as file:
@@ -54,16 +55,17 @@ class Replay:
                     self._times_s.append(sample.t_s)
                     self._lines.append(sample.text)
                     jumped |= not sample.follows
-                    _, scope, warning = reading_of(sample.read, sample.t_s, self._board)
-                    scopes.update([scope] if scope else [])
-                    why_not = why_not or warning or ""
+                    total = total_of(sample.read.rails_mw, self._board, None, sample.read.twice, sample.read.unread)
+                    scopes.update([total.scope] if total.scope else [])
+                    refused.update([total.refused] if total.refused else [])
+                    why_not = why_not or total.warning or ""
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
             raise BadInput(f"--power: cannot read replay:{path}: {reason}") from None
         if mixed := log.sources.mixed(forward=log.time_from != "interval" and not jumped):
             raise BadInput(f"--power: replay:{path}: {mixed}; a replay is of one device's lines")
         # A line that lost a rail may have a narrower one.
-        self.scope: str | None = min(scopes, key=SCOPES.index, default=None)
+        self.scope: str | None = min(scopes - refused, key=SCOPES.index, default=None)
         if self.scope is None:
             for_board = f" for the board {self._board!r}" if self._board else ""
             why = f": {why_not}" if why_not else ""

@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 
 from edge.power.log_sources import Sources
 from edge.power.log_stamp import StampClock
-from edge.power.log_unwrap import LogLine, unwrap
+from edge.power.log_unwrap import LogLine, file_named_in, unwrap
 from edge.power.tegrastats_line import Line
 
 DEFAULT_INTERVAL_S = 1.0
@@ -25,6 +25,8 @@ _FIRST_LINES = 64
 """Lines from which it is judged which clock gives the time."""
 _FIRST_STEPS = 32
 """Steps from date to date from which the interval is judged."""
+_LEAST_STEP_S = 0.05
+"""tegrastats takes no shorter interval than about 0.1 s."""
 _FEW_STEPS = 4
 """Fewer than that may be a gap for the most part: the shorter ones count."""
 _MAX_BYTES_WITHOUT_END = 1 << 26
@@ -141,13 +143,16 @@ class TegrastatsFile:
 
     def _lines(self) -> Iterator[_Numbered]:
         """What is understood, with the number of its line."""
+        file = ""
         for number, text in enumerate(_texts(self._file), 1):
             understood = False
             for line in unwrap(text):
                 understood = True
-                self.sources.add(line)
+                self.sources.add(line, file)
                 yield number, line
-            self.skipped += not understood and bool(text.strip())
+            if not understood:
+                file = file_named_in(text) or file
+                self.skipped += bool(text.strip())
 
     def _seconds(self, lines: Iterable[_Numbered]) -> Iterator[_Second]:
         """Lines that have one date together; each by itself before the first date. A line without one in a log that
@@ -172,12 +177,14 @@ class TegrastatsFile:
 
 def _go_on(lines: Sequence[LogLine]) -> bool:
     """Whether the timestamps of a log's first lines are a clock's: most lines have one, of one kind, and they go on.
-    `ts -i` counts from the line before, and what was written at once has one time."""
+    `ts -i` counts from the line before, and what waited in a buffer has the time at which it was written."""
     stamps = [line.stamp for line in lines if line.stamp is not None]
     if not stamps or 2 * len(stamps) < len(lines) or len({stamp.kind for stamp in stamps}) > 1:
         return False
     clock = StampClock()
     steps = [after - before for before, after in pairwise([clock.seconds(stamp) for stamp in stamps])]
+    if any(stamp.has_parts for stamp in stamps) and len(steps) > 1 and median(steps) < _LEAST_STEP_S:
+        return False
     return not steps or (sum(step > 0 for step in steps) > 4 * sum(step < 0 for step in steps))
 
 

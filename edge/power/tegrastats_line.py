@@ -20,7 +20,7 @@ _REAL = rf"{_N}(?:\.\d{{1,9}})?"
 _SEPARATING = r" ,:()\[\]"
 _TO = rf"[{_SEPARATING[:3]}]{{1,3}}"
 # Where a field ends: a full stop may close the sentence that it stands in.
-_END = rf"(?=\.?(?:[{_SEPARATING}]|$))"
+_END = rf"(?=\.{{0,3}}(?:[{_SEPARATING}]|$))"
 _GAP = re.compile(rf"[{_SEPARATING}]*")
 _WORD = re.compile(rf"[^{_SEPARATING}]*[{_SEPARATING}]*")
 # `7%`, `@2133`, `12%@204`, `39%@[305,0]`, `@[314,314,314]`; engines also `off` and `729`.
@@ -294,4 +294,6 @@ def _lose(draft: _Draft, text: str) -> None:
 
 def _is_cut(field_: str, numbers: int) -> bool:
     """Whether the last field of a line is a rail that has less than the others: a rail after it may be lost."""
-    return "mW" in field_ and (not field_.endswith("mW") or 1 + field_.count("/") < numbers)
+    if "mW" not in field_:
+        return field_.endswith("/")
+    return not field_.removesuffix(".").endswith("mW") or 1 + field_.count("/") < numbers

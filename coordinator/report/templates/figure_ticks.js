@@ -33,9 +33,9 @@
     const ticktext = tickvals.map((value) => (units === TIME ? CLOCK[value] : human(value, units)));
     return { type: "log", range: ends.map(Math.log10), tickvals, ticktext };
   }
-  const unitTicks = (high, units, count) => {
+  const unitTicks = (high, units, count, low = 0) => {
     const [size, name] = unitOf(high, units);
-    return linearTicks(0, high, size, (value) => (value === 0 ? "0" : short(value / size) + "\u00a0" + name), count);
+    return linearTicks(low, high, size, (value) => (value === 0 ? "0" : short(value / size) + "\u00a0" + name), count);
   };
 
   const sum = (down, up) => (number(down) && number(up) ? down + up : null);

@@ -9,7 +9,10 @@
     const spans = (device.trace.phases || []).filter((span) => number(span[0]) && number(span[1]));
     const alike = run.devices.filter((other) => other.scope === device.scope && other.trace);
     const most = (values) => values.filter(number).reduce((a, b) => Math.max(a, b), 0);
+    const least = (values) => values.filter(number).reduce((a, b) => Math.min(a, b), 0);
     const top = Math.max(most(alike.map((other) => most(other.trace.power_w || []))), device.idle_w || 0) * 1.18 || 1;
+    // A sensor at rest may read below zero.
+    const bottom = Math.min(least(alike.map((other) => least(other.trace.power_w || []))), device.idle_w || 0) * 1.18;
     const end = most(run.devices.map(({ trace }) => (trace ? (trace.from_s || 0) + trace.bin_s * trace.power_w.length : 0)));
     const traces = [];
     const filled = (x, y, color, opacity) => traces.push({
@@ -23,7 +26,7 @@
       for (const [began, ended, , name] of spans) {
         if (name !== phase) continue;
         band.x.push(began, began, ended, ended, null);
-        band.y.push(0, top, top, 0, null);
+        band.y.push(bottom, top, top, bottom, null);
         const last = Math.min(watts.length - 1, Math.floor((ended - from) / bin));
         for (let i = Math.max(0, Math.floor((began - from) / bin)); i <= last; i++) {
           const [left, right] = [Math.max(began, from + i * bin), Math.min(ended, from + (i + 1) * bin)];
@@ -43,7 +46,7 @@
     const marked = [...rounds].filter(([round]) => (round - 1) % every === 0);
     traces.push({
       type: "scatter", mode: "lines", hoverinfo: "skip", line: { color: css("soft"), width: 1 }, opacity: 0.55,
-      x: marked.flatMap(([, at]) => [at, at, null]), y: marked.flatMap(() => [0, top, null]),
+      x: marked.flatMap(([, at]) => [at, at, null]), y: marked.flatMap(() => [bottom, top, null]),
     });
     traces.push({
       type: "scatter", mode: "text", hoverinfo: "skip", textposition: "bottom right", cliponaxis: false,
@@ -85,6 +88,6 @@
     const foot = linearTicks(0, end, size, seconds, node.clientWidth < 480 ? 4 : 8);
     const watt = (value) => (value === 0 ? "0" : short(value) + "\u00a0W");
     const xaxis = line({ ...foot, showgrid: false, showline: true, ticks: "outside" });
-    const yaxis = line(linearTicks(0, top, 1, watt, 4));
+    const yaxis = line(linearTicks(bottom, top, 1, watt, 4));
     show(node, traces, base({ hovermode: "x", hoverdistance: -1, xaxis, yaxis }));
   }
