@@ -58,17 +58,18 @@ class Row:
                 raise BadInput(f"data: {self.source} {why}") if self.headed else self.refused(why)
         if self.fault:
             raise self.refused(*self.fault)
-        texts, lacks = [], []
+        texts, lacks, advice = [], [], ""
         for field, column in columns.items():
             value = self.values[column]
             if isinstance(value, dict | list):
-                lacks.append(f"no {_role(field)} in column {_quoted(column)}, but a list or an object")
+                lacks.append(f"no {_role(field)}, but a list or an object, in column {_quoted(column)}")
+                advice = self.advice
             elif value is None or value != value or not (text := str(value)).strip():  # NaN alone differs from itself
                 lacks.append(f"no {_role(field)} in column {_quoted(column)}")
             else:
                 texts.append(text)
         if lacks:
-            raise self.refused(f"has {' and '.join(lacks)}")
+            raise self.refused(f"has {' and '.join(lacks)}", advice)
         try:
             "".join(texts).encode()
         except UnicodeEncodeError:

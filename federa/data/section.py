@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -48,5 +49,10 @@ class DataSection(Section):
     @property
     def columns(self) -> dict[str, str]:
         """The columns that a record is made of, by the name of their field."""
-        named = {field: getattr(self, field) for field in type(self).model_fields if field.endswith("_column")}
-        return {field: str(column) for field, column in named.items()}
+        return {field: str(getattr(self, field)) for field in _column_fields(type(self))}
+
+
+@cache
+def _column_fields(section: type[DataSection]) -> tuple[str, ...]:
+    # Asked for at each record.
+    return tuple(field for field in section.model_fields if field.endswith("_column"))

@@ -104,7 +104,7 @@ class TextClassification(Task):
         if not label:
             raise row.refused(f"has no label in column {self.data.label_column!r}")
         if len(label) > MAX_LABEL:
-            raise row.refused(f"has a label of {len(label):,} characters: {self._doubt}")
+            raise row.refused(f"has a label of more than {MAX_LABEL} characters", f": {self._doubt}")
         return text, label
 
     def read(self, source: DataSource) -> Dataset:

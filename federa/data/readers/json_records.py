@@ -14,7 +14,7 @@ from typing import Any
 from federa.data.row import Row
 from federa.errors import BadInput, one_line
 
-ONE_OBJECT = ': the file is one object, and must hold one a row, as to_json(FILE, orient="records", lines=True) writes'
+ONE_OBJECT = ': the file is one object, and must hold one for each row, as orient="records" writes'
 _BLANKS = re.compile(r"[ \t\n\r\ufeff]*")
 """Those of JSON, and the byte order mark that stands in the middle of files that were put together."""
 
@@ -60,7 +60,7 @@ def json_rows(text: str, source: str, *, private: bool) -> Iterator[Row]:
     try:
         for number, (line, value, end) in enumerate(found, start=1):
             if not isinstance(value, dict):
-                raise _Bad(line, "must be a JSON object, one a row")
+                raise _Bad(line, 'must be a JSON object, one for each row, as orient="records" writes')
             if number == 1:
                 single = text[start] == "{" and _after_blanks(text, end) == len(text)
             yield Row(
@@ -91,8 +91,9 @@ def _lines(text: str) -> _Found:
     while position < len(text):
         end, number = _end_of_line(text, position), number + 1
         line = text[position:end]
-        if not line.isspace() and line:
-            value, stop = _decode(line, _after_blanks(line, 0), number)
+        begin = _after_blanks(line, 0)
+        if begin < len(line):
+            value, stop = _decode(line, begin, number)
             if _after_blanks(line, stop) < len(line):
                 raise _Bad(number, "is not JSON: more follows after the value; one stands on a line")
             yield number, value, end
@@ -108,6 +109,8 @@ def _stream(text: str, position: int) -> _Found:
         following = _after_blanks(text, end)
         line += text.count("\n", position, following)
         position = following
+        if text.startswith(",", position):
+            raise _Bad(line, "is not JSON: a comma follows the value; that is for the elements of an array alone")
 
 
 def _elements(text: str, position: int) -> _Found:
@@ -145,7 +148,8 @@ def _decode(text: str, position: int, line: int) -> tuple[Any, int]:
         where = (
             f" (line {line + text.count(chr(10), position, error.pos)})" if "\n" in text[position : error.pos] else ""
         )
-        raise _Bad(line, f"is not JSON: {error.msg}{where}") from None
+        reason = error.msg.removesuffix(" at").removesuffix(" starting")
+        raise _Bad(line, f"is not JSON: {reason}{where}") from None
     except (ValueError, RecursionError) as error:
         # A number of too many digits is a plain ValueError, deep nesting a RecursionError.
         raise _Bad(line, f"is not JSON: {one_line(error)}") from None

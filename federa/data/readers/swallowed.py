@@ -6,55 +6,47 @@ or begins with what stands in that column of other rows, such as a label.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from federa.data.readers.records import BadTable, Form, TableRecord
 
-from federa.data.readers.records import BadTable, Form, TableRecord, records
-
-
-class _Suspect(NamedTuple):
-    line: int
-    lines: list[list[str]]
-    """Each of its lines, cut at the separator as if there were no quotes."""
+MAX_VALUE = 60
+"""Characters of a value that may recur in a column."""
+MAX_VALUES = 1000
+"""Different values of a column. One with more holds texts or numbers, and is not looked at."""
 
 
 class SwallowedRows:
-    """The records over several lines of a table, each of which may be several."""
+    """Finds among the records of a table those that are likely several."""
 
     def __init__(self, text: str, form: Form, columns: int) -> None:
         self._text = text
         self._form = form
-        self._columns = columns
-        self._suspects: list[_Suspect] = []
+        self._known: list[set[str] | None] = [set() for _ in range(columns)]
+        self._long: list[TableRecord] = []
 
     def look_at(self, record: TableRecord) -> None:
-        """Remember the record if each of its lines could be a row."""
-        newline = self._form.newline[-1]
-        if self._columns < 2 or self._text.find(newline, record.begin, record.end) < 0:
-            return
-        lines = self._text[record.begin : record.end].split(newline)
-        if all(line.count(self._form.separator) >= self._columns - 1 for line in lines):
-            cut = [line.removesuffix("\r").split(self._form.separator) for line in lines]
-            self._suspects.append(_Suspect(record.line, cut))
+        """Remember what stands in the columns, and the record itself if it has several lines."""
+        for column, (known, value) in enumerate(zip(self._known, record.values, strict=False)):
+            if known is not None and len(value) <= MAX_VALUE and value.strip():
+                known.add(value)
+                if len(known) > MAX_VALUES:
+                    self._known[column] = None
+        if self._text.find(self._form.newline[-1], record.begin, record.end) >= 0:
+            self._long.append(record._replace(values=[]))
 
-    def check(self, begin: int) -> None:
-        """Look through the table, from `begin` on, for what stands in the suspects' lines. Raises BadTable."""
-        if not self._suspects:
-            return
-        for column in range(self._columns):
-            wanted = {
-                value for suspect in self._suspects for line in suspect.lines for value in self._ends(line, column)
-            }
-            rows = records(self._text, self._form, begin)
-            known = {row.values[column] for row in rows if column < len(row.values) and row.values[column] in wanted}
-            for suspect in self._suspects:
-                if all(any(value in known for value in self._ends(line, column)) for line in suspect.lines):
-                    last = suspect.line + len(suspect.lines) - 1
-                    raise BadTable(
-                        suspect.line,
-                        f"opens a quote that takes in rows up to line {last}: close it, or write the file as .jsonl if "
-                        "they are one text",
-                    )
+    def check(self) -> None:
+        """When all records have been looked at, raise BadTable for the first that looks like several rows."""
+        columns = len(self._known)
+        for record in self._long if columns > 1 else ():
+            lines = [self._cut(line) for line in self._text[record.begin : record.end].split(self._form.newline[-1])]
+            if any(len(line) < columns for line in lines):
+                continue
+            for column, known in enumerate(self._known):
+                # Counted from the beginning of a line or from its end: a text may hold separators.
+                if known and all(line[column] in known or line[column - columns] in known for line in lines):
+                    last = record.line + len(lines) - 1
+                    why = f"opens a quote that takes in rows up to line {last}: close it, or, if they are one text, "
+                    raise BadTable(record.line, f"{why}write the file as .jsonl")
 
-    def _ends(self, line: list[str], column: int) -> list[str]:
-        """What stands in this column of a line, counted from its beginning and from its end."""
-        return [value for value in (line[column], line[column - self._columns]) if value.strip()]
+    def _cut(self, line: str) -> list[str]:
+        """The line's values, as if there were no quotes."""
+        return line.removesuffix("\r").split(self._form.separator)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from federa.data.readers.records import BadTable, Form, TableRecord, first_newline, records
+from federa.data.readers.records import QUOTE, BadTable, Form, TableRecord, first_newline, records
 from federa.data.readers.swallowed import SwallowedRows
 from federa.data.readers.tabs import tabs_quote
 from federa.data.row import Row
@@ -14,6 +14,7 @@ from federa.errors import BadInput
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 NAMES = ": its first line must name the columns"
+ONE_NAME = f"{NAMES}, with commas, tabs, semicolons or bars between them"
 
 
 def table_rows(text: str, source: str, *, tabs: bool, private: bool) -> Iterator[Row]:
@@ -33,9 +34,10 @@ def _rows(text: str, source: str, *, tabs: bool, private: bool) -> Iterator[Row]
         return
     names = header.values
     repeated = frozenset(name for name, count in Counter(names).items() if count > 1)
-    swallowed = SwallowedRows(text, form, len(names))
+    swallowed = SwallowedRows(text, form, len(names)) if form.quotes and QUOTE in text else None
     for record in records(text, form, header.end + 1):
-        swallowed.look_at(record)
+        if swallowed:
+            swallowed.look_at(record)
         yield Row(
             values=dict(zip_longest(names, record.values[: len(names)])),
             source=source,
@@ -44,9 +46,10 @@ def _rows(text: str, source: str, *, tabs: bool, private: bool) -> Iterator[Row]
             headed=True,
             repeated=repeated,
             fault=None if len(record.values) == len(names) and record.values != names else _fault(record, names, form),
-            advice=NAMES,
+            advice=NAMES if len(names) > 1 else ONE_NAME,
         )
-    swallowed.check(header.end + 1)
+    if swallowed:
+        swallowed.check()
 
 
 def _opened(text: str, tabs: bool) -> tuple[Form, TableRecord | None]:

