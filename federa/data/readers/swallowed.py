@@ -31,7 +31,7 @@ class SwallowedRows:
                 if len(known) > MAX_VALUES:
                     self._known[column] = None
         if self._text.find(self._form.newline[-1], record.begin, record.end) >= 0:
-            self._long.append(record._replace(values=[]))
+            self._long.append(TableRecord(record.line, [], record.begin, record.end))
 
     def check(self) -> None:
         """When all records have been looked at, raise BadTable for the first that looks like several rows."""
