@@ -14,18 +14,29 @@ from federa.section import Count, Section
 from federa.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from federa.tensors.state import Tensors
 
 NAME = "default"
 """PEFT keeps adapters by name; a model here has one, under PEFT's own default name."""
 
-# Query and value by architecture, where PEFT's table has no entry or another choice (it has none for DistilBERT).
-QUERY_AND_VALUE = {
-    "distilbert": ("q_lin", "v_lin"),
-    "deberta-v2": ("query_proj", "value_proj"),
-}
+QUERY_AND_VALUE = (
+    ("query", "value"),
+    ("query_proj", "value_proj"),
+    ("q_proj", "v_proj"),
+    ("q_lin", "v_lin"),
+    ("q_head", "v_head"),
+    ("Wq", "Wv"),
+    ("q", "v"),
+    # Query, key and value in one matrix: GPT-2, GPT-NeoX and BLOOM, ModernBERT and MPT, DeBERTa (the first), Phi-3.
+    ("c_attn",),
+    ("query_key_value",),
+    ("Wqkv",),
+    ("in_proj",),
+    ("qkv_proj",),
+)
+"""What architectures call the matrices of query and value; `auto` takes the first that a model has all of."""
 
 
 class LoRASection(Section):
@@ -38,7 +49,8 @@ class LoRASection(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The dropout of the adapter's input, in training."""
     targets: Literal["auto"] | tuple[str, ...] = "auto"
-    """The ends of the names of the matrices that get an adapter. `auto` takes query and value of the architecture."""
+    """The ends of the names of the matrices that get an adapter. `auto` takes query and value of the architecture, or
+    the matrix that they are parts of."""
 
     @field_validator("targets")
     @classmethod
@@ -71,6 +83,7 @@ class LoRA(Method):
             lora_alpha=self.config.alpha,  # type: ignore[arg-type]  # PEFT says int and computes with any number
             lora_dropout=self.config.dropout,
             target_modules=targets,
+            fan_in_fan_out=any(map(_is_transposed, _matrices(model).values())),
             bias="none",
         )
         inject_adapter_in_model(config, model, adapter_name=NAME)
@@ -98,10 +111,10 @@ class LoRA(Method):
 
         for name, module in list(_modules(model)):
             base = module.get_base_layer()
-            a, b = module.lora_A[NAME].weight, module.lora_B[NAME].weight
+            weight, a, b = _weight(base), module.lora_A[NAME].weight, module.lora_B[NAME].weight
             with torch.no_grad():
                 # In double precision, as FeDeRA's residual is formed: one rounding to fp32.
-                base.weight.copy_(base.weight.double() + self.config.scale * (b.double() @ a.double()))
+                weight.copy_(weight.double() + self.config.scale * (b.double() @ a.double()))
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, base)
 
@@ -111,29 +124,40 @@ class LoRA(Method):
 
     def targets(self, model: nn.Module) -> list[str]:
         """The ends of the target modules' names. Raises BadInput where the model has none, or one is too small."""
-        from torch import nn as layers
-
         kind = str(cast(Any, model.config).model_type)
+        matrices = _matrices(model)
+
+        def called(end: str) -> list[Tensor]:
+            return [_weight(found) for name, found in matrices.items() if name == end or name.endswith(f".{end}")]
+
+        prefix = f"{getattr(model, 'base_model_prefix', '')}."
+        # A head is trained whole.
+        ends = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in matrices if name.startswith(prefix)})) or "none"
         chosen = self.config.targets
-        targets = list(QUERY_AND_VALUE.get(kind, ("query", "value")) if chosen == "auto" else chosen)
-        linear = {name: module for name, module in model.named_modules() if isinstance(module, layers.Linear)}
-        for target in targets:
-            found = [module for name, module in linear.items() if name == target or name.endswith(f".{target}")]
+        if chosen == "auto":
+            chosen = next((names for names in QUERY_AND_VALUE if all(map(called, names))), ())
+            if not chosen:
+                raise BadInput(
+                    f"lora.targets: auto finds no linear layers of query and value in {kind}; it has {ends}: name some "
+                    "of these, or take the method ft"
+                )
+        for target in chosen:
+            found = called(target)
             if not found:
-                ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
-                raise BadInput(f"lora.targets: {kind} has no linear layer {target!r}; it has {', '.join(ends)}")
-            rank = min(min(module.weight.shape) for module in found)
+                raise BadInput(f"lora.targets: {kind} has no linear layer {target!r}; it has {ends}")
+            rank = min(min(weight.shape) for weight in found)
             if self.config.r > rank:
                 raise BadInput(f"lora.r must be at most {rank}, the rank of {target!r}, not {self.config.r}")
-        return targets
+        return list(chosen)
 
 
 @dataclass(frozen=True, slots=True)
 class LoraLayer:
-    """One adapted matrix: the frozen `weight` (out x in) and the factors `a` (r x in) and `b` (out x r)."""
+    """One adapted matrix: the frozen `weight` (out x in), where a model keeps it the other way round a view of it, and
+    the factors `a` (r x in) and `b` (out x r)."""
 
     name: str
-    weight: nn.Parameter
+    weight: Tensor
     a: nn.Parameter
     b: nn.Parameter
 
@@ -151,7 +175,7 @@ class LoraLayer:
 def lora_layers(model: nn.Module) -> Iterator[LoraLayer]:
     """The model's adapted matrices, in the model's order."""
     for name, module in _modules(model):
-        yield LoraLayer(name, module.get_base_layer().weight, module.lora_A[NAME].weight, module.lora_B[NAME].weight)
+        yield LoraLayer(name, _weight(module.get_base_layer()), module.lora_A[NAME].weight, module.lora_B[NAME].weight)
 
 
 def _modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -160,3 +184,27 @@ def _modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         if isinstance(module, PeftLayer):
             yield name, module
+
+
+def _matrices(model: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers, by name: torch's, and those that GPT-2 brings."""
+    from torch import nn as layers
+
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, layers.Linear) or _is_transposed(module)
+    }
+
+
+def _is_transposed(module: nn.Module) -> bool:
+    """Whether it is GPT-2's linear layer, whose weight is in x out."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Conv1D)
+
+
+def _weight(module: Any) -> Tensor:
+    """A linear layer's weight, out x in; what is written into it arrives in the layer."""
+    weight: Tensor = module.weight
+    return weight.T if _is_transposed(module) else weight

@@ -17,7 +17,7 @@ from torch import nn
 
 from federa.errors import shown
 
-_SHOWN_NAMES = 3
+_SHOWN_NAMES = 2
 # Components that a wrapper inserts, wherever they stand in a name.
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.")
 # In TensorFlow's words, which loaders know: BERT's own checkpoints have them.
@@ -55,25 +55,19 @@ class Comparison:
         adapted = [name for name in self.unknown if _ADAPTER.search(name)]
         if adapted:
             return (
-                f"it holds an adapter that is not merged ({len(adapted)} tensors, such as {shown(adapted[0], 100)}): "
-                "merge it into its model first (merge_and_unload() and save_pretrained() of PEFT)"
+                f"it holds an adapter that is not merged, {_counted(adapted)}: merge it into its model first "
+                "(merge_and_unload() and save_pretrained() of PEFT)"
             )
         if self.reshaped:
-            return (
-                f"its config.json is of another model: {len(self.reshaped)} tensors have another shape than it says, "
-                f"{_listed(self.reshaped)}"
-            )
-        unknown = self.unknown + (self.unused if self.absent else ())
+            return f"its config.json is of another model: it says another shape for {_counted(self.reshaped)}"
         total = sum(not is_head(model, name) for name in model.state_dict())
-        found = []
-        if self.absent:
-            lacks = f"{len(self.absent)} of the {total} tensors of a {config.model_type} are missing"
-            found.append(f"{lacks} ({_listed(self.absent)})")
+        unknown = self.unknown + (self.unused if self.absent else ())
+        found = [f"missing: {_counted(self.absent, total)}"] if self.absent else []
         if unknown:
-            found.append(f"{len(unknown)} are unknown ({_listed(unknown)})")
+            found.append(f"unknown: {_counted(unknown)}")
         return (
-            f"in its checkpoint {' and '.join(found)}: it is another architecture's, or was saved under other names; "
-            "save the model with save_pretrained()"
+            f"its checkpoint is not that of the {config.model_type} in its config.json ({'; '.join(found)}): it is "
+            "another model's, or was saved under other names; save the model with save_pretrained()"
         )
 
 
@@ -94,7 +88,7 @@ def compare(model: nn.Module, missing: Iterable[str], unexpected: Iterable[str],
     return Comparison(
         absent=tuple(sorted(n for n in missing if not (is_head(model, n) or _may_differ(n) or _COMPUTED.search(n)))),
         reshaped=tuple(sorted(name for name in reshaped if not is_head(model, name))),
-        unknown=(*unknown, *copy),
+        unknown=(*unknown, *sorted(copy)),
         unused=tuple(name for name in unused if name not in copy),
     )
 
@@ -164,6 +158,8 @@ def _wrapper(name: str, known: Collection[str]) -> str | None:
             return None
 
 
-def _listed(names: Collection[str]) -> str:
-    first = ", ".join(shown(name, 80) for name in list(names)[:_SHOWN_NAMES])
-    return f"{first}, ..." if len(names) > _SHOWN_NAMES else first
+def _counted(names: Collection[str], total: int | None = None) -> str:
+    first = ", ".join(list(names)[:_SHOWN_NAMES])
+    some = shown(f"{first}, ..." if len(names) > _SHOWN_NAMES else first)
+    of = "" if total is None else f" of {total}"
+    return f"{len(names)}{of} {'tensor' if len(names) == 1 and total is None else 'tensors'}, {some}"

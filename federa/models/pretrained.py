@@ -124,7 +124,7 @@ def _refuse_broken_values(model: nn.Module, missing: Collection[str]) -> None:
     ]
     if broken:
         raise BadInput(
-            f"{len(broken)} of its tensors hold values that are not finite, such as {shown(broken[0], 100)}: it was "
+            f"values that are not finite are in {len(broken)} of its tensors, such as {shown(broken[0], 100)}: it was "
             "saved from a training that failed, or in a dtype that is too small for it"
         )
 

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     """The tokenizer in a model's folder, or of a hub name. No code of its is run. Raises BadInput."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        except ValueError as error:
+            if "is not currently imported" not in str(error):
+                raise
+            # Saved by a newer transformers, under a class that this one lacks: its file holds all of it.
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     except MemoryError:
         raise
     except Exception as error:  # of a folder of any make
@@ -79,15 +85,15 @@ def _rows(model: nn.Module) -> int | None:
 def _refuse_tokens_without_row(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> None:
     if rows is None or len(tokenizer) <= rows:
         return
-    # A mask or a padding token that was added is in no text.
-    needless = set(tokenizer.all_special_tokens) - {tokenizer.cls_token, tokenizer.sep_token, tokenizer.bos_token,
-                                                    tokenizer.eos_token, tokenizer.unk_token}  # fmt: skip
+    # A mask, padding or an end token that was added, and is put around no text, does no harm.
+    around = tokenizer.convert_ids_to_tokens(tokenizer("a")["input_ids"])
+    needless = set(tokenizer.all_special_tokens) - {tokenizer.unk_token, *around}
     beyond = sorted(
         (number, token) for token, number in tokenizer.get_vocab().items() if number >= rows and token not in needless
     )
     if beyond:
         raise BadInput(
-            f"its tokenizer has {len(beyond)} tokens more than the model has rows ({rows}), such as "
+            f"its tokenizer has tokens that the model has no row for, {len(beyond)} beyond its {rows}, such as "
             f"{shown(beyond[0][1], 40)}: it is another model's, or tokens were added to it without "
             "resize_token_embeddings()"
         )
