@@ -77,6 +77,8 @@ class RunPreparation:
             text = f"data: {in_words(self._model.composition)}"
             log.info("%s: %s", config.method.name, text)
             self._board.say(text)
+        for note in self._model.model_notes:
+            self._board.say(f"model: {config.model} {note}")
         machine = RoundStateMachine(await self._plan())
         states = RunStates(folder, config.make_aggregator(), wire=config.wire, seed=config.seed, start=start)
         throughput = Throughput(recovered.paces if recovered else ())
@@ -115,6 +117,7 @@ class RunPreparation:
             base_digest=model.base_digest,
             data_digest=model.data_digest,
             data=dict(model.composition) or None,
+            model_notes=list(model.model_notes),
             shard_sizes=None if own_data else [len(shard) for shard in model.shards],
         )
         return start, len(blob)

@@ -33,6 +33,8 @@ class ReferenceModel(Protocol):
     data_digest: str
     composition: Mapping[str, Any]
     """What was read (federa.tasks.composition). Once prepared."""
+    model_notes: Sequence[str]
+    """What was not as usual with the base model, and what was done: each goes on from its name. Once prepared."""
     shards: list[list[int]]
     """For each client, its records' indices in the data set: none where the devices bring their own."""
     trainable_parameters: int
@@ -71,6 +73,7 @@ class TorchReferenceModel:
         self.base_digest = ""
         self.data_digest = ""
         self.composition: Mapping[str, Any] = {}
+        self.model_notes: Sequence[str] = ()
         self.shards: list[list[int]] = []
         self.trainable_parameters = 0
         self.start_s = 0.0
@@ -91,7 +94,7 @@ class TorchReferenceModel:
         base = load_pretrained(config.model, task, config.seed)
         if base.max_tokens is not None and config.data.max_length > base.max_tokens:
             raise BadInput(f"data.max_length must be at most {base.max_tokens} for {config.model}")
-        self.base_digest, self._tokenizer = base.digest, base.tokenizer
+        self.base_digest, self._tokenizer, self.model_notes = base.digest, base.tokenizer, base.notes
         for part, dataset in held_out.items():
             self._parts[part] = task.encode(dataset.records, base.tokenizer, config.data.max_length)
         model = TunedModel(base, config.make_method())

@@ -101,6 +101,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "copied_keys": facts.get("copied_keys", []),
         "control_bytes": facts.get("control_bytes"),
         "model_bytes": facts.get("model_bytes"),
+        "model_notes": facts.get("model_notes"),
         "shard_sizes": _shard_sizes(ledger, facts),
         "data": _data(ledger, facts, curve[-1]["round"] if curve else 0),
         "energy_scope": energy.scope,

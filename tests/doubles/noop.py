@@ -115,6 +115,7 @@ class NoopReferenceModel:
         self.base_digest = BASE_DIGEST
         self.data_digest = DATA_DIGEST
         self.composition: Mapping[str, Any] = {}
+        self.model_notes: Sequence[str] = ()
         self.shards = [shard(client) for client in range(config.federation.clients)]
         if config.data.source == DEVICES:
             self.shards = [[] for _ in self.shards]
