@@ -12,7 +12,6 @@ if __name__ == "__main__":  # before the imports, which take their time
 import argparse
 import asyncio
 import itertools
-import json
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from coordinator.storage.run_folder import RESULT
 from federa.config import DEVICES
 from federa.errors import EXIT_BAD_INPUT, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError
 from federa.output import prepare_output, print_error
+from federa.result import read_result_tree
 from federa.stop_signals import StopSignals
 from protos.credentials import Credentials
 from protos.federation_pb2 import Outcome
@@ -120,10 +120,7 @@ async def _bench(
 def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
     failed = outcome.exit_code in (EXIT_ERROR, EXIT_BAD_INPUT)
     if (out / RESULT).exists():
-        try:
-            result = json.loads((out / RESULT).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FederaError(f"{out / RESULT} is damaged: {error}") from None
+        result = read_result_tree(out / RESULT)
         if result["runs"] and not failed:
             console.print(summary(result))
             for line in (*key_lines(result), *memory_lines(result), *failure_lines(result)):

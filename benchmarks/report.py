@@ -40,6 +40,7 @@ from federa import __version__
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, BadInput, FederaError, one_line
 from federa.output import output_failure, prepare_output, print_error
 from federa.regular_file import open_regular, standard_input
+from federa.result import SCHEMA, read_result_tree
 
 _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 """What reading a result can raise that is not as it should be."""
@@ -130,7 +131,6 @@ def _folders(options: argparse.Namespace) -> int:
     folders = list(dict.fromkeys(options.folders))
     results = [read_folder(folder) for folder in folders]
     result = results[0] if len(results) == 1 else together(results, _names(folders))
-    page = options.out or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
     console = open_console()
     try:
         tables = [summary(result), device_table(result), phase_table(result)]
@@ -145,14 +145,27 @@ def _folders(options: argparse.Namespace) -> int:
         console.print("No run has been recorded yet.")
     for line in lines:
         console.print(line.replace("\u00a0", " "), style="dim", highlight=False, markup=False, soft_wrap=True)
+    places = [folders[0] / REPORT, Path(REPORT)] if len(folders) == 1 else [Path(REPORT)]
     try:
-        write_report(result, page)
+        _write_page(result, [options.out] if options.out else places)
     except _DAMAGE as error:
         raise BadInput(f"{folders[0] / RESULT} is not a result that this federa reads: {one_line(error)}") from None
-    except OSError as error:
-        raise BadInput(f"--out: cannot write {page}: {error.strerror or error}") from None
-    print(f"report: {page}")  # brackets in a path are no markup
     return EXIT_OK
+
+
+def _write_page(result: dict[str, Any], places: Sequence[Path]) -> None:
+    """Write the page to the first of these places that takes it. Raises BadInput where none does."""
+    refused = ""
+    for page in places:
+        try:
+            write_report(result, page)
+        except OSError as error:
+            # A run may be read where nothing can be written: its page then goes to where the command was called.
+            refused = f"cannot write {page}: {error.strerror or error}"
+        else:
+            print(f"report: {page}{refused and f' ({refused})'}")  # brackets in a path are no markup
+            return
+    raise BadInput(f"--out: {refused}; name another place")
 
 
 def read_folder(folder: Path) -> dict[str, Any]:
@@ -161,30 +174,15 @@ def read_folder(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise BadInput(f"{folder}: {'is not a folder' if folder.exists() else 'there is no such folder'}")
     if (folder / RESULT).exists():
-        return _read_result(folder / RESULT)
+        return read_result_tree(folder / RESULT)
     if (folder / LEDGER).exists():
         run = _read_ledger(folder / LEDGER)
-        return {"schema": 1, "environment": run.pop("environment", {}), "runs": [run]}
+        return {"schema": SCHEMA, "environment": run.pop("environment", {}), "runs": [run]}
     below = sorted(path for path in folder.iterdir() if (path / RESULT).exists() or (path / LEDGER).exists())
     if not below:
         raise BadInput(f"{folder}: holds neither a {RESULT} nor a {LEDGER}; it must be the folder of a run")
     found = [read_folder(path) for path in below]
     return {**found[0], "runs": [run for result in found for run in result["runs"]]}
-
-
-def _read_result(path: Path) -> dict[str, Any]:
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is damaged: {one_line(error)}") from None
-    runs = result.get("runs", []) if isinstance(result, dict) else None
-    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
-        raise BadInput(f"{path} is not a result that this federa reads: it must hold a list of runs")
-    return {**result, "runs": runs}
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _read_ledger(path: Path) -> dict[str, Any]:
@@ -211,7 +209,7 @@ def together(results: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[st
     alike = all(environment == environments[0] for environment in environments)
     runs = [{**run, "folder": name} for result, name in zip(results, names, strict=True) for run in result["runs"]]
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "environment": environments[0] if alike else dict(zip(names, environments, strict=True)),
         "runs": runs,
     }

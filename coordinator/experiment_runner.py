@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from coordinator.threads import in_thread
 from federa.config import Experiment
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError, described
 from federa.numbers import human_goal
+from federa.result import read_result_tree
 from protos.federation_pb2 import Outcome
 
 log = logging.getLogger("federa.coordinator")
@@ -51,7 +51,7 @@ class View:
                     runs.append(self.live_result())
                     continue
             if (folder / RESULT).exists():
-                result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+                result = read_result_tree(folder / RESULT)
                 runs.extend({**run, "environment": result["environment"]} for run in result["runs"])
         return make_result(runs)
 
@@ -229,7 +229,7 @@ class ExperimentRunner:
         for config in self._runs:
             folder = self._folder(config.method.name)
             if (folder / RESULT).exists():
-                result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+                result = read_result_tree(folder / RESULT)
                 if len(self._runs) > 1:
                     write_report(result, folder / REPORT)
                 runs.extend({**run, "environment": result["environment"]} for run in result["runs"])

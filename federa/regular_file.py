@@ -39,6 +39,14 @@ def open_regular(path: str | os.PathLike[str], *, most_bytes: int | None = None,
         raise
 
 
+def size_of_regular(path: str | os.PathLike[str]) -> int:
+    """How many bytes a file has. It is not opened: SQLite's locks on a file end when its process closes it anywhere.
+    Raises OSError like `open_regular`."""
+    found = os.stat(path)
+    _check(path, found, None, pipes=False)
+    return found.st_size
+
+
 def standard_input() -> BinaryIO:
     """What is piped to this program, or typed at it. Raises OSError for a device without an end."""
     found = os.fstat(sys.stdin.fileno())

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from federa.errors import BadInput, one_line
+from federa.errors import BadInput, one_line, shown
+from federa.regular_file import open_regular
 
 SCHEMA = 1
 _FILE = "result.json"
@@ -128,20 +129,37 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
     path = Path(folder)
     if path.is_dir():
         path /= _FILE
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{path.parent}: holds no {path.name}; it must be the folder of a run that has ended") from None
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is damaged: {one_line(error)}") from None
-    schema = tree.get("schema") if isinstance(tree, dict) else None
-    if schema != SCHEMA:
-        raise BadInput(f"{path} has schema {schema!r}; this federa reads {SCHEMA}")
+    if not path.exists():
+        raise BadInput(f"{path.parent}: holds no {path.name}; it must be the folder of a run that has ended")
+    tree = read_result_tree(path)
     try:
         return Result.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{path} is damaged: {where}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+
+
+def read_result_tree(path: Path) -> dict[str, Any]:
+    """The plain values of a result.json whose schema is this one, with a list of runs. Raises BadInput."""
+    try:
+        with open_regular(path) as file:
+            tree = json.loads(file.read().decode(), parse_constant=_no_constant)
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is damaged: {one_line(error)}") from None
+    schema = tree.get("schema") if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or schema != SCHEMA or isinstance(schema, bool):
+        raise BadInput(
+            f"{path} has schema {shown(repr(schema))}; this federa reads {SCHEMA}: read it with the federa that "
+            "wrote it"
+        )
+    runs = tree.get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        raise BadInput(f"{path} is damaged: it must hold a list of runs")
+    return tree
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")

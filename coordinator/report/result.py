@@ -19,12 +19,12 @@ from coordinator.storage.ledger_reader import LedgerReader
 from coordinator.storage.ledger_types import Readings, Rows, reading
 from coordinator.storage.run_folder import RESULT, write_json
 from coordinator.storage.samples import Samples
+from federa.result import SCHEMA
 from federa.tasks import TASKS, task_class
 from federa.tasks.composition import PARTS, TEST, VALIDATION
 from federa.tasks.metric import Metric, best_of, is_reached
 from federa.versions import versions
 
-SCHEMA = 1
 HELD_OUT = (VALIDATION, TEST)
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from coordinator.storage.ledger_reader import DAMAGE, LedgerReader
+from coordinator.storage.ledger_reader import DAMAGE, LedgerReader, look_at
 from coordinator.storage.ledger_types import ClientFailure, LedgerFailure, Readings
 from coordinator.storage.schema import SCHEMA, SCHEMA_VERSION
 from federa.energy import Energy
@@ -49,6 +49,8 @@ class Ledger(LedgerReader):
         """Held for moments only, of the queue and the byte totals: by event loops, too."""
         self._queue: deque[tuple[Statement, ...]] = deque()
         try:
+            if path.exists():
+                look_at(path)
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -63,8 +65,9 @@ class Ledger(LedgerReader):
                 )
             super().__init__(path)
             self._bytes_down, self._bytes_up = super().bytes_down, super().bytes_up
-        except (*DAMAGE, LedgerFailure) as error:
-            raise BadInput(f"{path} cannot be used as a ledger: {one_line(error)}; name another --out") from None
+        except (*DAMAGE, OSError, LedgerFailure) as error:
+            why = getattr(error, "strerror", None) or one_line(error)
+            raise BadInput(f"{path} cannot be used as a ledger: {why}; name another --out") from None
 
     @property
     def bytes_down(self) -> int:

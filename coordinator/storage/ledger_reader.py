@@ -15,10 +15,14 @@ from typing import Any
 from coordinator.storage.ledger_types import LedgerFailure, Readings, Rows, reading
 from coordinator.storage.schema import SCHEMA_VERSION
 from federa.errors import BadInput, one_line
+from federa.regular_file import size_of_regular
 
 DAMAGE = (sqlite3.Error, ValueError, TypeError, LookupError)
 """What opening a file that is no ledger can raise. Not sqlite3.Error alone: of a damaged schema the text may be no
 UTF-8, of damaged rows the sum no number."""
+
+_LEAST_BYTES = 512
+"""The smallest page, and with it the smallest file, of a database of SQLite's."""
 
 
 class LedgerReader:
@@ -30,7 +34,10 @@ class LedgerReader:
         self.path = path
         self._read_lock = threading.Lock()
         try:
+            look_at(path)
             self._reader, version, tables = _open(path)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read as a ledger: {error.strerror or one_line(error)}") from None
         except DAMAGE as error:
             raise BadInput(f"{path} cannot be read as a ledger: {one_line(error)}") from None
         if version == SCHEMA_VERSION:
@@ -218,6 +225,14 @@ class LedgerReader:
                 return [dict(zip(names, row, strict=True)) for row in cursor]
         except (sqlite3.Error, UnicodeError) as error:
             raise LedgerFailure(f"the ledger {self.path} cannot be read: {one_line(error)}") from None
+
+
+def look_at(path: Path) -> None:
+    """Raises OSError for what is no file, and ValueError for one that is too short, which SQLite takes for an empty one
+    and makes a database of."""
+    size = size_of_regular(path)
+    if 0 < size < _LEAST_BYTES:
+        raise ValueError(f"it is damaged: of its beginning there {'is 1 byte' if size == 1 else f'are {size} bytes'}")
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, int, bool]:

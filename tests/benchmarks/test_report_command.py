@@ -21,6 +21,8 @@ from coordinator.storage.samples import Columns, Samples
 from federa.config import Experiment, MethodChoice, Target
 from federa.numbers import show_joules
 
+ROOT = Path(__file__).parents[2]
+
 
 def folder_of(path: Path, result: dict[str, Any]) -> Path:
     path.mkdir()
@@ -122,11 +124,14 @@ def test_run_without_results_is_read_from_its_ledger(tmp_path: Path, capsys: pyt
         (None, ""),
         ("result.json", "{"),
         ("result.json", "[1]"),
-        ("result.json", '{"runs": 3}'),
-        ("result.json", '{"runs": [{"devices": 3}]}'),
-        ("result.json", '{"runs": [{"devices": ["a"], "curve": [1]}]}'),
-        ("result.json", '{"runs": [{"best": NaN}]}'),
+        ("result.json", '{"schema": 1, "runs": 3}'),
+        ("result.json", '{"schema": 99, "environment": {}, "runs": []}'),
+        ("result.json", '{"environment": {}, "runs": []}'),
+        ("result.json", '{"schema": 1, "runs": [{"devices": 3}]}'),
+        ("result.json", '{"schema": 1, "runs": [{"devices": ["a"], "curve": [1]}]}'),
+        ("result.json", '{"schema": 1, "runs": [{"best": NaN}]}'),
         ("ledger.sqlite", ""),
+        ("ledger.sqlite", "x"),
         ("ledger.sqlite", "no database"),
     ],
 )
@@ -136,8 +141,76 @@ def test_bad_folder_is_one_line(name: str | None, content: str, tmp_path: Path, 
     assert main([str(tmp_path)]) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("federa-report: ") and printed.err.count("\n") == 1 and str(tmp_path) in printed.err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == ({name: content} if name else {})
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+
+
+LEDGER_OF_A_RUN = """
+import os, sys
+from pathlib import Path
+from coordinator.storage.ledger import Ledger
+from federa.config import Experiment, MethodChoice, Target
+config = Experiment(methods=(MethodChoice(name="lora"),), target=Target(value=0.75)).model_dump(mode="json")
+ledger = Ledger(Path(sys.argv[1]))
+ledger.note(run_id="e-lora", config=config, environment={"cpus": 2}, state="running")
+ledger.selected(1, 1, [0], "digest")
+ledger.aggregated(1, 2.5, "digest")
+ledger.evaluated(1, 0.5)
+if sys.argv[2] == "killed":
+    os._exit(9)
+ledger.close()
+"""
+READ_ONLY = """
+mkdir read-only && mount --bind runs read-only && mount -o remount,bind,ro read-only && mkdir elsewhere && cd elsewhere
+exec "$0" -m benchmarks.report "$@"
+"""
+
+
+def mounts_are_allowed() -> bool:
+    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not mounts_are_allowed(), reason="a mount of one's own needs root")
+@pytest.mark.parametrize(
+    "how", ["closed", "killed", "killed, without an index", "killed, with a blank index", "result"]
+)
+def test_run_on_a_read_only_mount_is_read_and_its_page_stands_here(how: str, tmp_path: Path):
+    folder = tmp_path / "runs" / "a"
+    folder.mkdir(parents=True)
+    if how == "result":
+        (folder / "result.json").write_text(json.dumps(make_result(make_run("lora", rounds=1))))
+    else:
+        ledger = folder / "ledger.sqlite"
+        subprocess.run([sys.executable, "-c", LEDGER_OF_A_RUN, str(ledger), how[:6]], cwd=ROOT, timeout=60)
+        if "without" in how:
+            (folder / "ledger.sqlite-shm").unlink()
+        if "blank" in how:
+            (folder / "ledger.sqlite-shm").write_bytes(bytes(32768))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", READ_ONLY, sys.executable, "../read-only/a"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lora" in done.stdout.lower() and "not reached" in done.stdout
+    told = "report: report.html (cannot write ../read-only/a/report.html: Read-only file system)"
+    assert done.stdout.splitlines()[-1] == told
+    assert (tmp_path / "elsewhere" / "report.html").read_text().startswith("<!doctype html>")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_page_for_which_no_place_is_found_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    folder = folder_of(tmp_path / "run", make_result(make_run()))
+    monkeypatch.chdir(tmp_path)
+    for place in (folder, tmp_path):
+        (place / "report.html").mkdir()
+    assert main([str(folder)]) == 2
+    printed = capsys.readouterr()
+    assert "federa-report: --out: cannot write report.html: Is a directory; name another place" in printed.err
+    assert "FeDeRA" in printed.out
 
 
 def test_database_without_tables_gets_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -155,9 +228,7 @@ def test_closed_pipe_is_quiet(tmp_path: Path):
     log = tmp_path / "log.txt"
     log.write_text("RAM 1/2MB (lfb 2x4MB) cpu@47.5C VDD_IN 1000mW/1mW\n" * 20_000)
     command = f"'{sys.executable}' -m benchmarks.report --tegrastats '{log}' --json | head -1"
-    done = subprocess.run(
-        ["sh", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60
-    )
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stderr == "" and json.loads(done.stdout)["line"] == 1
 
 
@@ -184,7 +255,7 @@ def test_standard_input_that_is_a_device_is_refused(source: str, code: int, word
     with open(source, "rb") as stdin:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.report", "--tegrastats", "-"],
-            stdin=stdin, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60,
+            stdin=stdin, capture_output=True, text=True, cwd=ROOT, timeout=60,
         )  # fmt: skip
     assert done.returncode == code and words in done.stderr
 
@@ -193,9 +264,7 @@ def test_command_of_the_shell_stands_for_a_log(tmp_path: Path):
     command = (
         f"'{sys.executable}' -m benchmarks.report --json --tegrastats <(echo 'RAM 1/2MB VDD_IN 1000mW/1mW cpu@9C')"
     )
-    done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60
-    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stderr == "" and json.loads(done.stdout.splitlines()[0])["rails_mw"] == {"VDD_IN": 1000}
 
 

@@ -66,6 +66,12 @@ def test_what_was_read_cannot_be_changed(tmp_path):
         ("{", "is damaged: Expecting property name"),
         ("[]", "has schema None; this federa reads 1"),
         ('{"schema": 2}', "has schema 2; this federa reads 1"),
+        ('{"schema": 99, "environment": {}, "runs": []}', "has schema 99; this federa reads 1"),
+        ('{"schema": true, "environment": {}, "runs": []}', "has schema True; this federa reads 1"),
+        ('{"schema": "1", "environment": {}, "runs": []}', "has schema '1'; this federa reads 1"),
+        ('{"schema": 1, "environment": {}}', "is damaged: it must hold a list of runs"),
+        ('{"schema": 1, "environment": {}, "runs": [1]}', "is damaged: it must hold a list of runs"),
+        ('{"schema": 1, "environment": {"a": NaN}, "runs": []}', "is damaged: NaN is no number of JSON"),
         ('{"schema": 1, "environment": {}, "runs": [{}]}', "is damaged: runs.0.method: field required"),
     ],
 )

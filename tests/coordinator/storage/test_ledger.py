@@ -511,7 +511,10 @@ def test_a_ledger_of_another_schema_is_refused_with_the_way_out(path, version):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"not a database at all, and longer than its header" * 9, b"\0" * 4096])
+@pytest.mark.parametrize(
+    "content",
+    [b"not a database at all, and longer than its header" * 9, b"\0" * 4096, b"x", b"\0", b"SQLite format 3\0"],
+)
 def test_a_file_that_is_no_ledger_is_refused_in_one_line(path, content):
     path.write_bytes(content)
     with pytest.raises(BadInput, match=r"cannot be used as a ledger: .*; name another --out") as caught:
@@ -520,12 +523,20 @@ def test_a_file_that_is_no_ledger_is_refused_in_one_line(path, content):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.parent.rmdir()])
-def test_a_ledger_that_cannot_be_opened_is_refused_in_one_line(tmp_path, make):
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: path.mkdir(), "it is a folder, and must be a file"),
+        (os.mkfifo, "it is a pipe, and must be a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device, and must be a file"),
+        (lambda path: path.parent.rmdir(), "unable to open"),
+    ],
+)
+def test_a_ledger_that_cannot_be_opened_is_refused_in_one_line(tmp_path, make, why):
     (tmp_path / "run").mkdir()
     path = tmp_path / "run" / "ledger.sqlite"
     make(path)
-    with pytest.raises(BadInput, match="cannot be used as a ledger: unable to open") as caught:
+    with pytest.raises(BadInput, match=f"cannot be used as a ledger: {why}") as caught:
         Ledger(path)
     assert "\n" not in str(caught.value)
 

@@ -88,7 +88,17 @@ os._exit(9)
 """
 
 
-@pytest.mark.parametrize("how", ["closed", "killed", "killed, and copied without its index"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "closed",
+        "killed",
+        "killed, and copied without its index",
+        "killed, and its index is empty",
+        "killed, and its index is blank",
+        "killed, and its index is damaged",
+    ],
+)
 def test_reading_leaves_the_folder_as_it_is(how, path):
     if how == "closed":
         ledger = Ledger(path)
@@ -96,8 +106,11 @@ def test_reading_leaves_the_folder_as_it_is(how, path):
         ledger.close()
     else:
         assert subprocess.run([sys.executable, "-c", KILLED, str(path)], timeout=60).returncode == 9
+    index = path.with_name(path.name + "-shm")
     if "copied" in how:
-        path.with_name(path.name + "-shm").unlink()
+        index.unlink()
+    elif "index" in how:
+        index.write_bytes({"empty": b"", "blank": bytes(32768), "damaged": b"\xa5" * 32768}[how.split()[-1]])
     before = contents(path.parent)
     reader = LedgerReader(path)
     assert reader.facts() == {"state": "running"}
@@ -193,6 +206,10 @@ def test_a_ledger_of_another_schema_is_refused_in_one_line_that_says_what_to_do(
     ("content", "message"),
     [
         (b"", "is empty: the run has not begun"),
+        (b"x", "cannot be read as a ledger: it is damaged: of its beginning there is 1 byte"),
+        (b"\0", "cannot be read as a ledger: it is damaged"),
+        (b"SQLite format 3\0", "cannot be read as a ledger: it is damaged: of its beginning there are 16 bytes"),
+        (b"SQLite format 3\0" + bytes(495), "cannot be read as a ledger: it is damaged"),
         (b"no database, but as long as a header" * 20, "cannot be read as a ledger"),
     ],
 )
@@ -204,8 +221,34 @@ def test_what_is_no_ledger_is_refused_in_one_line_and_not_made_one(path, content
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: path.mkdir(), "it is a folder, and must be a file"),
+        (os.mkfifo, "it is a pipe, and must be a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device, and must be a file"),
+    ],
+)
+def test_what_is_no_file_is_told_and_not_waited_for(path, make, why):
+    make(path)
+    with pytest.raises(BadInput, match=f"cannot be read as a ledger: {why}"):
+        LedgerReader(path)
+
+
+def test_a_reader_in_the_writers_process_takes_no_lock_from_it(path):
+    """POSIX locks end when any descriptor of the file is closed."""
+    ledger = Ledger(path)
+    ledger.note(state="running")
+    held = [line for line in Path("/proc/locks").read_text().splitlines() if f" {os.getpid()} " in line]
+    LedgerReader(path).close()
+    after = [line for line in Path("/proc/locks").read_text().splitlines() if f" {os.getpid()} " in line]
+    inode = f":{path.stat().st_ino} "
+    assert sum(inode in line for line in held) == sum(inode in line for line in after)
+    ledger.close()
+
+
 def test_a_file_that_is_not_there_is_refused_and_not_made(path):
-    with pytest.raises(BadInput, match="cannot be read as a ledger: unable to open"):
+    with pytest.raises(BadInput, match="cannot be read as a ledger: No such file"):
         LedgerReader(path)
     assert not path.exists()
 
