@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from federa.data.batches import Examples
-    from federa.data.dataset import Dataset
+    from federa.data.dataset import Dataset, Record
     from federa.models.tuned import TunedModel
     from federa.tasks.base import Task
     from federa.tasks.metric import Counters
@@ -82,9 +82,11 @@ class TorchReferenceModel:
         self._task: Task | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._parts: dict[Part, Examples] = {}
+        self._trial: Sequence[Record] = ()
 
     def prepare(self, recorded: bytes | None = None) -> bytes:
         from federa.models.pretrained import load_pretrained
+        from federa.models.trial import try_model
         from federa.models.tuned import TunedModel
         from federa.tensors.state import pack, unpack
 
@@ -111,22 +113,29 @@ class TorchReferenceModel:
             if not bool(value.isfinite().all()):
                 raise BadInput(f"methods: {config.method.name} starts {name} with values that are not finite")
         model.install()
+        if self._trial:
+            # Not where a run goes on: it was tried when that began.
+            try_model(model, task, self._trial, base.tokenizer, config.data.max_length)
+            self._trial = ()
         return pack({name: value.numpy() for name, value in start.items()})
 
     def _read_data(self) -> dict[Part, Dataset]:
         """Give the clients their records, all of them where the devices evaluate; what is held out here."""
         from federa.data.partition import partition_examples
         from federa.data.split import split_examples
+        from federa.models.trial import trial_records
 
         config = self.experiment
         data, clients = config.data, config.federation.clients
         if data.source == DEVICES:
             self.shards = [[] for _ in range(clients)]
             self.composition = unseen(config.make_task().class_names())
+            self._trial = config.make_task().made_up(data.max_length)
             return {}
         task = config.make_task()
         dataset = task.load()
         self.experiment, self.data_digest = config.resolved(dataset.found), dataset.digest()
+        self._trial = trial_records(dataset.records, task)
         strata = task.strata(dataset.records)
         owned: Sequence[int] = range(len(dataset))
         held_out: dict[Part, Dataset] = {}

@@ -22,3 +22,5 @@ class RunOrder:
     """Which records are each hosted client's own, by their index in the data set."""
     model: Sequence[ModelFile] = ()
     """The base model's files, where the coordinator serves them."""
+    trial: bool = False
+    """Whether a batch is to be tried: not where this device prepares the run again."""

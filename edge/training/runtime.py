@@ -110,6 +110,7 @@ class TorchRuntime:
         self._model: TunedModel | None = None
         self._precision: Precision | None = None
         self._trainer: Trainer | None = None
+        self._micro_batch: int | None = None
 
     def facts(self) -> dict[str, str]:
         from edge.training.device import facts
@@ -146,6 +147,11 @@ class TorchRuntime:
         self._examples = {client: encoded(dataset) for client, dataset in datasets.items()}
         self._config, self._precision, self._task = config, precision, task
         self._model = TunedModel(base, config.make_method())
+        if order.trial and not self._try_longest():
+            self._model = None
+            del base, encoded  # before the second one is loaded
+            with torch.random.fork_rng(devices=[]):  # a method's layers draw what the start replaces
+                self._model = TunedModel(_base_model(order, config, task, model), config.make_method())
         return Setup(
             device=device_name(self._device),
             precision=precision.name,
@@ -154,16 +160,42 @@ class TorchRuntime:
         )
 
     def install(self, start: Tensors) -> None:
-        from edge.training.trainer import Trainer
-
-        assert self._model is not None and self._precision is not None and self._config is not None
-        assert self._task is not None
+        assert self._model is not None and self._precision is not None
         self._model.load_state(start)
         self._model.install()  # in fp32, before the cast below
         self._model.model.to(self._device)
         self._model.freeze(self._precision.dtype)
+        self._trainer = self._make_trainer()
+
+    def _make_trainer(self) -> Trainer:
+        from edge.training.trainer import Trainer
+
+        assert self._model is not None and self._precision is not None and self._config is not None
+        assert self._task is not None
         config = self._config
-        self._trainer = Trainer(self._model, self._task, config.training, config.learning_rate, self._precision)
+        return Trainer(
+            self._model, self._task, config.training, config.learning_rate, self._precision, self._micro_batch
+        )
+
+    def _try_longest(self) -> bool:
+        """Try a batch of the client that has the longest text, as it will be trained but for the start, which is not
+        here yet. False where the model is not what it was: what was cast to the compute dtype cannot come back, and to
+        keep a copy in fp32 would take memory that training does not need."""
+        import torch
+
+        assert self._model is not None and self._precision is not None
+        examples = max(self._examples.values(), key=lambda one: max(one.lengths, default=0), default=None)
+        if examples is None or not len(examples):
+            return True
+        with torch.no_grad():
+            for parameter in self._model.communicated.values():
+                if not bool(parameter.isfinite().all()):
+                    parameter.zero_()  # memory that a method's layers did not fill: the start is its value
+        self._model.model.to(self._device)
+        self._model.freeze(self._precision.dtype)
+        self._micro_batch = self._make_trainer().try_longest(examples)
+        self._model.model.to("cpu")
+        return all(parameter.dtype is torch.float32 for parameter in self._model.model.parameters())
 
     def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
         from federa.seeds import derive_seed
@@ -206,6 +238,7 @@ class TorchRuntime:
 
         self._config = self._task = self._model = self._trainer = self._precision = None
         self._examples, self._held_out = {}, {}
+        self._micro_batch = None
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

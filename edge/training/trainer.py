@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from edge.training.dropout import CheapDropout
-from edge.training.memory import halve_batch_on_oom, is_out_of_memory
+from edge.training.memory import free, halve_batch_on_oom, is_out_of_memory
 from edge.training.precision import Precision
 from federa.config import Training
 from federa.data.batches import Examples, bucketed_batches
 from federa.errors import FederaError, one_line
+from federa.models.trial import check_counters, check_loss, longest, trial
 from federa.models.tuned import TunedModel
 from federa.seeds import derive_seed
 from federa.tasks.base import Task
@@ -37,15 +38,22 @@ class Trainer:
     done again with half the micro-batch, which stays so for the trainer's life."""
 
     def __init__(
-        self, model: TunedModel, task: Task, training: Training, learning_rate: float, precision: Precision
+        self,
+        model: TunedModel,
+        task: Task,
+        training: Training,
+        learning_rate: float,
+        precision: Precision,
+        micro_batch: int | None = None,
     ) -> None:
+        """`micro_batch` is how many examples at a time memory was found to suffice for."""
         self._model = model
         self._task = task
         self._training = training
         self._learning_rate = learning_rate
         self._precision = precision
         self._wanted_size = training.micro_batch_size or training.batch_size
-        self._size = self._wanted_size
+        self._size = min(self._wanted_size, micro_batch or self._wanted_size)
 
     def train(self, examples: Examples, seed: int, on_step: Callable[[float], None] = lambda progress: None) -> Trained:
         """Train from the state that is loaded. Optimizer, scaler and random numbers start afresh, from `seed` alone, so
@@ -77,6 +85,35 @@ class Trainer:
             on_step(step / len(plan))
         lowered = self._size if self._size < self._wanted_size else 0
         return Trained(loss=loss_sum / sum(map(len, plan)), losses=losses, step_ms=step_ms, micro_batch=lowered)
+
+    def try_longest(self, examples: Examples) -> int:
+        """Try a step with the examples that have the most tokens, and an evaluation of them, and change nothing.
+        Returns how many examples at a time there is memory for, which stays so: with fewer than the experiment says,
+        that is what training begins with. Raises FederaError."""
+        indices = longest(examples, self._size)
+        device = self._precision.device
+        scaler = torch.amp.GradScaler(device.type, enabled=self._precision.scaled)
+
+        def attempt(size: int) -> float:
+            for parameter in self._model.communicated.values():
+                parameter.grad = None
+            self._model.model.train()
+            loss = float(self._accumulate(examples, indices, scaler, size))
+            with self._precision.autocast():
+                counters = self._task.evaluate(
+                    self._model.model, examples.select(indices), batch_size=size, device=device
+                )
+            check_counters(self._task, counters)
+            return loss
+
+        with trial(self._model, device):
+            loss, size = halve_batch_on_oom(attempt, len(indices), "a trial batch")
+            name = self._precision.name
+            check_loss(loss, f"the model does not compute in {name} here: set --precision, or training.precision")
+        free()
+        if size < len(indices):
+            self._size = size
+        return self._size
 
     def plan(self, examples: Examples, seed: int) -> list[list[int]]:
         """The examples of every optimizer step, in order."""

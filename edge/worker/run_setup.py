@@ -92,7 +92,8 @@ class RunSetup:
 
     async def _set_up(self, round_: int) -> Setup:
         """With the base model that was fetched before, else with this machine's own, else with the coordinator's."""
-        order, folder = _run_order(self._order), None
+        # Only before the first round: a trial is none of its seconds.
+        order, folder = _run_order(self._order, trial=self._order.trial and round_ == 0), None
         if order.model and self._cache is not None:
             folder = await self._thread.run(self._cache.find, order.model)
         try:
@@ -119,7 +120,7 @@ class RunSetup:
         return await self._fetch(cache, files, show)
 
 
-def _run_order(order: pb.Prepare) -> RunOrder:
+def _run_order(order: pb.Prepare, *, trial: bool) -> RunOrder:
     """Raises BadInput for a list of the base model's files that no coordinator of ours makes."""
     listed = [ModelFile(name=file.name, size=file.size, sha256=file.sha256) for file in order.model]
     return RunOrder(
@@ -129,4 +130,5 @@ def _run_order(order: pb.Prepare) -> RunOrder:
         data_digest=order.data_digest,
         shards={shard.client: shard.indices for shard in order.shards},
         model=check_files(listed) if listed else (),
+        trial=trial,
     )

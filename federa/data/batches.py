@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,6 +38,11 @@ class Examples:
     def tokens(self) -> int:
         """How many tokens there are, padding apart."""
         return sum(self.lengths)
+
+    def select(self, indices: Sequence[int]) -> Examples:
+        """The examples at these indices."""
+        token_ids, targets = ([values[index] for index in indices] for values in (self.token_ids, self.targets))
+        return replace(self, token_ids=tuple(token_ids), targets=tuple(targets))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

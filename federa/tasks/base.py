@@ -90,6 +90,11 @@ class Task:
         task has no classes of records. Call it on a resolved task."""
         return None
 
+    def made_up(self, tokens: int) -> Sequence[Record]:
+        """Records that nobody wrote, each of at least so many tokens: what the coordinator tries the model with where
+        the data are on the devices. Without any it tries nothing."""
+        return ()
+
     def describe(self, records: Sequence[Record]) -> tuple[str, str]:
         """What federa-worker --check says of a device's own records, in words that quote no text; and, where they look
         wrong, what to look at, else an empty text."""

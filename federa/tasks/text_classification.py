@@ -122,6 +122,11 @@ class TextClassification(Task):
         assert self.data.labels is not None, "the experiment must be resolved: its labels are known by then"
         return self.data.labels
 
+    def made_up(self, tokens: int) -> Sequence[Record]:
+        """A long text of the last class, and one word of the first."""
+        assert self.data.labels is not None, "the experiment must be resolved: its labels are known by then"
+        return LabelledText("word " * tokens, len(self.data.labels) - 1), LabelledText("word", 0)
+
     def describe(self, records: Sequence[Record]) -> tuple[str, str]:
         counts = Counter(label for _, label in records)
         summary = f"{len(records):,} documents with {len(counts):,} labels"
