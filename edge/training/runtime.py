@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge.training.run_order import RunOrder
 from federa.errors import BadInput
+from federa.tasks.composition import compose, in_words
 from federa.tensors.state import Tensors
 
 if TYPE_CHECKING:
@@ -246,7 +247,9 @@ class TorchRuntime:
     def _datasets(self, order: RunOrder, config: Experiment, task: Task) -> dict[int, Dataset]:
         """The records of each hosted client."""
         if self._data_file is not None:
-            return {client: task.load(self._data_file) for client in order.shards}
+            own = task.load(self._data_file)
+            log.info("%s: %s", self._data_file, in_words(compose(task.class_names(), task.strata(own.records))))
+            return dict.fromkeys(order.shards, own)
         dataset = task.load()
         if dataset.digest() != order.data_digest:
             raise BadInput(f"data: {config.data.source} here is not the data set that the coordinator dealt out")

@@ -25,6 +25,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,100}(\.[0-9]{1,100})?")
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,100})", re.DOTALL)
 _MISSING = {"nan", "none", "null", "na", "n/a", "<na>"}
 """How programs write that there is no value."""
+_NAME_THEM = "name all classes in data.labels where each of them is one"
 
 
 def label_text(text: str) -> str:
@@ -49,9 +50,9 @@ def in_order(labels: Iterable[str]) -> list[str]:
     return found
 
 
-def likeness(counts: Mapping[str, int]) -> str:
+def likeness(counts: Mapping[str, int]) -> tuple[str, str]:
     """What is doubtful about these labels, each with how many records have it: two that are hardly different, or one
-    that says that there is none. Empty where nothing is."""
+    that says that there is none; and what to do about it. Both are empty where nothing is."""
     pairs: list[tuple[str, str]] = []
     first: dict[str, str] = {}
     for label in sorted(counts):
@@ -64,12 +65,16 @@ def likeness(counts: Mapping[str, int]) -> str:
         more = f" ({len(pairs) - 1} more of the kind)" if len(pairs) > 1 else ""
         return (
             f"labels that differ {difference(one, other)}: {_quoted(one, quote)} ({counts[one]:,}) and "
-            f"{_quoted(other, quote)} ({counts[other]:,}){more}"
+            f"{_quoted(other, quote)} ({counts[other]:,}){more}",
+            "write them alike" if visible(one) == visible(other) else f"write them alike, or {_NAME_THEM}",
         )
     words = [label for label in counts if label.lower() in _MISSING]
     if words and len(words) < len(counts) and all(_NUMBER.fullmatch(label) for label in counts if label not in words):
-        return f"the label {words[0]!r} ({counts[words[0]]:,}) beside numbers, as programs write that there is none"
-    return ""
+        return (
+            f"the label {words[0]!r} ({counts[words[0]]:,}) beside numbers, as programs write that there is none",
+            f"leave these rows out, or {_NAME_THEM}",
+        )
+    return "", ""
 
 
 def alike(label: str, labels: Iterable[str]) -> str | None:

@@ -133,9 +133,9 @@ class TextClassification(Task):
         if _may_be_texts(len(counts), len(records)):
             # They stay where they are.
             return summary, self._doubt
-        doubt = likeness(counts)
+        doubt, advice = likeness(counts)
         text = f"{summary}: {counted({label: counts[label] for label in in_order(counts)})}"
-        return text, f"look at {doubt}: the experiment's data.labels says which are classes" if doubt else ""
+        return text, f"it has {doubt}: {advice}" if doubt else ""
 
     @property
     def _doubt(self) -> str:
@@ -199,11 +199,9 @@ def _classes(counts: Counter[str], source: str) -> list[str]:
             f"data: {source} has {len(counts):,} different labels in {documents:,} documents: data.label_column must "
             "name the labels' column; where each is a class, data.labels must name all of them"
         )
-    if doubt := likeness(counts):
-        raise BadInput(
-            f"data: {source} has {doubt}: mend them in the file, or name the classes in data.labels, where each of "
-            "these is one"
-        )
+    doubt, advice = likeness(counts)
+    if doubt:
+        raise BadInput(f"data: {source} has {doubt}: {advice}")
     return in_order(counts)
 
 

@@ -101,6 +101,21 @@ def test_the_model_that_comes_out_is_the_one_that_the_coordinator_scored(
     assert (found.start() is None) == (method != "federa")
 
 
+def test_a_file_that_it_is_evaluated_on_is_read_by_the_rules_of_all_data(
+    tmp_path: Path, documents: Path, made: Callable[[str], Path]
+) -> None:
+    found = load_bundle(made("ft"))
+    other = tmp_path / "other.jsonl"
+    other.write_text(documents.read_text().replace('"sport"', '" sport "').replace('"money"', '"money\\t"'))
+    assert found.evaluate(other) == found.evaluate(documents)
+    other.write_text(documents.read_text().replace('"sport"', '"Sport"'))
+    with pytest.raises(BadInput, match="has the label 'Sport', which is none of money, sport; it differs from 'sport'"):
+        found.evaluate(other)
+    other.write_text(documents.read_text().replace('"sport"', "NaN"))
+    with pytest.raises(BadInput, match=r"has no label in column 'label' in 10 of 20 rows \(lines 1, 3, 5, 7, 9, "):
+        found.evaluate(other)
+
+
 def test_what_lies_there_is_described(made: Callable[[str], Path]) -> None:
     final = made("federa") / "final"
     assert sorted(path.name for path in final.iterdir()) == ["bundle.json", "start.safetensors", "state.safetensors"]

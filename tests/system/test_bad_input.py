@@ -89,8 +89,13 @@ def test_a_model_or_data_that_is_not_there(
         ([], ["no documents"]),
         ([{"text": str(number), "label": "x"} for number in range(9)], ["one class"]),
         ([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], ["too few"]),
+        ([{"text": f"{n}", "label": "xX"[n % 2]} for n in range(9)], ["upper and lower case", "'X' (4) and 'x' (5)"]),
+        (
+            [{"text": f"{n}", "label": ["1", "2", "NaN"][n % 3]} for n in range(9)],
+            ["3 of 9 rows (lines 3, 6"],
+        ),
     ],
-    ids=["no text column", "no label column", "empty", "one class", "too few"],
+    ids=["no text column", "no label column", "empty", "one class", "too few", "alike", "not a number"],
 )
 def test_bad_data_files(
     tmp_path: Path, tiny_folder: Callable[[str], str], coordinator: str, rows: list[dict[str, str]], words: list[str]

@@ -96,6 +96,16 @@ def test_a_target_that_is_reached_ends_the_run_with_0_and_a_result_in_the_fixed_
         assert (out / run["method"] / "result.json").exists()
     assert (process.wait() == 0) == all(run["reached"] for run in result["runs"])
     assert "<html" in (out / "report.html").read_text()
+    # What was read is said once, with the classes in their order and their counts.
+    line = "data: 120 documents, 2 classes: money (60), sport (60); 84 to train on, 18 for validation, 18 for the test"
+    assert process.out.splitlines().count(line) == 1
+    assert all(run["data"] == result["runs"][0]["data"] for run in result["runs"])
+    described = json.loads((out / "federa" / "final" / "bundle.json").read_text())
+    assert described["data"] == result["runs"][0]["data"] and described["config"]["data"]["labels"] == [
+        "money",
+        "sport",
+    ]
+    assert [entry["name"] for entry in described["data"]["classes"]] == ["money", "sport"]
     # All three go through the same data and clients.
     assert len({json.dumps(run["shard_sizes"]) for run in result["runs"]}) == 1
     ledgers = sorted((out / "coordinator").rglob("ledger.sqlite"))

@@ -79,12 +79,15 @@ def test_any_labels_have_one_order(labels: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_labels_that_are_hardly_different_are_named_with_counts(counts: dict[str, int], words: str) -> None:
-    assert words in likeness(counts)
+    doubt, advice = likeness(counts)
+    assert words in doubt
+    # Nobody can name two that nobody can tell apart.
+    assert ("data.labels" in advice) == (len(set(map(visible, counts))) == len(counts))
 
 
 @pytest.mark.parametrize("labels", ["0 1 2", "neg pos", "None Some", "US USA", "1.5 1 15", "caf\u00e9 coffee"])
 def test_other_labels_are_not_doubted(labels: str) -> None:
-    assert likeness(dict.fromkeys(labels.split(), 3)) == ""
+    assert likeness(dict.fromkeys(labels.split(), 3)) == ("", "")
 
 
 def test_a_label_is_found_by_one_that_is_alike() -> None:
