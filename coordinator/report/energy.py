@@ -29,7 +29,7 @@ def replay_of(device: Entry) -> str | None:
     source = as_text(device.get("power_source"))
     if not source.startswith(REPLAY):
         return None
-    return f"{source}, {INTERVAL_ASSUMED}" if INTERVAL_ASSUMED in as_text(device.get("power_detail")) else source
+    return f"{source}, {INTERVAL_ASSUMED}" if device.get("interval_assumed") is True else source
 
 
 def kind_of_device(device: Entry) -> Kind:

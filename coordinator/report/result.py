@@ -19,6 +19,7 @@ from coordinator.storage.ledger_reader import LedgerReader
 from coordinator.storage.ledger_types import Readings, Rows, reading
 from coordinator.storage.run_folder import RESULT, write_json
 from coordinator.storage.samples import Samples
+from federa.energy import INTERVAL_ASSUMED
 from federa.result import SCHEMA
 from federa.tasks import TASKS, task_class
 from federa.tasks.composition import PARTS, TEST, VALIDATION
@@ -233,6 +234,7 @@ def _power(power: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
     return {
         "power_source": source,
         "power_detail": unlike or power.get("detail"),
+        "interval_assumed": INTERVAL_ASSUMED in (power.get("detail") or ""),
         "scope": power.get("scope"),
         "idle_w": idle_w,
         "peak_w": rounds.peak_w,

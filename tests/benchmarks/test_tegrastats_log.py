@@ -182,6 +182,73 @@ def test_command_says_in_words_what_was_read(tmp_path: Path, capsys: pytest.Capt
     assert "no power in this log: tegrastats shows rails only to root on this release" in capsys.readouterr().out
 
 
+AGX_RAILS = "VDD_GPU_SOC {}mW/{}mW VDD_CPU_CV {}mW/{}mW VIN_SYS_5V0 {}mW/{}mW"
+
+
+def test_rails_below_zero_are_in_total_and_energy():
+    idle = [AGX_RAILS.format(1592, 1592, -398, -398, 2624, 2624), AGX_RAILS.format(1592, -1, 398, -132, 2624, -9)]
+    samples, ending, _ = read([f"{TAIL}{rails}" for rails in (*idle, idle[0])])
+    assert [sample["total_mw"] for sample in samples] == [3818, 4614, 3818]
+    assert ending["energy_j"] == pytest.approx(2 * (3.818 + 4.614) / 2)
+    samples, ending, _ = read([TAIL + AGX_RAILS.format(-398, 0, -398, 0, 0, 0)] * 3)
+    assert (ending["energy_j"], ending["mean_mw"], ending["peak_mw"]) == (pytest.approx(-1.592), -796, -796)
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "words", "assumed"),
+    [
+        ([line(1000)] * 3, [], "the interval of 1000 ms is assumed", True),
+        ([line(1000)] * 3, ["--interval", "1000"], "", False),
+        ([line(1000, second) for second in range(3)], [], "", False),
+        ([f"2026-03-01T12:00:0{second}.5Z {line(1000)}" for second in range(3)], [], "", False),
+        ([f"00:00:01 {line(1000)}"] * 3, [], "the interval of 1000 ms is assumed", True),
+    ],
+    ids=["undated", "told", "dated", "stamped", "ts -i"],
+)
+def test_an_interval_that_is_assumed_stands_beside_the_energy(
+    lines: list[str], options: list[str], words: str, assumed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "log.txt"
+    file.write_text("\n".join(lines))
+    assert main(["--tegrastats", str(file), *options]) == 0
+    (energy,) = (text for text in capsys.readouterr().out.splitlines() if text.startswith("energy: 2 J, module"))
+    assert energy.endswith(words) and ("assumed" in energy) is assumed
+    assert main(["--tegrastats", str(file), *options, "--json"]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["interval_assumed"] is assumed and last["interval_s"] == 1.0
+
+
+def test_lines_of_several_boards_have_a_word_and_no_energy(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "log.txt"
+    file.write_text("\n".join(f"tegra-{n}  | {line(5000, second)}" for second in range(9) for n in (1, 2)))
+    assert main(["--tegrastats", str(file)]) == 0
+    words = capsys.readouterr().out
+    assert "no energy: lines of several sources are mixed: 'tegra-1' (9 lines), 'tegra-2' (9 lines)" in words
+    assert "total, module" not in words
+    assert main(["--tegrastats", str(file), "--json"]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["energy_j"], last["mean_mw"], last["scope"]) == (None, None, None) and "tegra-2" in last["remarks"][0]
+
+
+def test_escape_sequences_reach_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "log.txt"
+    junk = "\x1b]0;HACKED\x07 \x1b[2Jx \x1bc \x9b31m \x07 \u202egnp"
+    file.write_text(f"{line(1000)} {junk}\n\x1b[31mevil\x07-1 | {line(1000)}\n" * 30)
+    for options in ([], ["--json"]):
+        assert main(["--tegrastats", str(file), *options]) == 0
+        printed = capsys.readouterr().out
+        assert all(sign.isprintable() or sign == "\n" for sign in printed) and "VDD_IN" in printed
+
+
+def test_what_has_no_line_end_at_all_is_refused(monkeypatch: pytest.MonkeyPatch):
+    class Zeros(io.RawIOBase):
+        def readline(self, size: int = -1) -> bytes:
+            return b"\0" * size
+
+    with pytest.raises(ValueError, match="have no line's end"):
+        list(TegrastatsLog(Zeros()).samples())
+
+
 @pytest.mark.parametrize("content", [b"", b"{}\n", bytes(range(256)) * 50])
 def test_a_file_of_something_else_says_so_and_keeps_the_last_line(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]

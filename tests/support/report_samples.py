@@ -45,6 +45,7 @@ def make_run(
             "joules": dict.fromkeys(PHASES),
             "step_ms": {"p50": 100.5, "p95": 120.25, "p99": 150.0},
             "power_detail": None,
+            "interval_assumed": False,
             "above_idle_j": None,
             "setup": {"seconds": 12.5, "joules": None},
             "rounds": [],

@@ -17,6 +17,7 @@ DEVICE_KEYS = {
     "joules", "step_ms",
 }  # fmt: skip
 ADDED_DEVICE_KEYS = {
-    "power_detail", "above_idle_j", "setup", "rounds", "sensors", "trace", "facts", "updates", "micro_batch",
+    "power_detail", "interval_assumed", "above_idle_j", "setup", "rounds", "sensors", "trace", "facts", "updates",
+    "micro_batch",
 }  # fmt: skip
 """Beside the fixed ones."""

@@ -229,6 +229,17 @@ def test_replay_is_marked_wherever_its_joules_are():
     assert "replay of orin_nano.txt, not measured on this device" in Page(source).words
 
 
+def test_an_interval_that_is_assumed_stands_beside_every_joule_of_a_replay():
+    result = replayed_result()
+    for device in result["runs"][1]["devices"]:
+        device["interval_assumed"] = True
+    page = render_report(result)
+    section = page[page.index("<summary>FeDeRA</summary>") :]
+    marked = re.findall(r'<td title="[\d.,e-]+\u00a0J">(.*?)</td>', section[: section.index("</section>")])
+    assert marked and all("replay, interval assumed" in cell for cell in marked)
+    assert "replay of orin_nano.txt, interval assumed, not measured on this device" in Page(page).words
+
+
 def test_power_that_nobody_measured_has_no_figure_but_a_sentence():
     words = Page(render_report(FINISHED)).words
     assert "Power of" not in words and "No figure over energy" in words

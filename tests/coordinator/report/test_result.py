@@ -204,6 +204,7 @@ def test_a_devices_energy_is_that_of_the_rounds_with_what_was_before_them_apart(
         "board": "Orin",
         "power_source": "sysfs",
         "power_detail": "3 rails",
+        "interval_assumed": False,
         "scope": "module",
         "idle_w": 4.0,
         "peak_w": 12.5,
@@ -299,6 +300,16 @@ def test_replays_on_one_machine_add_up_and_are_marked(ledger):
     play_round(ledger, 1, 0.75)
     curve, result = energy_of(ledger)
     assert (curve, result["energy_note"], result["energy_is_replay"]) == ([10.0], None, True)
+    assert not any(device["interval_assumed"] for device in result["devices"])
+
+
+def test_a_replay_whose_interval_is_assumed_says_so(ledger):
+    measures(ledger, "ada", source="replay of orin.log", detail="orin.log: 9 lines, interval assumed (1000 ms)")
+    measures(ledger, "bob", source="replay of orin.log")
+    report(ledger, 1, 1.0, 5.0, device="ada")
+    report(ledger, 1, 1.0, 5.0, device="bob")
+    play_round(ledger, 1, 0.75)
+    assert [device["interval_assumed"] for device in energy_of(ledger)[1]["devices"]] == [True, False]
 
 
 def test_a_device_that_only_waited_before_the_first_round_took_no_part(ledger):

@@ -286,6 +286,34 @@ def test_a_first_line_that_was_cut_does_not_decide_a_replays_scope(tmp_path):
     assert [reading.total_mw for reading in source.readings()] == [None, 9000, 9000]
 
 
+def test_a_replay_says_that_its_interval_is_assumed(tmp_path):
+    assert Replay(log(tmp_path, [LINE.format(mw=1)] * 3)).detail == (
+        "a.log: 3 lines, 3 s, in a loop, interval assumed (1000 ms)"
+    )
+    stamped = [f"17622208{second}0 {LINE.format(mw=1)}" for second in (1, 2, 3)]
+    assert Replay(log(tmp_path, stamped)).detail == "a.log: 3 lines, 30 s, in a loop"
+
+
+def test_a_replay_of_several_boards_is_refused(tmp_path):
+    lines = [f"orin-{number} | {LINE.format(mw=1)}" for _ in range(5) for number in (1, 2)]
+    with pytest.raises(BadInput, match=r"'orin-1' \(5 lines\), 'orin-2' \(5 lines\); a replay is of one device"):
+        Replay(log(tmp_path, lines))
+
+
+def test_a_log_whose_lines_lost_the_input_rail_is_no_replay_of_the_module(tmp_path):
+    rails = "RAM 1/2MB VDD_GPU 1mW/1mW VDD_CPU_SOC_MSS 2mW/2mW VIN_SYS_5V0 3mW/3mW"
+    with pytest.raises(BadInput, match="with a total power: no total: could not be read"):
+        Replay(log(tmp_path, [f"{rails} VI", rails, rails]))
+
+
+def test_a_childs_rails_may_be_below_zero(run):
+    rails = "VDD_GPU_SOC 1592mW/1592mW VDD_CPU_CV -398mW/-398mW VIN_SYS_5V0 2624mW/-1mW"
+    source = run(f'while true; do echo "RAM 1/2MB {rails}"; sleep 0.05; done', board="AGX Orin")
+    found = []
+    eventually(lambda: found.extend(source.readings()) or found)
+    assert (found[0].total_mw, found[0].rails_mw["VDD_CPU_CV"], source.scope) == (3818, -398, "module")
+
+
 def test_a_log_without_power_is_refused(tmp_path):
     for lines in ([], ["garbage"], ["RAM 1/2MB CPU [1%@2] cpu@40C"], ["RAM 1/2MB VDD_A 1mW/1mW"]):
         with pytest.raises(BadInput, match=r"--power: replay:.*a\.log holds no line of tegrastats with a total power"):

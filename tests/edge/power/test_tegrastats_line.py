@@ -172,6 +172,35 @@ def test_absurd_numbers_are_no_numbers(number):
     assert line.temps_c in ({}, {"cpu": -1})
 
 
+@pytest.mark.parametrize(
+    ("form", "values"),
+    [
+        ("VDD_IN {}/{} VDD_SOC {}/{}", (-920, -3, -40, 0)),
+        ("VDD_IN {}mW/{}mW VDD_SOC {}mW/{}mW", (-398, -398, 398, -132)),
+        ("VDD_IN {}mW/{}mW/{}mW VDD_SOC {}mW/{}mW/{}mW", (-398, -3, -1, 0, -99, 797)),
+        ("VDD_IN {} mW / {} mW VDD_SOC {} mW / {} mW", (-398, 0, -1, -1)),
+        ("VDD_IN {}mW/{}mW VDD_SOC {}mW/{}", (5, "nan", 6, "-")),
+        ("VDD_IN {}/{} VDD_SOC {}/{}", (5, "nan", 6, "-")),
+    ],
+)
+def test_a_rail_may_be_below_zero_and_no_average_or_peak_costs_it(form, values):
+    line = read(f"RAM 1/2MB {form.format(*values)}")
+    assert line.rails_mw == {"VDD_IN": values[0], "VDD_SOC": values[len(values) // 2]}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    ["4294966898mW/1mW", "5\ufffd20mW/1mW", "5,120mW/1mW", "٣5120mW/1mW", "5120W/1W", "mW/1mW", "5120m", "--5mW/1mW"],
+)
+def test_a_number_that_is_damaged_is_no_other_number(damaged):
+    line = read(f"RAM 1/2MB VDD_IN {damaged} VDD_SOC 7mW/7mW")
+    assert line.rails_mw == {"VDD_SOC": 7} and "VDD_IN" in line.unread
+
+
+def test_a_rail_that_stands_twice_is_listed():
+    assert read("RAM 1/2MB VDD_IN 5mW/5mW NC 0mW/0mW NC 0mW/0mW VDD_IN 7mW/7mW").twice == ["NC", "VDD_IN"]
+
+
 def test_a_rail_that_was_cut_counts_when_its_current_number_is_whole():
     for cut, rails in (("5120mW/41", {"VDD_IN": 5120}), ("5120mW", {"VDD_IN": 5120}), ("5120m", {}), ("512", {})):
         assert read(f"RAM 1/2MB VDD_IN {cut}").rails_mw == rails
