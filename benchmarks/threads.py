@@ -173,8 +173,6 @@ def _measured(options: argparse.Namespace, folder: Path) -> dict[str, list[float
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
-    for name in _WAITS:
-        os.environ.pop(name, None)  # what is measured is what federa chooses
     console = Console() if sys.stdout.isatty() else Console(width=120)
     try:
         match arguments if arguments is not None else sys.argv[1:]:
@@ -186,6 +184,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"took {start_once(model, spinning=bool(rest))}", flush=True)
                 return 0
         options = _arguments(arguments)
+        for name in _WAITS:
+            os.environ.pop(name, None)  # what is measured is what federa chooses
         with tempfile.TemporaryDirectory(prefix="threads-") as folder:
             seconds = _measured(options, Path(folder))
     except FederaError as error:
