@@ -79,7 +79,8 @@ def tunnel(proxy: Proxy, address: str, wait_s: float) -> socket.socket:
     try:
         connection = socket.create_connection((plain_host(host), port), timeout=wait_s)
     except OSError as error:
-        raise ProxyFailed(f"{proxy} does not answer: {error.strerror or error}", lasting=False) from None
+        why = f"{proxy} does not answer ({error.strerror or error}): check --proxy, or leave it out"
+        raise ProxyFailed(why, lasting=False) from None
     try:
         connection.sendall(f"{request}\r\n".encode())
         answer = b""
@@ -88,18 +89,23 @@ def tunnel(proxy: Proxy, address: str, wait_s: float) -> socket.socket:
             answer += byte
         status = _status(answer)
         if status is None:
-            raise ProxyFailed(f"what answers at {proxy.address} is no HTTP proxy (--proxy)", lasting=True)
+            why = f"what answers at {proxy.address} is no HTTP proxy: check --proxy, or leave it out"
+            raise ProxyFailed(why, lasting=True)
         if status in _PASSING:
-            raise ProxyFailed(f"{proxy} cannot reach {address}: HTTP status {status}", lasting=False)
+            why = f"{proxy} cannot reach {address} (HTTP status {status}): is the coordinator running, is that its address?"
+            raise ProxyFailed(why, lasting=False)
         if not 200 <= status < 300:
-            why = f"{proxy} does not let this machine through to {address}: HTTP status {status}"
+            why = (
+                f"{proxy} does not let this machine through to {address} (HTTP status {status}): it must allow CONNECT"
+            )
             raise ProxyFailed(why, lasting=True)
     except ProxyFailed:
         connection.close()
         raise
     except OSError as error:
         connection.close()
-        raise ProxyFailed(f"{proxy} breaks off: {error.strerror or error}", lasting=False) from None
+        why = f"{proxy} breaks off ({error.strerror or error}): check --proxy, or leave it out"
+        raise ProxyFailed(why, lasting=False) from None
     return connection
 
 

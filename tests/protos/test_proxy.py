@@ -105,9 +105,9 @@ def test_a_proxy_that_is_asked_for_is_used_and_its_login_is_shown_to_it_alone(tm
 @pytest.mark.parametrize(
     ("status", "words", "lasting"),
     [
-        (403, "does not let this machine through to 10.0.0.5:1: HTTP status 403", True),
-        (407, "does not let this machine through to 10.0.0.5:1: HTTP status 407", True),
-        (503, "cannot reach 10.0.0.5:1: HTTP status 503", False),
+        (403, "does not let this machine through to 10.0.0.5:1 (HTTP status 403): it must allow CONNECT", True),
+        (407, "does not let this machine through to 10.0.0.5:1 (HTTP status 407): it must allow CONNECT", True),
+        (503, "cannot reach 10.0.0.5:1 (HTTP status 503): is the coordinator running, is that its address?", False),
     ],
 )
 def test_a_proxy_that_refuses_is_named(status, words, lasting):
@@ -122,7 +122,8 @@ def test_a_proxy_that_refuses_is_named(status, words, lasting):
 
 def test_a_dead_proxy_is_named():
     found = find_obstacle("10.0.0.5:1", None, Proxy("127.0.0.1:9"))
-    assert str(found) == "the proxy at 127.0.0.1:9 does not answer: Connection refused" and not found.lasting
+    assert str(found).startswith("the proxy at 127.0.0.1:9 does not answer (Connection refused): check --proxy")
+    assert not found.lasting
 
 
 @pytest.mark.parametrize(
