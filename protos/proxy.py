@@ -92,7 +92,7 @@ def tunnel(proxy: Proxy, address: str, wait_s: float) -> socket.socket:
             why = f"what answers at {proxy.address} is no HTTP proxy: check --proxy, or leave it out"
             raise ProxyFailed(why, lasting=True)
         if status in _PASSING:
-            why = f"{proxy} cannot reach {address} (HTTP status {status}): is the coordinator running, is that its address?"
+            why = f"{proxy} cannot reach {address} (HTTP status {status}): is the coordinator running there?"
             raise ProxyFailed(why, lasting=False)
         if not 200 <= status < 300:
             why = (

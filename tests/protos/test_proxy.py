@@ -107,7 +107,7 @@ def test_a_proxy_that_is_asked_for_is_used_and_its_login_is_shown_to_it_alone(tm
     [
         (403, "does not let this machine through to 10.0.0.5:1 (HTTP status 403): it must allow CONNECT", True),
         (407, "does not let this machine through to 10.0.0.5:1 (HTTP status 407): it must allow CONNECT", True),
-        (503, "cannot reach 10.0.0.5:1 (HTTP status 503): is the coordinator running, is that its address?", False),
+        (503, "cannot reach 10.0.0.5:1 (HTTP status 503): is the coordinator running there?", False),
     ],
 )
 def test_a_proxy_that_refuses_is_named(status, words, lasting):
