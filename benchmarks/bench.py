@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         print_error("federa-bench", error)
         return error.exit_code
     except OSError as error:
-        print_error("federa-bench", f"{error.filename or options.out}: {error.strerror or error}")
+        print_error("federa-bench", f"{error.filename or options.out or Path()}: {error.strerror or error}")
         return EXIT_ERROR
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_INTERRUPTED
@@ -78,7 +78,7 @@ def _fresh_folder(below: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise BadInput(f"--out: cannot make {folder.absolute()}: {error.strerror}; name another folder") from None
+            raise BadInput(f"--out: cannot make {folder}: {error.strerror}; name another folder") from None
         return folder
     raise AssertionError("numbers do not end")
 
