@@ -104,7 +104,7 @@ def _quoted(column: str) -> str:
 
 
 def _looks_like_a_name(name: str) -> bool:
-    return len(name) <= MAX_NAME and bool(_NAME.fullmatch(name))
+    return len(name) <= MAX_NAME and bool(_NAME.fullmatch(name.strip()))
 
 
 def _listed(names: Sequence[str]) -> str:

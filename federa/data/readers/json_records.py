@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from federa.data.row import Row
-from federa.errors import BadInput, one_line
+from federa.errors import BadInput
 
 ONE_OBJECT = ': the file is one object, and must hold one for each row, as orient="records" writes'
 _BLANKS = re.compile(r"[ \t\n\r\ufeff]*")
@@ -150,9 +150,10 @@ def _decode(text: str, position: int, line: int) -> tuple[Any, int]:
         )
         reason = error.msg.removesuffix(" at").removesuffix(" starting")
         raise _Bad(line, f"is not JSON: {reason}{where}") from None
-    except (ValueError, RecursionError) as error:
-        # A number of too many digits is a plain ValueError, deep nesting a RecursionError.
-        raise _Bad(line, f"is not JSON: {one_line(error)}") from None
+    except ValueError:
+        raise _Bad(line, "is not JSON: a number has too many digits") from None
+    except RecursionError:
+        raise _Bad(line, "is not JSON: it is nested too deeply") from None
 
 
 def _is_json(line: str) -> bool:

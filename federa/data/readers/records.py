@@ -80,6 +80,7 @@ def _line_end(text: str, position: int, last: str) -> int:
 def _with_quotes(text: str, position: int, form: Form) -> tuple[list[str], int]:
     """The values of the record that begins at `position`, and where its last line ends."""
     values = []
+    end = position
     while True:
         if text.startswith(QUOTE, position):
             begin = position + 1
@@ -87,7 +88,9 @@ def _with_quotes(text: str, position: int, form: Form) -> tuple[list[str], int]:
             value = text[begin:position].replace(QUOTE + QUOTE, QUOTE)
             position += 2 if form.newline == "\r\n" and text.startswith("\r\n", position + 1) else 1
         else:
-            begin, end = position, _line_end(text, position, form.newline[-1])
+            begin = position
+            if end <= position:
+                end = _line_end(text, position, form.newline[-1])
             position = text.find(form.separator, begin, end)
             if position < 0:
                 position = end

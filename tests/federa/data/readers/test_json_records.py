@@ -57,6 +57,8 @@ def test_an_empty_array_holds_no_documents(tmp_path: Path) -> None:
         (LINES + '{"text": "a", "label": "b"}, {}', "line 3 is not JSON: more follows after the value"),
         (LINES + '{"text": "a', "line 3 is not JSON: Unterminated string"),
         ('{\n"text": "a",\n"label" "b"}', "line 1 is not JSON: Expecting ':' delimiter (line 3)"),
+        (LINES + '{"text": "a", "label": ' + "1" * 5000 + "}", "line 3 is not JSON: a number has too many digits"),
+        (LINES + '{"text": ' + "[" * 100_000, "line 3 is not JSON: it is nested too deeply"),
         ("{'text': 'a'}\n", "line 1 is not JSON: Expecting property name enclosed in double quotes"),
     ],
 )  # fmt: skip

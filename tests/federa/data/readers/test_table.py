@@ -107,6 +107,8 @@ def test_a_file_without_a_line_of_names_is_told_so_and_its_text_is_not_shown(
         ("text,stars", "has no column 'label' (data.label_column); it has text, stars"),
         ("text, label", "has no column 'label' (data.label_column); it has text, ' label'"),
         ("review,stars", f"{NAMES}; it has review, stars"),
+        ("text , label", f"{NAMES}; it has 'text ', ' label'"),
+        (",review,2nd", NAMES),
         (f"text,{'m' * 3000}", f"has no column 'label' (data.label_column); it has text, {'m' * 39}…"),
         (
             "text," + ",".join(f"{letter * 3000}" for letter in "mno"),
