@@ -125,8 +125,10 @@ def test_a_bad_data_file_ends_the_processes_that_were_started_for_it(
         ("", ["no documents"]),
         ('{"body": "a", "label": "x"}\n', ["'text'", "body, label"]),
         ("{\n", ["line 1 is not JSON"]),
+        ('{"text": "a"}\n' * 3 + '{"text": "a", "label": "x"}\n', ["'label'", "in 3 of 4 rows (lines 1, 2, 3)"]),
+        ('{"text": {"0": "a"}, "label": {"0": "x"}}', ['orient="records"']),
     ],
-    ids=["not there", "empty", "no text column", "broken line"],
+    ids=["not there", "empty", "no text column", "broken line", "rows without a label", "columns"],
 )
 def test_bad_data_is_found_before_anything_is_started_and_leaves_the_folder_free(
     tmp_path: Path,

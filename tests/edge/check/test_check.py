@@ -281,6 +281,33 @@ def test_data_that_cannot_be_read_is_a_failure_that_says_where(tmp_path, content
     assert "secret" not in data.found
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("x.csv", 'text,label\n"a secret,x\nb,y\n"c" d,x\n', "line 2 opens a quote that ends in the midst of line 4"),
+        ("x.csv", "a secret of the house,x\nanother secret,y\n", "has no columns 'text' and 'label'"),
+        ("x.csv", "text,label\na secret,\nb,x\nc,\nd,\n", "in 3 of 4 rows (lines 2, 4, 5)"),
+        ("x.tsv", 'text\tlabel\n"a secret"\tx\nb\ty\n', "line 2 has quotes of which it is not certain"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_a_failure_that_says_where(tmp_path, name, content, found):
+    file = tmp_path / name
+    file.write_text(content)
+    data = look(tmp_path, "--data", file, "--power", "none", root=tmp_path / "nothing")["data"]
+    assert data.level == "failed" and found in data.found and "secret" not in data.found
+
+
+def test_an_array_and_a_quoted_table_are_counted(tmp_path):
+    for name, content in (
+        ("x.json", '[{"text": "a", "label": "x"},\n {"text": "b", "label": "y"}]'),
+        ("x.tsv", '"text"\t"label"\n"a"\t"x"\n"b"\t"y"\n'),
+        ("x.csv", "text;label\na;x\nb;y\n"),
+    ):
+        (tmp_path / name).write_text(content)
+        data = look(tmp_path, "--data", tmp_path / name, "--power", "none", root=tmp_path / "nothing")["data"]
+        assert data.level == "ok" and "2 documents with 2 labels" in data.found
+
+
 def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
