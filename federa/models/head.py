@@ -112,7 +112,7 @@ def _folded(name: str) -> str:
 def _numbers(names: Sequence[str]) -> list[int] | None:
     """The numbers of classes without names; None where some have one, or a number is not there."""
     found = [int(match[1]) for name in names if (match := _GENERIC.fullmatch(name))]
-    return found if sorted(found) == list(range(len(names))) else None
+    return found if names and sorted(found) == list(range(len(names))) else None
 
 
 def _listed(names: Sequence[str]) -> str:
