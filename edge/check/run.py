@@ -45,7 +45,7 @@ def check_device(options: argparse.Namespace, root: Path = Path("/")) -> Iterato
     yield from guarded("board", partial(_board, board, facts, jetson))
     yield from guarded("memory", partial(_memory, root))
     yield from guarded("torch", partial(check_compute, options, jetson))
-    yield from guarded("power", partial(_power, options, jetson, root))
+    yield from guarded("power", partial(_power, options, jetson, board.name is not None, root))
     yield from guarded("data", partial(_data, options.data))
     yield from guarded("coordinator", partial(check_network, options))
     yield from guarded(
@@ -116,7 +116,7 @@ def _memory(root: Path) -> Iterator[CheckResult]:
         yield CheckResult(what="memory", found=text)
 
 
-def _power(options: argparse.Namespace, jetson: bool, root: Path) -> Iterator[CheckResult]:
+def _power(options: argparse.Namespace, jetson: bool, known: bool, root: Path) -> Iterator[CheckResult]:
     children_s, began_s = _children_s(), time.monotonic()
     choice = open_power(options.power, board=options.board, interval_s=1.0 / options.power_hz, root=root)
     if choice.source is None:
@@ -131,7 +131,7 @@ def _power(options: argparse.Namespace, jetson: bool, root: Path) -> Iterator[Ch
         problem = choice.source.problem()
     finally:
         choice.source.close()
-    yield _reading(choice.source, readings, problem or choice.detail)
+    yield _reading(choice.source, readings, problem or choice.detail, known)
     # A source that is a process of its own (tegrastats) has used what it did since it was started.
     share = busy_s / over_s + (_children_s() - children_s) / (time.monotonic() - began_s)
     text = f"{1e3 * spent_s / max(1, len(readings)):.2f} ms a reading, {share:.2%} of a core at {options.power_hz:g} Hz"
@@ -156,7 +156,8 @@ def _sample(source: PowerSource, hz: float) -> tuple[list[Reading], float, float
         time.sleep(max(0.0, asked_s + 1 / hz - answered_s))
 
 
-def _reading(source: PowerSource, readings: list[Reading], why: str) -> CheckResult:
+def _reading(source: PowerSource, readings: list[Reading], why: str, known: bool) -> CheckResult:
+    """`known`: whether it is known which board's rails these are."""
     last = next((one for one in reversed(readings) if one.total_mw is not None or one.rails_mw), None)
     if last is None:
         return CheckResult(
@@ -164,10 +165,14 @@ def _reading(source: PowerSource, readings: list[Reading], why: str) -> CheckRes
         )
     rails = ", ".join(f"{name} {mw:.0f} mW" for name, mw in last.rails_mw.items())
     if last.total_mw is None:
-        found = f"{source.name}: no total ({why}): {rails}"
-        return CheckResult(
-            what="power", level="warning", found=found, todo="--board names the board whose rails these are"
+        found = f"{source.name}: no total ({why.removeprefix('no total: ')}): {rails}"
+        todo = (
+            "the run goes on without joules; of a label that stands twice, unbind the chip that is not the module's "
+            "(the numbers behind the label) from its driver in /sys/bus/i2c/drivers"
+            if known
+            else "--board names the board whose rails these are"
         )
+        return CheckResult(what="power", level="warning", found=found, todo=todo)
     total = f"{source.name}: {last.total_mw / 1e3:.2f} W of the {source.scope}"
     return CheckResult(what="power", found=f"{total} ({rails})" if rails else total)
 

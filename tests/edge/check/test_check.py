@@ -18,7 +18,7 @@ from certificates import CertificateFixture
 from fault_injection import free_port
 from processes import NOOP, Process, ended, listening
 from rich.console import Console
-from sysfs_trees import FAKE_ORIN_NANO, fake_file, fake_hwmon, fake_model
+from sysfs_trees import FAKE_ORIN_NANO, fake_compatible, fake_file, fake_hwmon, fake_model
 
 from edge.check.compute import check_compute
 from edge.check.network import check_network
@@ -143,6 +143,31 @@ def test_a_jetson_in_a_container_that_hides_it_is_told_what_to_mount(tmp_path):
     # And --board mends it.
     found = look(tmp_path, "--board", "Orin Nano", root=root)
     assert (found["board"].level, found["power"].level) == ("ok", "ok")
+
+
+def test_a_makers_board_is_named_by_nvidias_module(tmp_path):
+    root = tmp_path / "root"
+    fake_model(root, "ACME EdgeBox 220")
+    fake_compatible(root, "acme,edgebox-220", "nvidia,p3768-0000+p3767-0000", "nvidia,p3767-0000", "nvidia,tegra234")
+    fake_hwmon(root, "1-0040", FAKE_ORIN_NANO)
+    found = look(tmp_path, root=root)
+    assert found["board"] == CheckResult(what="board", found="ACME EdgeBox 220 (Orin NX)")
+    assert found["power"].found.startswith("sysfs: 5.00 W of the module (")
+
+
+def test_a_label_that_stands_twice_is_told_with_what_to_do(tmp_path, fake_orin):
+    for chip in ("3-0040", "3-0041"):
+        fake_hwmon(fake_orin, chip, (("VDD_IN", 12000, 1500),))
+    assert look(tmp_path, root=fake_orin)["power"].found.startswith("sysfs: 5.00 W of the module (")
+    for label in (fake_orin / "sys/bus/i2c/drivers/ina3221/1-0040").rglob("in1_label"):
+        label.write_text("VDD_OUT\n")
+    found = look(tmp_path, root=fake_orin)["power"]
+    assert found.level == "warning"
+    assert found.found.startswith(
+        "sysfs: no total (VDD_IN stands there twice, and which is the module's is not known): "
+    )
+    assert "VDD_IN (3-0040 1) 18000 mW" in found.found
+    assert "unbind the chip" in found.todo and "--board" not in found.todo
 
 
 def test_a_board_without_a_known_total_is_a_warning(tmp_path):
