@@ -15,6 +15,8 @@ Environment, read by these two commands alone:
                             were, without a copy; empty: all of them
     NOOP_FAILURE=           when not empty, every training fails with these words; `3:words`: those of client 3 alone
     NOOP_FAILURE_ROUNDS=    the rounds in which it fails, such as 1,2; empty: in all of them
+    NOOP_SETUP_FAILURE=     when not empty, a worker cannot prepare and says this, as bad input
+    NOOP_EVALUATE_FAILURE=  when not empty, every evaluation raises a RuntimeError with these words
     NOOP_STAMPS=            a file to which every training adds a line: round, client, time.monotonic()
 """
 
@@ -37,7 +39,7 @@ from edge.training.run_order import RunOrder
 from edge.training.runtime import Setup, TrainedClient
 from federa import __version__
 from federa.config import DEVICES, Experiment, parse_json
-from federa.errors import FederaError
+from federa.errors import BadInput, FederaError
 from federa.tasks.metric import Counters
 from federa.tensors.header import write_header
 from federa.tensors.state import Shapes, Tensors
@@ -107,7 +109,9 @@ class NoopReferenceModel:
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         scores: Sequence[float] | Callable[[Path, str], float] = (1.0,),
         evaluate_s: float = 0.0,
+        evaluate_failure: str = "",
     ) -> None:
+        self._evaluate_failure = evaluate_failure
         self.shapes = dict(equal_shapes() if shapes is None else shapes)
         self.experiment = config
         if config.data.source != DEVICES:
@@ -137,6 +141,8 @@ class NoopReferenceModel:
 
     def evaluate(self, state: Path, part: Part) -> Counters:
         time.sleep(self._evaluate_s)
+        if self._evaluate_failure:
+            raise RuntimeError(self._evaluate_failure)
         turn = len(self.evaluated)
         self.evaluated.append((part, state.stem))
         scores = self._scores
@@ -161,8 +167,12 @@ class NoopRuntime:
         moved: int | None = None,
         stamps: Path | None = None,
         evaluate_s: float = 0.0,
+        setup_failure: str = "",
+        evaluate_failure: str = "",
     ) -> None:
         self._evaluate_s = evaluate_s
+        self._setup_failure = setup_failure
+        self._evaluate_failure = evaluate_failure
         self.trained: list[tuple[int, int]] = []
         self.calls: list[str] = []
         self.steps = 0
@@ -184,6 +194,8 @@ class NoopRuntime:
 
     def prepare(self, order: RunOrder, model: Path | None = None) -> Setup:
         self.calls.append("prepare")
+        if self._setup_failure:
+            raise BadInput(self._setup_failure)
         splits = parse_json(order.experiment_json).evaluation == "devices"
         self._examples = {client: len(shard(client) if splits else indices) for client, indices in order.shards.items()}
         return Setup(device="noop", precision="fp32", examples=dict(self._examples))
@@ -213,6 +225,8 @@ class NoopRuntime:
 
     def evaluate(self, client: int, part: str, state: Tensors, on_batch: Callable[[], None]) -> Counters:
         self.calls.append("evaluate")
+        if self._evaluate_failure:
+            raise RuntimeError(self._evaluate_failure)
         for _ in range(STEPS):
             on_batch()
             time.sleep(self._evaluate_s / STEPS)
@@ -233,7 +247,8 @@ def reference_model_from_environment(config: Experiment) -> NoopReferenceModel:
     tensors, values = (int(os.environ.get(f"NOOP_{key}", "0")) for key in ("TENSORS", "TENSOR_VALUES"))
     scores = [float(word) for word in os.environ.get("NOOP_SCORES", "1.0").split(",")]
     pause_s = float(os.environ.get("NOOP_EVALUATE_S", "0"))
-    return NoopReferenceModel(config, equal_shapes(tensors or 4, values or 16), scores, pause_s)
+    failure = os.environ.get("NOOP_EVALUATE_FAILURE", "")
+    return NoopReferenceModel(config, equal_shapes(tensors or 4, values or 16), scores, pause_s, failure)
 
 
 def runtime_from_environment(options: Namespace) -> NoopRuntime:
@@ -246,6 +261,8 @@ def runtime_from_environment(options: Namespace) -> NoopRuntime:
         moved=int(moved) if moved else None,
         stamps=Path(stamps) if stamps else None,
         evaluate_s=float(setting("NOOP_EVALUATE_S", "0")),
+        setup_failure=setting("NOOP_SETUP_FAILURE", ""),
+        evaluate_failure=setting("NOOP_EVALUATE_FAILURE", ""),
     )
 
 
