@@ -84,6 +84,10 @@ class TextRegression(Task):
     def identity(self, record: Record) -> str:
         return str(record[0])
 
+    def made_up(self, tokens: int) -> Sequence[Record]:
+        """What the coordinator tries the model with where the data are on the devices: a long text and a short one."""
+        return TextAndValue("word " * tokens, 1.0), TextAndValue("word", 0.0)
+
     def strata(self, records: Sequence[Record]) -> list[int]:
         """By rank, equal values together."""
         ordered = sorted(record[1] for record in records)

@@ -33,7 +33,8 @@ class Federation(Section):
     """Seconds from the round's announcement. `auto` is twice what the slowest of the drawn devices is expected to take
     by its measured speed. Without it a round waits for everybody."""
     attempts: Count = 3
-    """How often a round below its quorum is tried with other clients before the run pauses."""
+    """How often a round below its quorum is tried with other clients before the run pauses or, where nobody is left to
+    wait for, ends."""
     norm_limit: Annotated[float, Field(gt=1)] | None = 10.0
     """An update this many times further from the broadcast than the median of earlier rounds is refused. `null` lets
     every finite one pass."""
