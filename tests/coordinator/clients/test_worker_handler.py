@@ -9,19 +9,21 @@ from types import SimpleNamespace
 
 from coordinator.clients.registry import ClientRegistry
 from coordinator.clients.worker_handler import WorkerHandler
+from coordinator.rounds.events import Failed, Unable
+from coordinator.rounds.failures import Failure
 from coordinator.storage.ledger import Ledger
+from federa.errors import BadInput, FederaError
+from protos import federation_pb2 as pb
 
 
 class FakeSessions:
-    """One worker, ada, is connected."""
+    """These workers are connected."""
 
-    names = ("ada",)
-
-    def __init__(self):
-        self.bound = {}
+    def __init__(self, *names):
+        self.bound, self.names = {}, names or ("ada",)
 
     def get(self, name):
-        hello = SimpleNamespace(clients=(), own_data=False, key="a" * 32)
+        hello = SimpleNamespace(clients=(), own_data=False, key=name[0] * 32)
         return SimpleNamespace(name=name, hello=hello)
 
     def bind(self, keys):
@@ -56,3 +58,79 @@ def test_who_is_placed_as_its_stream_breaks_is_placed_in_memory_as_in_the_ledger
     assert {row["client"]: row["device"] for row in ledger.clients()} == registry.hosts == {0: "ada", 1: "ada"}
     assert sessions.bound == registry.keys == ledger.keys() == {"ada": "a" * 32}
     ledger.close()
+
+
+# ---- workers that cannot prepare
+
+
+class FakeBoard:
+    def __init__(self):
+        self.stages = []
+
+    def stage(self, stage, note=""):
+        self.stages.append((stage, note))
+
+
+class Handling:
+    """A handler whose registry has these workers, of so many devices; all are here. `posted` is what reached the
+    rounds."""
+
+    def __init__(self, tmp_path, workers, *, devices, enough):
+        self.ledger, self.posted, self.board = Ledger(tmp_path / "ledger.sqlite"), [], FakeBoard()
+        self.ledger.hosted({name: name * 32 for name in workers}, dict(enumerate(workers)))
+        self.registry = ClientRegistry(self.ledger)
+        self.registry.expect(clients=devices, devices=devices)
+        for name in workers:
+            self.registry.arrive(name)
+        self.handler = WorkerHandler(
+            registry=self.registry, cohort=SimpleNamespace(is_releasing=False), sessions=FakeSessions(*workers), ledger=self.ledger,
+            telemetry=None, board=self.board, post=self.posted.append,
+        )  # fmt: skip
+        asyncio.run(self.handler.gather(clients=devices, devices=devices, enough=enough))
+
+    def fails(self, name, message="no such file", bad_input=True):
+        error = pb.ClientError(run_id="run", message=message, bad_input=bad_input)
+        self.handler.received(SimpleNamespace(name=name), pb.WorkerMessage(client_error=error))
+        return self.posted[-1]
+
+
+def test_the_run_ends_as_soon_as_too_few_devices_can_take_part(tmp_path):
+    one = Handling(tmp_path, ["a", "b", "c"], devices=3, enough=2)
+    assert one.fails("a") == Unable("a", Failure("no such file", bad_input=True))
+    assert one.board.stages[-1] == ("preparing", "without worker a, which cannot take part: no such file")
+    end = one.fails("b", "no GPU", bad_input=False)
+    assert isinstance(end, FederaError) and end.exit_code == 1, "not all of it is bad input"
+    assert str(end) == "worker b, preparing: no GPU; worker a: no such file"
+
+
+def test_what_all_say_is_said_once(tmp_path):
+    one = Handling(tmp_path, ["a", "b"], devices=2, enough=1)
+    one.fails("a", "data: /home/a/x.csv line 3")
+    end = one.fails("b", "data: /home/b/x.csv line 7")
+    assert (type(end), str(end)) == (BadInput, "worker b, preparing: data: /home/b/x.csv line 7")
+
+
+def test_while_others_are_expected_it_ends_when_all_that_are_here_and_enough_to_begin_with_have_failed(tmp_path):
+    one = Handling(tmp_path, ["a", "b"], devices=4, enough=2)
+    assert isinstance(one.fails("a"), Unable)
+    assert isinstance(one.fails("b"), BadInput)
+
+
+def test_while_others_are_expected_one_that_prepares_is_waited_for(tmp_path):
+    one = Handling(tmp_path, ["a", "b"], devices=4, enough=1)
+    assert isinstance(one.fails("a"), Unable), "b is still at it"
+    one.handler.left("b")
+    assert isinstance(one.fails("a"), BadInput)
+
+
+def test_once_rounds_have_begun_they_decide(tmp_path):
+    one = Handling(tmp_path, ["a"], devices=1, enough=1)
+    one.handler.rounds_began = True
+    assert isinstance(one.fails("a"), Unable)
+
+
+def test_a_failure_in_a_round_says_whether_it_is_bad_input_and_whether_it_may_pass(tmp_path):
+    one = Handling(tmp_path, ["a"], devices=1, enough=1)
+    told = pb.ClientError(run_id="run", round=2, client=0, message="UNAVAILABLE:\n gone\x1b[2J", passing=True)
+    one.handler.received(SimpleNamespace(name="a"), pb.WorkerMessage(client_error=told))
+    assert one.posted == [Failed(2, 0, Failure("UNAVAILABLE: gone\\x1b[2J", is_passing=True))]
