@@ -83,8 +83,8 @@ class Handling:
         for name in workers:
             self.registry.arrive(name)
         self.handler = WorkerHandler(
-            registry=self.registry, cohort=SimpleNamespace(is_releasing=False), sessions=FakeSessions(*workers), ledger=self.ledger,
-            telemetry=None, board=self.board, post=self.posted.append,
+            registry=self.registry, cohort=SimpleNamespace(is_releasing=False), sessions=FakeSessions(*workers),
+            ledger=self.ledger, telemetry=None, board=self.board, post=self.posted.append,
         )  # fmt: skip
         asyncio.run(self.handler.gather(clients=devices, devices=devices, enough=enough))
 
