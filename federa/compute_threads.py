@@ -42,16 +42,16 @@ def use_all_cores() -> None:
     os.environ.setdefault(THREADS_VARIABLE, str(count_cores().count))
 
 
-def in_single_threads(call: Callable[[T], S], items: Iterable[T]) -> list[S]:
-    """What the call returns for each item, in order. As many calls are made at once as torch has threads, and each
-    computes with one: no thread waits for another, and the numbers do not depend on how many there are. Nothing else
-    may compute with torch meanwhile."""
+def in_single_threads(call: Callable[[T], S], items: Iterable[T], at_once: int) -> list[S]:
+    """What the call returns for each item, in order. As many calls are made at once as torch has threads, at most
+    `at_once`, and each computes with one: no thread waits for another, and the numbers do not depend on how many there
+    are. Nothing else may compute with torch meanwhile."""
     import torch
 
     before = torch.get_num_threads()
     try:
         # In each thread too: an OpenBLAS asks its own thread how many it may use.
-        with ThreadPoolExecutor(before, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(min(before, at_once), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(call, items))
     finally:
         torch.set_num_threads(before)

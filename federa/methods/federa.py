@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from federa.tensors.state import Tensors
 
 
+_AT_ONCE = 4
+"""Matrices that are decomposed at the same time: each needs several copies of itself in double precision."""
+
+
 class FeDeRA(LoRA):
     """The coordinator decomposes once and sends A0 and B0; every side forms W_res = W - s B0 A0 from them.
 
@@ -32,7 +36,7 @@ class FeDeRA(LoRA):
 
         layers = list(lora_layers(model))
         factors = in_single_threads(
-            lambda layer: principal_factors(layer.weight, self.config.r, self.config.scale), layers
+            lambda layer: principal_factors(layer.weight, self.config.r, self.config.scale), layers, _AT_ONCE
         )
         for layer, (a, b) in zip(layers, factors, strict=True):
             if not (a.isfinite().all() and b.isfinite().all()):

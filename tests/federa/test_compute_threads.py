@@ -88,14 +88,14 @@ def three_threads():
 
 
 def test_small_work_is_done_in_order_each_piece_with_one_thread(three_threads) -> None:
-    pieces = in_single_threads(lambda number: (number, torch.get_num_threads()), range(20))
+    pieces = in_single_threads(lambda number: (number, torch.get_num_threads()), range(20), 4)
     assert pieces == [(number, 1) for number in range(20)]
     assert torch.get_num_threads() == 3
 
 
 def test_an_error_in_small_work_comes_out_and_the_threads_are_as_before(three_threads) -> None:
     with pytest.raises(ZeroDivisionError):
-        in_single_threads(lambda number: 1 // number, [1, 0, 2])
+        in_single_threads(lambda number: 1 // number, [1, 0, 2], 2)
     assert torch.get_num_threads() == 3
 
 
@@ -104,7 +104,7 @@ def test_factors_do_not_depend_on_the_number_of_threads(three_threads) -> None:
 
     def factors(threads: int):
         torch.set_num_threads(threads)
-        return in_single_threads(lambda weight: principal_factors(weight, 8, 2.0), weights)
+        return in_single_threads(lambda weight: principal_factors(weight, 8, 2.0), weights, 4)
 
     for one, other in zip(factors(1), factors(3), strict=True):
         assert all(map(torch.equal, one, other))
