@@ -7,6 +7,7 @@ import contextlib
 import re
 
 import pytest
+from certificates import CertificateFixture
 from live_coordinator import serving
 from processes import NOOP, Process, ended, until
 
@@ -100,6 +101,23 @@ def test_a_proxy_that_is_asked_for_is_used_and_its_login_is_shown_to_it_alone(tm
                 assert "proxy-authorization: basic ywrhonnly3jlda==" in head.lower()
 
     serving(tmp_path, scenario)
+
+
+def test_mutual_tls_goes_through_a_proxy_and_what_is_wrong_with_it_is_told(tmp_path, no_proxy_is_unset):
+    pki, other = CertificateFixture(tmp_path / "certs"), CertificateFixture(tmp_path / "other")
+    (tmp_path / "out").mkdir()
+
+    async def scenario(live):
+        async with ConnectProxy() as server:
+            proxy = parse_proxy(server.address, live.address)
+            assert (await _greeted(live.address, pki.of("ada"), proxy)).protocol == PROTOCOL
+            assert await asyncio.to_thread(find_obstacle, live.address, pki.of("ada"), proxy) is None
+            found = await asyncio.to_thread(find_obstacle, live.address, other.of("ada"), proxy)
+            assert "does not fit the authority" in str(found)
+            found = await asyncio.to_thread(find_obstacle, live.address, None, proxy)
+            assert "takes TLS connections only" in str(found)
+
+    serving(tmp_path / "out", scenario, credentials=pki.coordinator, shown=pki.of("ada"))
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,22 @@ def secured(pki, tmp_path):
     return run
 
 
+def test_a_copied_certificate_is_a_copied_key(pki, secured):
+    async def scenario(live):
+        first = await _control(live, _ada(pki))
+        assert (await first.read()).WhichOneof("message") == "welcome"
+        copy = await _control(live, hello(name="ada", key=pki.of("ada").worker_key, process="0" * 32))
+        ping = await first.read()
+        await first.write(pb.WorkerMessage(ping=ping.ping))
+        status, words = await _ends(copy)
+        assert status is grpc.StatusCode.FAILED_PRECONDITION
+        assert "the name 'ada' and its key are in use twice" in words and "federa-certs issue" in words
+        await first.write(pb.WorkerMessage(heartbeat=pb.Heartbeat(sequence=4)))
+        assert (await first.read()).heartbeat.sequence == 4
+
+    secured(scenario)
+
+
 def _experiment(**changes):
     federation = {"devices": 1, "clients": 1, "clients_per_round": 1, "rounds": 1}
     return parse_experiment({"federation": federation, "target": {"value": 1.0}, **changes})
