@@ -61,4 +61,5 @@ def _decoded(raw: bytes, name: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise BadInput(f"data: {name} line {line} is not UTF-8 (byte {error.start})") from None
+        todo = "if it is Latin-1, iconv -f LATIN1 -t UTF-8 rewrites it"
+        raise BadInput(f"data: {name} line {line} is not UTF-8 (byte {error.start}): {todo}") from None

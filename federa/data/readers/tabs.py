@@ -25,10 +25,11 @@ def tabs_quote(text: str) -> bool:
     quoted_reading = _fits(text, quoted, len(names))
     if plain_reading and quoted_reading:
         return _both(text, literal, quoted)
-    marked = list(_marked(text, literal))
-    if not quoted_reading and (doubled := next((line for line, value in marked if '""' in value[1:-1]), 0)):
-        # What looks written by a program that quotes has a quotation mark that is not.
-        raise BadTable(doubled, _DOUBT)
+    if not quoted_reading:
+        for line, value in _marked(text, literal):
+            if '""' in value[1:-1]:
+                # What looks written by a program that quotes has a quotation mark that is not.
+                raise BadTable(line, _DOUBT)
     return quoted_reading
 
 
@@ -40,12 +41,18 @@ def _fits(text: str, form: Form, columns: int) -> bool:
         return False
 
 
-def _marked(text: str, literal: Form) -> Iterator[tuple[int, str]]:
+def _marked(text: str, form: Form) -> Iterator[tuple[int, str]]:
     """Values that stand in quotes, as a program writes them, by line."""
-    for record in records(text, literal):
-        for value in record.values:
+    last, number, counted = form.newline[-1], 1, 0
+    position = text.find(QUOTE)
+    while position >= 0:
+        begin, end = text.rfind(last, 0, position) + 1, text.find(last, position)
+        end = len(text) if end < 0 else end
+        number, counted = number + text.count(last, counted, begin), begin
+        for value in text[begin:end].removesuffix("\r").split(form.separator):
             if value.startswith(QUOTE) and _QUOTED.fullmatch(value):
-                yield record.line, value
+                yield number, value
+        position = text.find(QUOTE, end)
 
 
 def _both(text: str, literal: Form, quoted: Form) -> bool:

@@ -155,7 +155,7 @@ def test_half_of_a_character_is_refused_by_line(tmp_path: Path) -> None:
 def test_a_file_that_is_not_utf_8_is_refused_with_the_place(tmp_path: Path, name: str) -> None:
     raw = "text,label\n£,a\n".encode("latin-1")
     message = _refusal(tmp_path / name, gzip.compress(raw) if name.endswith(".gz") else raw)
-    assert message == "line 2 is not UTF-8 (byte 11)"
+    assert message == "line 2 is not UTF-8 (byte 11): if it is Latin-1, iconv -f LATIN1 -t UTF-8 rewrites it"
 
 
 def _broken_gzips() -> dict[str, bytes]:

@@ -35,6 +35,11 @@ def test_whether_a_file_quotes_is_found_out(
         assert read(written(tmp_path / name, end.join([*lines, ""]))) == wanted
 
 
+def test_a_carriage_return_in_quotes_is_text(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.tsv", 'text\tlabel\n"one\rtwo\nthree"\ta\nfine\tb\n')
+    assert read(path) == [("one\rtwo\nthree", "a"), ("fine", "b")]
+
+
 @pytest.mark.parametrize(
     ("lines", "line"),
     [
