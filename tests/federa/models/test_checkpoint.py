@@ -74,9 +74,11 @@ def test_a_wrappers_prefix_is_taken_off_and_the_digest_is_that_without(
     classifier: Path, wrapper: str, form: Callable[[Path], Path]
 ) -> None:
     plain = load_pretrained(str(classifier), TASK)
+    # Copies: transformers 4 leaves weights in the mapped file, which is written over here.
+    own = {name: tensor.clone() for name, tensor in plain.model.state_dict().items()}
     base = load_pretrained(str(form(rename(classifier, WRAPPERS[wrapper]))), TASK)
     assert (base.digest, base.missing) == (plain.digest, plain.missing) and not base.missing
-    for name, tensor in plain.model.state_dict().items():
+    for name, tensor in own.items():
         assert torch.equal(base.model.state_dict()[name], tensor), name
     assert wrapper.startswith("no ") or any("in the names of its tensors: read without" in note for note in base.notes)
 

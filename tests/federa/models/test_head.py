@@ -10,6 +10,7 @@ from tiny_models import READS_BIN, make_tiny_model
 
 from coordinator.evaluation.reference_model import TorchReferenceModel
 from federa.config import Experiment
+from federa.data.batches import collate, tokenize
 from federa.data.dataset import Dataset
 from federa.models.head import column_order, output_layer
 from federa.models.pretrained import PretrainedModel, load_pretrained
@@ -34,12 +35,11 @@ def accuracy(base: PretrainedModel, texts: dict[str, str], *labels: str) -> floa
 def trained(folder: Path, architecture: str = "bert", names: tuple[str, ...] = NAMES) -> Path:
     """A checkpoint that was fine-tuned until it is right about TEXTS; its columns are called `names`."""
     base = load_pretrained(str(make_tiny_model(folder / "encoder", architecture)), task(*NAMES))
-    batch = base.tokenizer(list(TEXTS.values()), padding=True, return_tensors="pt")
-    targets = torch.tensor([NAMES.index(label) for label in TEXTS])
+    batch = collate(tokenize(list(TEXTS.values()), list(map(NAMES.index, TEXTS)), base.tokenizer, 32), range(3))
     optimizer = torch.optim.AdamW(base.model.parameters(), lr=3e-3)
     for _ in range(30):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(base.model(**batch).logits, targets).backward()
+        torch.nn.functional.cross_entropy(base.model(**batch.inputs).logits, batch.targets).backward()
         optimizer.step()
     base.model.config.id2label = dict(enumerate(names))
     base.model.config.label2id = {name: number for number, name in enumerate(names)}
