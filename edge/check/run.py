@@ -166,12 +166,15 @@ def _reading(source: PowerSource, readings: list[Reading], why: str, known: bool
     rails = ", ".join(f"{name} {mw:.0f} mW" for name, mw in last.rails_mw.items())
     if last.total_mw is None:
         found = f"{source.name}: no total ({why.removeprefix('no total: ')}): {rails}"
-        todo = (
-            "the run goes on without joules; of a label that stands twice, unbind the chip that is not the module's "
-            "(the numbers behind the label) from its driver in /sys/bus/i2c/drivers"
-            if known
-            else "--board names the board whose rails these are"
-        )
+        if not known:
+            todo = "--board names the board whose rails these are"
+        elif "stands there twice" in why:
+            todo = (
+                "unbind the chip that is not the module's (the numbers behind the label) from its driver in "
+                "/sys/bus/i2c/drivers"
+            )
+        else:
+            todo = "the run goes on without joules; try another --power, or --board if this is another board"
         return CheckResult(what="power", level="warning", found=found, todo=todo)
     total = f"{source.name}: {last.total_mw / 1e3:.2f} W of the {source.scope}"
     return CheckResult(what="power", found=f"{total} ({rails})" if rails else total)

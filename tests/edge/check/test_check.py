@@ -170,6 +170,14 @@ def test_a_label_that_stands_twice_is_told_with_what_to_do(tmp_path, fake_orin):
     assert "unbind the chip" in found.todo and "--board" not in found.todo
 
 
+def test_a_known_board_without_its_input_is_not_told_to_name_the_board(tmp_path, fake_orin):
+    for label in fake_orin.rglob("in1_label"):
+        label.write_text("VDD_OUT\n")
+    found = look(tmp_path, root=fake_orin)["power"]
+    assert found.found.startswith("sysfs: no total (Orin Nano needs VDD_IN too): ")
+    assert found.todo.startswith("the run goes on without joules; try another --power")
+
+
 def test_a_board_without_a_known_total_is_a_warning(tmp_path):
     root = tmp_path / "root"
     fake_model(root, "NVIDIA Jetson Future")
