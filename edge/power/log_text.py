@@ -28,7 +28,7 @@ _FOREIGN = re.compile(r"[^\x00-\x7f]")
 CUT = "\u2026"
 """What programs put where they left something out."""
 
-DATE = r"(?<!\d)(\d{1,2})-(\d{1,2})-(\d{4})(?:[ ,]{1,3}|T)(\d{1,2}):(\d{1,2}):(\d{1,2})(?!\d)"
+DATE = r"(?<!\d)(\d{1,2})-(\d{1,2})-(\d{4})(?:[ ,:]{1,3}|[T_-])(\d{1,2}):(\d{1,2}):(\d{1,2})(?!\d)"
 """`MM-DD-YYYY HH:MM:SS`, whatever else touches it."""
 _BEGINNING = re.compile(
     rf"(?:{DATE}[ ,:()\[\]]{{0,4}})?(?<![A-Za-z])RAM[ ,:]{{0,3}}\d{{1,9}} ?/ ?\d{{1,9}} ?[kMG]B", re.ASCII

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,14 @@ from edge.power.log_stamp import Stamp, stamp_in
 from edge.power.log_text import plain, samples_in
 from edge.power.tegrastats_line import Line, parse_plain
 
-_DEPTH = 4
+_DEPTH = 6
+_PLACE_IN_LIST = re.compile(r"\.\d+(?=\.|$)")
 # Keys of JSON under which a log's driver tells the time and the place, the ones that are meant first.
-_TIMES = ("__REALTIME_TIMESTAMP", "_SOURCE_REALTIME_TIMESTAMP", "time", "timestamp", "@timestamp", "ts", "date")
-_PLACES = re.compile(r"host|container|pod|node|instance|^_?machine|^device", re.IGNORECASE)
+_TIMES = (
+    *("__realtime_timestamp", "_source_realtime_timestamp", "time", "timestamp", "@timestamp", "ts", "isodate"),
+    *("datetime", "date", "created_at", "t"),
+)
+_PLACES = re.compile(r"host|container|pod|node|instance|^_?machine|^device")
 _MAX_SOURCE = 120
 _MAX_STAMPS = 3
 # Of the words before a line these name no source: days, zones, and what tegrastats itself says.
@@ -50,17 +55,17 @@ def file_named_in(raw: str) -> str | None:
 
 def unwrap(raw: str) -> Iterator[LogLine]:
     """The samples in one line of a log: one as a rule, none in a line that is not understood."""
-    message, beside = raw, _Beside()
+    messages, beside = [raw], _Beside()
     if raw.lstrip().startswith("{"):
-        message, beside = _of_json(raw)
-    for text in samples_in(plain(message)):
+        messages, beside = _of_json(raw)
+    for text in (piece for message in messages for piece in samples_in(plain(message))):
         line = parse_plain(text)
         if line is None:
             continue
         head, tail = line.around
         stamp = None
         if line.moment is None:
-            stamp = stamp_in(beside.time) or stamp_in(head) or stamp_in(tail)
+            stamp = stamp_in(beside.time) or stamp_in(head) or stamp_in(tail) or stamp_in(beside.rest)
         source = " ".join(filter(None, (beside.place, _source(head))))[:_MAX_SOURCE]
         yield LogLine(text, line, stamp, source)
 
@@ -71,31 +76,45 @@ class _Beside:
 
     time: str = ""
     place: str = ""
+    rest: str = ""
 
 
-def _of_json(raw: str) -> tuple[str, _Beside]:
-    """The message, which is the longest text of the object, and what stands beside it."""
+def _of_json(raw: str) -> tuple[list[str], _Beside]:
+    """The texts of an object that hold tegrastats' lines, and what stands beside them."""
     try:
         pairs = list(_pairs(json.loads(raw)))
     except (ValueError, RecursionError):
-        return raw, _Beside()
-    texts = [value for _, value in pairs if isinstance(value, str)]
-    message = max(texts, key=len, default="")
-    if parse_plain(plain(message)) is None:
-        return raw, _Beside()
-    known = {key: plain(str(value)) for key, value in reversed(pairs) if value is not message}
-    places = [known[key] for key in known if _PLACES.search(key) and isinstance(known[key], str)]
-    return message, _Beside(next((known[key] for key in _TIMES if key in known), ""), " ".join(sorted(set(places))))
+        return [raw], _Beside()
+    found: dict[str, list[str]] = defaultdict(list)
+    beside: dict[str, str] = {}
+    for key, value in pairs:
+        text = plain(str(value))
+        if not isinstance(value, str) or parse_plain(text) is None:
+            beside.setdefault(key.lower(), text)
+        else:
+            found[_PLACE_IN_LIST.sub(".", key)].append(value)
+    if not found:
+        return [raw], _Beside()
+    # Some loggers give a line under two keys, one of them with all that stood around it.
+    messages = max(found.values(), key=lambda texts: (len(texts), sum(map(len, texts))))
+    if len(messages) > 1:
+        beside = {key: text for key, text in beside.items() if _PLACES.search(key)}
+    last = {key.rpartition(".")[2]: text for key, text in beside.items()}
+    places = {text for key, text in beside.items() if _PLACES.search(key) and not text.isdigit()}
+    time = next((last[key] for key in _TIMES if key in last), "")
+    dates = (text for text in beside.values() if (stamp := stamp_in(text)) is not None and stamp.kind == "date")
+    return messages, _Beside(time, " ".join(sorted(places)), "" if time else next(dates, ""))
 
 
 def _pairs(found: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Every value of an object, of those within it too, with its key."""
-    if isinstance(found, dict) and depth < _DEPTH:
-        for name, value in found.items():
-            yield from _pairs(value, str(name), depth + 1)
-    elif isinstance(found, list) and found and all(isinstance(byte, int) and 0 <= byte < 256 for byte in found):
+    """Every value of an object, of those within it too, with its key: `host.name`."""
+    if isinstance(found, list) and found and all(isinstance(byte, int) and 0 <= byte < 256 for byte in found):
         yield key, bytes(found).decode("utf-8", "replace")  # as journald prints what is no text
-    elif not isinstance(found, dict | list):
+    elif isinstance(found, dict | list):
+        parts = found.items() if isinstance(found, dict) else ((str(place), part) for place, part in enumerate(found))
+        for name, part in parts if depth < _DEPTH else ():
+            yield from _pairs(part, f"{key}.{name}" if key else str(name), depth + 1)
+    else:
         yield key, found
 
 

@@ -47,6 +47,7 @@ SILENT: dict[str, Wrapping] = {
     "title of a terminal": lambda _, line: f"\x1b]0;title\x07{line}\x1b[K",
     "JSON": lambda _, line: json.dumps({"level": "info", "msg": f"\x1b[36m{line}\x1b[0m\n"}),
     "JSON within JSON": lambda _, line: json.dumps({"a": {"b": {"msg": line}}}),
+    "JSON with the line twice": lambda _, line: json.dumps({"message": line, "event": {"original": f"13 {line}"}}),
     "JSON with slashes escaped": lambda _, line: json.dumps({"log": f"{line}\n"}).replace("/", "\\/"),
     "pairs": lambda _, line: f'level=info msg="{line}"',
 }
@@ -68,6 +69,14 @@ TELLING: dict[str, Wrapping] = {
             "__REALTIME_TIMESTAMP": str(int(at_s * 1e6)),
             "_HOSTNAME": "orin-1",
             "PRIORITY": "6",
+        }
+    ),
+    "Filebeat": lambda at_s, line: json.dumps(
+        {
+            "@timestamp": f"{_iso(at_s)}.000Z",
+            "message": line,
+            "host": {"name": "orin-1"},
+            "log": {"offset": int(at_s) % 9999},
         }
     ),
     "syslog": lambda at_s, line: f"<13>1 {_iso(at_s)}.003Z orin-1 stats 812 - - {line}",

@@ -53,6 +53,7 @@ def test_unlike_boards_are_told_by_their_lines(other: str, words: str, turns: bo
         "{name}  | {line}", "stats.1.x2k9@{name}    | {line}", "[pod/stats-{name}/main] {line}", "{name}: {line}",
         "logs/{name}.log:{line}", "logs/{name}.log:12:{line}", "Nov 04 10:00:00 {name} tegrastats[812]: {line}",
         '{{"log": "{line}", "container_name": "{name}"}}', '"{name}","{line}"', "\x1b[36m{name} | \x1b[0m{line}",
+        '{{"message": "{line}", "host": {{"name": "{name}"}}}}',
         "2025-11-04T10:00:00Z stdout F {name} {line}", "==> {name}.log <==\n{line}",
         "{name} | CHANGED | rc=0 >>\n{line}",
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from datetime import datetime, timezone
 
@@ -78,6 +79,13 @@ def test_a_line_that_was_cut_has_no_narrower_total(line: str, name: str, end: in
             assert (total_mw, scope) in ((None, None), (whole_mw, whole_scope))
             if total_mw is None and len(found) == len(rails) - 1 and whole_mw is not None:
                 assert last["remarks"]
+
+
+def test_one_object_of_json_may_hold_many_lines():
+    lines = [line for _, line in series(LINES[0], True)]
+    pushed = {"streams": [{"stream": {"job": "stats"}, "values": [["1762220810000000000", line] for line in lines]}]}
+    for text in (json.dumps(pushed), json.dumps(lines), json.dumps({"output": "\n".join(lines)})):
+        assert log_of([text]) == log_of(lines)
 
 
 @pytest.mark.parametrize("cut", [" VIN 19000mW/1mW", "N 19000mW/1mW", "19000mW/1mW", "mW/1mW"])
