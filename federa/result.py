@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from federa.errors import BadInput, one_line, shown
+from federa.field_error import reason_of
 from federa.regular_file import open_regular
 
 SCHEMA = 1
@@ -135,9 +136,9 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
     try:
         return Result.model_validate(tree)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path} is damaged: {where}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = shown(".".join(str(part) for part in first["loc"]))
+        raise BadInput(f"{path} is damaged: {where}: {reason_of(first)}") from None
 
 
 def read_result_tree(path: Path) -> dict[str, Any]:

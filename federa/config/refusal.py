@@ -9,31 +9,10 @@ from pydantic import ValidationError
 
 from federa.config.fields import is_list_of_sections, is_list_of_words, section_fields
 from federa.errors import shown
+from federa.field_error import reason_of
 
 MAX_GIVEN = 60
 """The most characters of a value that a refusal shows."""
-_BY_KIND = {
-    "missing": "must be given",
-    "string_type": "must be text",
-    "string_unicode": "must be text, without half of a surrogate pair",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a whole number of fewer digits",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "must be {expected}",
-    "json_invalid": "is no JSON ({error})",
-}
-"""What is said of each kind of pydantic's errors. Whatever else a section of somebody else's can have is said in
-pydantic's words."""
 _LISTS = ("tuple_type", "list_type")
 _SECTIONS = ("model_type", "model_attributes_type", "dict_type", "dataclass_type")
 
@@ -59,23 +38,15 @@ def _path(error: Mapping[str, Any]) -> list[str | int]:
 
 
 def _reason(error: Mapping[str, Any], path: list[str | int]) -> str:
-    kind, context = error["type"], error.get("ctx") or {}
-    if kind in _BY_KIND:
-        return _BY_KIND[kind].format_map({key: _plain(value) for key, value in context.items()})
+    kind = error["type"]
     if kind in _LISTS:
-        return f"must be a list of {'sections' if is_list_of_sections(path) else 'texts'}"
-    if kind in _SECTIONS:
+        items = " of sections" if is_list_of_sections(path) else " of texts" if is_list_of_words(path) else ""
+        return f"must be a list{items}"
+    if kind in _SECTIONS and section_fields(path):
         return f"must be a section of the fields {', '.join(section_fields(path))}"
     if kind == "too_short":
-        return (
-            f"must be a list of at least {context['min_length']} {'section' if is_list_of_sections(path) else 'text'}"
-        )
-    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must")
-    return message[:1].lower() + message[1:]
-
-
-def _plain(value: Any) -> Any:
-    return f"{value:g}" if isinstance(value, float) else value
+        return f"must be a list of at least {error['ctx']['min_length']}{' section' * is_list_of_sections(path)}"
+    return reason_of(error)
 
 
 def _given(error: Mapping[str, Any], reason: str) -> str:
@@ -106,6 +77,8 @@ def _how_to_write(error: Mapping[str, Any], path: list[str | int]) -> str:
     if not isinstance(given, str) or not given.strip():
         return ""
     words = [shown(word.strip(), MAX_GIVEN) for word in given.strip("[]").split(",") if word.strip()]
+    if not words:
+        return ""
     if kind in (*_LISTS, "literal_error") and is_list_of_words(path):
         return f": write [{', '.join(words)}]"
     if kind in _LISTS and is_list_of_sections(path):

@@ -18,6 +18,7 @@ MAX_LABEL = 200
 MAX_LISTED = 8
 """The most classes that a line lists."""
 _MAX_LISTED_LABEL = 40
+_MAX_LISTED_SIGNS = 160
 
 # Digits of ASCII alone: int() and Decimal() read more, and other programs do not.
 _WHOLE = re.compile(r"([+-]?[0-9]{1,100})\.0*")
@@ -118,8 +119,11 @@ def counted(counts: Mapping[str, int]) -> str:
 
 
 def _first(words: Sequence[str]) -> str:
-    more = len(words) - MAX_LISTED
-    return ", ".join(words[:MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+    first = list(words[:MAX_LISTED])
+    while len(first) > 1 and sum(map(len, first)) > _MAX_LISTED_SIGNS:
+        first.pop()
+    more = len(words) - len(first)
+    return ", ".join(first) + (f" and {more:,} more" if more else "")
 
 
 def _quoted(label: str, quote: Callable[[str], str]) -> str:

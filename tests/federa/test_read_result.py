@@ -72,7 +72,7 @@ def test_what_was_read_cannot_be_changed(tmp_path):
         ('{"schema": 1, "environment": {}}', "is damaged: it must hold a list of runs"),
         ('{"schema": 1, "environment": {}, "runs": [1]}', "is damaged: it must hold a list of runs"),
         ('{"schema": 1, "environment": {"a": NaN}, "runs": []}', "is damaged: NaN is no number of JSON"),
-        ('{"schema": 1, "environment": {}, "runs": [{}]}', "is damaged: runs.0.method: field required"),
+        ('{"schema": 1, "environment": {}, "runs": [{}]}', "is damaged: runs.0.method: must be given"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line_that_names_it(tmp_path, text, why):

@@ -269,6 +269,7 @@ def test_whole_numbers_are_labels_too() -> None:
         ({"data": {"labels": {"a": 1}}}, "data.labels: must be a list of texts (got a mapping)"),
         ({"methods": []}, "methods: must be a list of at least 1 section"),
         ({"methods": [{}]}, "methods.0.name: must be given"),
+        ({"methods": [","]}, "methods.0: must be a section of the fields name, learning_rate (got ',')"),
         ({"lora": {"targets": 5}}, "lora.targets: must be 'auto' or a list of texts (got 5)"),
         ({"lora": {"alpha": INF}}, "lora.alpha: must be a finite number (got inf)"),
         ({"lora": 3}, "lora: must be a section of the fields r, alpha, dropout, targets (got 3)"),

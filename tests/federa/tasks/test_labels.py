@@ -104,6 +104,11 @@ def test_a_line_lists_the_first_classes_and_how_many_more_there_are() -> None:
     assert counted(dict.fromkeys(names, 4)).endswith("class 7 (4) and 142 more")
 
 
+def test_of_long_labels_a_line_lists_fewer() -> None:
+    line = counted({f"{number} {'long ' * 30}": 1 for number in range(9)})
+    assert len(line) <= 200 and line.endswith(" and 6 more")
+
+
 def test_what_a_line_lists_does_not_steer_the_terminal() -> None:
     line = counted({"\x1b[2Jspam\n": 1, "x" * 199: 2})
     assert line.startswith(r"\x1b[2Jspam\n (1), xxx") and len(line) < 100
