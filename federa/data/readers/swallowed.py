@@ -41,8 +41,10 @@ class SwallowedRows:
             if any(len(line) < columns for line in lines):
                 continue
             for column, known in enumerate(self._known):
-                # Counted from the beginning of a line or from its end: a text may hold separators.
-                if known and all(line[column] in known or line[column - columns] in known for line in lines):
+                # A text may hold separators: what precedes it is counted from the beginning of each line, what follows
+                # it from the end.
+                places = [column] * (column < columns - 1) + [column - columns] * (column > 0)
+                if known and any(all(line[place] in known for line in lines) for place in places):
                     last = record.line + len(lines) - 1
                     why = f"opens a quote that takes in rows up to line {last}: close it, or, if they are one text, "
                     raise BadTable(record.line, f"{why}write the file as .jsonl")

@@ -53,7 +53,13 @@ def test_a_quote_that_opens_in_the_label_first_form_is_found(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["one,\ntwo, pos\nthree", "a poem,\nof lines,\nwith commas", 'he said "yes,\nor no,"', "x,po\nlast line, too,"],
+    [
+        "one,\ntwo, pos\nthree",
+        "a poem,\nof lines,\nwith commas",
+        'he said "yes,\nor no,"',
+        "x,po\nlast line, too,",
+        "x,neg,y\nz",
+    ],
 )
 def test_a_text_of_several_lines_that_are_no_rows_is_one_text(tmp_path: Path, text: str) -> None:
     quoted = '"' + text.replace('"', '""') + '"'
