@@ -47,7 +47,6 @@ SILENT: dict[str, Wrapping] = {
     "title of a terminal": lambda _, line: f"\x1b]0;title\x07{line}\x1b[K",
     "JSON": lambda _, line: json.dumps({"level": "info", "msg": f"\x1b[36m{line}\x1b[0m\n"}),
     "JSON within JSON": lambda _, line: json.dumps({"a": {"b": {"msg": line}}}),
-    "JSON with the line twice": lambda _, line: json.dumps({"message": line, "event": {"original": f"13 {line}"}}),
     "JSON with slashes escaped": lambda _, line: json.dumps({"log": f"{line}\n"}).replace("/", "\\/"),
     "pairs": lambda _, line: f'level=info msg="{line}"',
 }

@@ -84,6 +84,8 @@ def test_a_line_that_was_cut_has_no_narrower_total(line: str, name: str, end: in
 def test_one_object_of_json_may_hold_many_lines():
     lines = [line for _, line in series(LINES[0], True)]
     pushed = {"streams": [{"stream": {"job": "stats"}, "values": [["1762220810000000000", line] for line in lines]}]}
+    twice = [json.dumps({"message": line, "event": {"original": f"13 {line}"}}) for line in lines]
+    assert log_of(twice) == log_of(lines), "a line under two keys is one line"
     for text in (json.dumps(pushed), json.dumps(lines), json.dumps({"output": "\n".join(lines)})):
         assert log_of([text]) == log_of(lines)
 
