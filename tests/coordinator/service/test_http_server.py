@@ -319,7 +319,7 @@ def test_an_address_that_is_none_is_refused_in_words(tmp_path, address):
 
     with pytest.raises(BadInput) as caught:
         asyncio.run(make())
-    assert str(caught.value) == f"--http: must be HOST:PORT with a port from 0 to 65535, not {address!r}"
+    assert str(caught.value).startswith(f"--http: must be HOST:PORT with a port from 0 to 65535, not {address!r}")
 
 
 @pytest.mark.parametrize("address", ["no-such-host.invalid:0", "192.0.2.1:0", "..:0"])
