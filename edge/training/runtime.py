@@ -127,6 +127,7 @@ class TorchRuntime:
         import torch
 
         from edge.training.device import device_name
+        from edge.training.memory import free
         from edge.training.precision import choose_precision
         from federa.config import parse_json
         from federa.models.tuned import TunedModel
@@ -150,7 +151,8 @@ class TorchRuntime:
         self._model = TunedModel(base, config.make_method())
         if order.trial and not self._try_longest():
             self._model = None
-            del base, encoded  # before the second one is loaded
+            del base, encoded
+            free()  # before the second one is loaded
             with torch.random.fork_rng(devices=[]):  # a method's layers draw what the start replaces
                 self._model = TunedModel(_base_model(order, config, task, model), config.make_method())
         return Setup(
