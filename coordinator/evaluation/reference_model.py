@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from federa.tasks.metric import Counters
 
 Part = Literal["validation", "test"]
+MAX_MADE_UP = 512
+"""The most tokens of a trial's made-up text. The table of positions is held against `data.max_length` before; beyond
+that a longer text finds nothing more, and attention takes time and memory by its square."""
 
 
 class ReferenceModel(Protocol):
@@ -130,7 +133,7 @@ class TorchReferenceModel:
         if data.source == DEVICES:
             self.shards = [[] for _ in range(clients)]
             self.composition = unseen(config.make_task().class_names())
-            self._trial = config.make_task().made_up(data.max_length)
+            self._trial = config.make_task().made_up(min(data.max_length, MAX_MADE_UP))
             return {}
         task = config.make_task()
         dataset = task.load()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from coordinator.evaluation import reference_model
 from coordinator.evaluation.reference_model import TorchReferenceModel
 from edge.training import trainer as trainer_module
 from edge.training.run_order import RunOrder
@@ -140,9 +141,11 @@ def test_the_longest_texts_are_tried_and_a_short_one_beside_them(config: Callabl
     assert trial_records([], task) == []
 
 
+@pytest.mark.parametrize(("max_length", "tokens"), [(20, 20), (30, 24)])
 def test_the_devices_own_data_are_made_up_with_max_length_tokens_and_the_last_label(
-    config: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
+    max_length: int, tokens: int, config: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reference_model, "MAX_MADE_UP", 24)
     seen = []
     real = TextClassification.loss
 
@@ -151,10 +154,10 @@ def test_the_devices_own_data_are_made_up_with_max_length_tokens_and_the_last_la
         return real(self, outputs, batch)
 
     monkeypatch.setattr(TextClassification, "loss", loss)
-    data = {"source": "devices", "labels": ["a", "b", "c"], "max_length": 20}
+    data = {"source": "devices", "labels": ["a", "b", "c"], "max_length": max_length}
     alone = {"clients": 1, "devices": 1}
     TorchReferenceModel(config(data=data, evaluation="devices", federation=alone)).prepare()
-    assert seen == [((2, 20), [0, 2])]
+    assert seen == [((2, tokens), [0, 2])]
 
 
 def test_a_worker_tries_the_longest_of_its_own_as_many_as_it_trains_at_a_time(
