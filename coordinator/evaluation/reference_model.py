@@ -118,7 +118,7 @@ class TorchReferenceModel:
         model.install()
         if self._trial:
             # Not where a run goes on: it was tried when that began.
-            try_model(model, task, self._trial, base.tokenizer, config.data.max_length)
+            try_model(model, task, self._trial, base.tokenizer, _trial_length(config))
             self._trial = ()
         return pack({name: value.numpy() for name, value in start.items()})
 
@@ -133,7 +133,7 @@ class TorchReferenceModel:
         if data.source == DEVICES:
             self.shards = [[] for _ in range(clients)]
             self.composition = unseen(config.make_task().class_names())
-            self._trial = config.make_task().made_up(min(data.max_length, MAX_MADE_UP))
+            self._trial = config.make_task().made_up(_trial_length(config))
             return {}
         task = config.make_task()
         dataset = task.load()
@@ -190,3 +190,9 @@ class TorchReferenceModel:
     def _go_on(self) -> None:
         if self._stopped:
             raise EvaluationStopped("the run is over")
+
+
+def _trial_length(config: Experiment) -> int:
+    """Tokens at which a trial's texts are cut."""
+    longest = config.data.max_length
+    return min(longest, MAX_MADE_UP) if config.data.source == DEVICES else longest
