@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from federa.models.weights import read_tensors, tensor_names
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+# What a config that checks its fields says of one with a value of another type.
+_INVALID_FIELD = re.compile(r"Validation error for field '(\w+)'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +43,7 @@ def load_config(folder: str) -> PretrainedConfig:
     except MemoryError:
         raise
     except Exception as error:  # of a folder of any make
-        raise BadInput(_config_objection(Path(folder) / "config.json") or one_line(error)) from None
+        raise BadInput(_config_objection(Path(folder) / "config.json") or _objection(error)) from None
     if getattr(config, "quantization_config", None):
         raise BadInput(
             "its config.json says that it is quantised: such a checkpoint cannot be trained, take the one that it was "
@@ -135,6 +139,15 @@ def _objection(error: Exception) -> str:
     text = str(error)
     if "Unrecognized configuration class" in text:
         return "its architecture has no model for this task"
+    if "adding_idx must be within num_embeddings" in text:
+        return (
+            "its config.json has a pad_token_id that the model has no row for: set it to the number of the tokenizer's "
+            "padding token, or to null"
+        )
+    if (field := _INVALID_FIELD.match(text)) is not None:
+        return f"its config.json has a value for {shown(field[1], 60)} that cannot be used: copy or download it anew"
+    if isinstance(error, KeyError):
+        return f"its config.json says {shown(text, 60)}, which the installed transformers does not know"
     return one_line(error)
 
 

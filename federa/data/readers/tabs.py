@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from federa.data.readers.records import QUOTE, BadTable, Form, first_newline, records
 
 _QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
+_BACKSLASHED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _DOUBT = "has quotes of which it is not certain whether they belong to the text: rewrite the file as .jsonl or .csv"
 
 
@@ -26,11 +27,23 @@ def tabs_quote(text: str) -> bool:
     if plain_reading and quoted_reading:
         return _both(text, literal, quoted)
     if not quoted_reading:
+        if plain_reading:
+            _refuse_backslashes(text, literal)
         for line, value in _marked(text, literal):
             if '""' in value[1:-1]:
                 # What looks written by a program that quotes has a quotation mark that is not.
                 raise BadTable(line, _DOUBT)
     return quoted_reading
+
+
+def _refuse_backslashes(text: str, literal: Form) -> None:
+    """Raises BadTable for a value in quotes with a backslash before those within it, as some programs write them."""
+    if "\\" + QUOTE not in text:
+        return
+    for record in records(text, literal):
+        for value in record.values:
+            if "\\" + QUOTE in value and _BACKSLASHED.fullmatch(value):
+                raise BadTable(record.line, _DOUBT)
 
 
 def _fits(text: str, form: Form, columns: int) -> bool:

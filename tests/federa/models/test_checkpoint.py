@@ -16,6 +16,7 @@ from tiny_models import READS_BIN, make_tiny_model
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from federa.errors import BadInput
+from federa.models import loading
 from federa.models.location import refuse_adapter
 from federa.models.pretrained import load_local_model, load_pretrained
 from federa.models.tokenizer import fit_tokenizer
@@ -248,6 +249,8 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown architecture": (_config(model_type="mybert"), "the architecture mybert is none that the installed"),
     "no architecture": (_write("config.json", b'{"a": 1}'), "config.json names no architecture"),
     "code": (_config(model_type="mybert", auto_map={"AutoConfig": "a.B"}), "is code of its own, and such code is"),
+    "padding without a row": (_config(pad_token_id=9999), "its config.json has a pad_token_id that the model has no"),
+    "unknown activation": (_config(hidden_act="foo"), "its config.json says 'foo', which the installed transformers"),
     "no text model": (_write("config.json", b'{"model_type": "clip"}'), "its architecture has no model for this task"),
 }  # fmt: skip
 
@@ -262,6 +265,11 @@ def test_what_cannot_be_used_is_one_line_that_says_why(tmp_path: Path, damage: s
     message = str(refused.value)
     assert message.startswith(f"model: cannot load {folder}: ") and "\n" not in message
     assert len(message) < len(str(folder)) + 500
+
+
+def test_a_field_of_another_type_is_named() -> None:
+    error = ValueError("Validation error for field 'hidden_size':\n    TypeError: expected int")
+    assert loading._objection(error).startswith("its config.json has a value for hidden_size that cannot be used")
 
 
 # ---- padding

@@ -69,3 +69,12 @@ def test_a_file_that_can_be_read_either_way_is_refused(tmp_path: Path, lines: li
 )
 def test_a_line_that_does_not_fit_is_named(tmp_path: Path, lines: list[str], said: str) -> None:
     assert refusal(tmp_path / "x.tsv", "\n".join([*lines, ""])).startswith(said)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quotes_with_a_backslash_within_them_are_doubtful(tmp_path: Path, end: str) -> None:
+    lines = ["id\tlabel\ttext", '"1_8"\t1\t"fine"', '"2_9"\t0\t"all \\"this\\" stuff"', ""]
+    assert refusal(tmp_path / "x.tsv", end.join(lines)).startswith(f"line 3 {DOUBT}")
+    # A backslash elsewhere is text.
+    lines = ["text\tlabel", 'a \\"path\\" b\ta', '"C:\\" and more\tb', ""]
+    assert read(written(tmp_path / "y.tsv", end.join(lines))) == [('a \\"path\\" b', "a"), ('"C:\\" and more', "b")]
