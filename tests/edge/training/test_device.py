@@ -7,6 +7,7 @@ import os
 import pytest
 import torch
 
+from edge.board import Board
 from edge.training import device
 from edge.training.device import choose_device, device_name, facts, try_device
 from federa import __version__
@@ -113,9 +114,9 @@ def test_devices_have_the_names_that_people_use(monkeypatch):
 
 
 def test_a_jetsons_board_is_among_the_facts(monkeypatch):
-    monkeypatch.setattr(device, "model", lambda: None)
+    monkeypatch.setattr(device, "find_board", lambda: Board(None, None))
     assert "board" not in facts(CPU)
-    monkeypatch.setattr(device, "model", lambda: "NVIDIA Jetson Orin Nano Developer Kit")
+    monkeypatch.setattr(device, "find_board", lambda: Board("NVIDIA Jetson Orin Nano Developer Kit", "Orin Nano"))
     assert facts(CPU)["board"] == "NVIDIA Jetson Orin Nano Developer Kit"
 
 
