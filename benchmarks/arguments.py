@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--data",
         metavar="DATA",
-        help="embedded, a .jsonl, .csv or .tsv file, a hub data set, or devices: "
+        help="embedded, a .jsonl, .json, .csv or .tsv file, a hub data set, or devices: "
         "every worker's own (federa-worker --data)",
     )
     parse.add_argument(

@@ -196,7 +196,7 @@ def _data(file: Path | None) -> Iterator[CheckResult]:
         records = open_file(file).records(task.record)
     except BadInput as error:
         fields = ", ".join(f"data.{field}" for field in columns)
-        todo = f"mend it; the experiment names other columns than {' and '.join(columns.values())} ({fields})"
+        todo = f"mend it, unless the experiment names other columns than {' and '.join(columns.values())} ({fields})"
         yield CheckResult(what="data", level="failed", found=str(error).removeprefix("data: "), todo=todo)
         return
     text, doubt = task.describe(records)
