@@ -209,8 +209,8 @@ class TegrastatsLog:
         lines = [self.note] if self.note else []
         if self.is_assumed and self.samples_read > 1:
             lines.append(
-                f"the log tells no time: {1000 * self.interval_s:g} ms from line to line are assumed; --interval says "
-                "otherwise"
+                f"no time was found in the log: {1000 * self.interval_s:g} ms from line to line are assumed; "
+                "--interval says otherwise"
             )
         if self.jumps_back:
             lines.append(f"the clock jumped back or stood still: {self.jumps_back} x; nothing is integrated over that")
@@ -229,7 +229,10 @@ class TegrastatsLog:
         for spread, number in zip(self.gpu.values(), (line.gpu_load, line.gpu_mhz), strict=True):
             if number is not None:
                 spread.add(number)
-        tallies = ((self.unknown, line.unknown), (self.repeated, line.repeated), (self.offline, line.offline))
+        # Where the time is known, what stands in front of a line was: the time, or whose line it is.
+        in_front = set(line.around[0].split()) if self.time_from != "interval" else set()
+        unknown = [word for word in line.unknown if word not in in_front]
+        tallies = ((self.unknown, unknown), (self.repeated, line.repeated), (self.offline, line.offline))
         for counter, words in (*tallies, (self.warnings, [warning] if warning else [])):
             for word in words:
                 counter[word if word in counter or len(counter) < _MAX_NAMES else "others"] += 1

@@ -111,7 +111,7 @@ def shards(index: Path) -> list[Path]:
     absent = [part.name for part in parts if not part.is_file()]
     if absent or not parts:
         raise BadInput(
-            f"{index} names {len(parts)} files of weights, of which {len(absent)} are not there"
+            f"{index} names {len(parts)} files of weights; not there: {len(absent)}"
             f"{f', such as {shown(absent[0], 100)}' if absent else ''}: copy or download them too"
         )
     return parts

@@ -86,7 +86,7 @@ def load_checkpoint(folder: str, auto_model: str, options: Mapping[str, Any], se
     if reshaped:
         notes.append(f"has another number of rows in its head ({', '.join(sorted(reshaped))}): they are drawn anew")
     if unused := comparison.unused:
-        notes.append(f"has {len(unused)} tensors of other tasks' heads, such as {shown(unused[0], 80)}: not used")
+        notes.append(f"has {len(unused)} tensors that this task does not use, such as {shown(unused[0], 80)}")
     return LoadedCheckpoint(
         model=model, missing=frozenset(parameters & {*report["missing_keys"], *reshaped}), notes=notes
     )

@@ -24,7 +24,7 @@ _MAX_LISTED_SIGNS = 160
 _WHOLE = re.compile(r"([+-]?[0-9]{1,100})\.0*")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,100}(\.[0-9]{1,100})?")
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,100})", re.DOTALL)
-_MISSING = {"nan", "none", "null", "na", "n/a", "<na>"}
+_MISSING = {"nan", "none", "null", "na", "n/a", "#n/a", "<na>"}
 """How programs write that there is no value."""
 _NAME_THEM = "name all classes in data.labels where each of them is one"
 
@@ -62,7 +62,7 @@ def likeness(counts: Mapping[str, int]) -> tuple[str, str]:
             pairs.append((other, label))
     if pairs:
         one, other = pairs[0]
-        quote = repr if one.casefold() == other.casefold() else ascii
+        quote = repr if one.lower() == other.lower() else ascii
         more = f" ({len(pairs) - 1} more of the kind)" if len(pairs) > 1 else ""
         return (
             f"labels that differ {difference(one, other)}: {_quoted(one, quote)} ({counts[one]:,}) and "
@@ -70,9 +70,12 @@ def likeness(counts: Mapping[str, int]) -> tuple[str, str]:
             "write them alike" if visible(one) == visible(other) else f"write them alike, or {_NAME_THEM}",
         )
     words = [label for label in counts if label.lower() in _MISSING]
-    if words and len(words) < len(counts) and all(_NUMBER.fullmatch(label) for label in counts if label not in words):
+    others = [label for label in counts if label not in words]
+    # "none" may well be a class beside words.
+    doubtful = words if all(map(_NUMBER.fullmatch, others)) else [word for word in words if not word.isalpha()]
+    if doubtful and others:
         return (
-            f"the label {words[0]!r} ({counts[words[0]]:,}) beside numbers, as programs write that there is none",
+            f"the label {doubtful[0]!r} ({counts[doubtful[0]]:,}), as programs write that there is none",
             f"leave these rows out, or {_NAME_THEM}",
         )
     return "", ""
@@ -93,7 +96,7 @@ def visible(label: str) -> str:
 
 def difference(one: str, other: str) -> str:
     """In what two labels that are alike differ."""
-    if one.casefold() == other.casefold():
+    if one.lower() == other.lower():
         return "in upper and lower case alone"
     if _NUMBER.fullmatch(one) and _NUMBER.fullmatch(other):
         return "in how a number is written"
@@ -134,4 +137,5 @@ def _folded(label: str) -> str:
     """What labels that are alike have in common."""
     compatible = unicodedata.normalize("NFKC", visible(label)).casefold()
     folded = "".join(unicodedata.normalize("NFKC", compatible).split())
+    folded = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in folded)
     return str(Decimal(folded).normalize() + 0) if _NUMBER.fullmatch(folded) else folded

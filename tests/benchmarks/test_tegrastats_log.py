@@ -40,7 +40,7 @@ def test_without_dates_the_interval_gives_the_time():
     assert ending == {
         "samples": 3, "skipped": 0, "energy_j": 6.0, "mean_mw": 3000.0, "peak_mw": 5000.0, "coverage": 1.0,
         "scope": "module", "time_from": "interval", "interval_s": 1.0, "interval_assumed": True,
-        "remarks": ["the log tells no time: 1000 ms from line to line are assumed; --interval says otherwise"],
+        "remarks": ["no time was found in the log: 1000 ms from line to line are assumed; --interval says otherwise"],
     }  # fmt: skip
     samples, ending, _ = read([line(1000), line(3000), line(5000)], interval_s=0.25)
     assert times(samples) == [0, 0.25, 0.5] and ending["energy_j"] == 1.5

@@ -303,7 +303,7 @@ def test_texts_in_place_of_labels_are_noticed_and_not_shown(tmp_path):
     assert "secret" not in data.found
 
 
-@pytest.mark.parametrize("content", ["{", '{"body": "a secret", "label": "x"}', "[1]"])
+@pytest.mark.parametrize("content", ["{", "[1]"])
 def test_data_that_cannot_be_read_is_a_failure_that_says_where(tmp_path, content):
     file = tmp_path / "mine.jsonl"
     file.write_text(content + "\n")
@@ -318,7 +318,6 @@ def test_data_that_cannot_be_read_is_a_failure_that_says_where(tmp_path, content
     ("name", "content", "found"),
     [
         ("x.csv", 'text,label\n"a secret,x\nb,y\n"c" d,x\n', "line 2 opens a quote that ends in the midst of line 4"),
-        ("x.csv", "a secret of the house,x\nanother secret,y\n", "has no columns 'text' and 'label'"),
         ("x.csv", "text,label\na secret,\nb,x\nc,\nd,\n", "in 3 of 4 rows (lines 2, 4, 5)"),
         ("x.tsv", 'text\tlabel\n"a secret"\tx\nb\ty\n', "line 2 has quotes of which it is not certain"),
     ],
@@ -328,6 +327,22 @@ def test_a_table_that_cannot_be_read_is_a_failure_that_says_where(tmp_path, name
     file.write_text(content)
     data = look(tmp_path, "--data", file, "--power", "none", root=tmp_path / "nothing")["data"]
     assert data.level == "failed" and found in data.found and "secret" not in data.found
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("x.csv", "review,stars\na secret,x\nb,y\n", "has no columns 'text' and 'label'"),
+        ("x.csv", "a secret of the house,x\nanother secret,y\n", "has no columns 'text' and 'label'"),
+        ("x.jsonl", '{"body": "a secret", "label": "x"}\n', "line 1 has no column 'text'"),
+    ],
+)
+def test_columns_of_other_names_are_a_warning_for_the_experiment_may_name_them(tmp_path, name, content, found):
+    file = tmp_path / name
+    file.write_text(content)
+    data = look(tmp_path, "--data", file, "--power", "none", root=tmp_path / "nothing")["data"]
+    assert data.level == "warning" and found in data.found and "secret" not in data.found
+    assert "data.text_column" in data.todo
 
 
 def test_an_array_and_a_quoted_table_are_counted(tmp_path):

@@ -75,7 +75,10 @@ def test_any_labels_have_one_order(labels: list[str]) -> None:
         ({"1": 4, "01": 1}, "in how a number is written: '01' (1) and '1' (4)"),
         ({"x2": 4, "x\u00b2": 1}, r"in characters that are hardly told apart: 'x2' (4) and 'x\xb2' (1)"),
         ({"A": 1, "a": 1, "B": 2, "b": 2}, "'A' (1) and 'a' (1) (1 more of the kind)"),
-        ({"0": 4, "1": 3, "None": 1200}, "the label 'None' (1,200) beside numbers"),
+        ({"0": 4, "1": 3, "None": 1200}, "the label 'None' (1,200), as programs write that there is none"),
+        ({"neg": 4, "pos": 3, "<NA>": 2}, "the label '<NA>' (2), as programs write that there is none"),
+        ({"3": 4, "\u0663": 3}, "in characters that are hardly told apart"),
+        ({"film": 4, "\ufb01lm": 3}, "in characters that are hardly told apart"),
     ],
 )  # fmt: skip
 def test_labels_that_are_hardly_different_are_named_with_counts(counts: dict[str, int], words: str) -> None:

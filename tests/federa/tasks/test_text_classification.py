@@ -59,7 +59,7 @@ def test_what_is_no_label_makes_no_class(tmp_path: Path, nothing: object) -> Non
         (["Spam"] * 5 + ["spam"] * 4 + ["ham"] * 4, "'Spam' (5) and 'spam' (4)"),
         (["caf\u00e9"] * 5 + ["cafe\u0301"] * 4, r"'cafe\u0301' (4) and 'caf\xe9' (5)"),
         (["spam"] * 5 + ["sp\u200bam"] * 4, r"'spam' (5) and 'sp\u200bam' (4)"),
-        ([0] * 5 + [1] * 4 + ["None"] * 2, "the label 'None' (2) beside numbers"),
+        ([0] * 5 + [1] * 4 + ["None"] * 2, "the label 'None' (2), as programs write that there is none"),
     ],
 )
 def test_labels_that_are_alike_are_refused_until_the_experiment_names_them(
