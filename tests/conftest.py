@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="federa-state-")
 # Nor does it count among the machine's workers.
 os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="federa-runtime-")
+# A shell lets what it starts in the background ignore Ctrl-C, and that is inherited: who sends it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Processes of a test find what this one finds: the repository and what tests share.
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(
