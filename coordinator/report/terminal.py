@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -188,21 +188,19 @@ def composition_lines(result: Record) -> list[str]:
 
 def memory_lines(result: Record) -> list[str]:
     """Which devices trained fewer examples at a time than the experiment says, a line each."""
-    runs = _runs(result)
-    return [
-        f"memory: {label}: {line}"
-        for run, label in zip(runs, _labels(runs), strict=True)
-        for line in memory_sentences(run)
-    ]
+    return _lines_about("memory", result, memory_sentences)
 
 
 def key_lines(result: Record) -> list[str]:
     """Which devices' names and keys came a second time, a line each."""
+    return _lines_about("devices", result, key_sentences)
+
+
+def _lines_about(topic: str, result: Record, sentences: Callable[[Record], Iterable[str]]) -> list[str]:
+    """A line for each sentence about a run, with what it is about and which run."""
     runs = _runs(result)
     return [
-        f"devices: {label}: {line}"
-        for run, label in zip(runs, _labels(runs), strict=True)
-        for line in key_sentences(run)
+        f"{topic}: {label}: {line}" for run, label in zip(runs, _labels(runs), strict=True) for line in sentences(run)
     ]
 
 
