@@ -19,12 +19,15 @@ POOL_BATCHES = 32
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
     """Tokenised texts, unpadded, each with its target: a number, or what else the task makes of it. `pad_left`: the
-    model looks at a text's end (XLNet), so padding goes before it."""
+    model looks at a text's end (XLNet), so padding goes before it. `segments` has a token's segment, for models that
+    tell the two texts of a pair apart by it. `cut` records lost tokens, since they have more than the most."""
 
     token_ids: tuple[list[int], ...]
     targets: tuple[Any, ...]
     pad_id: int
     pad_left: bool = False
+    segments: tuple[list[int], ...] | None = None
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -40,14 +43,19 @@ class Examples:
         return sum(self.lengths)
 
     def select(self, indices: Sequence[int]) -> Examples:
-        """The examples at these indices."""
-        token_ids, targets = ([values[index] for index in indices] for values in (self.token_ids, self.targets))
-        return replace(self, token_ids=tuple(token_ids), targets=tuple(targets))
+        """The examples at these indices. How many records were cut is known of all of them alone."""
+
+        def at(values: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(values[index] for index in indices)
+
+        segments = None if self.segments is None else at(self.segments)
+        return replace(self, token_ids=at(self.token_ids), targets=at(self.targets), segments=segments, cut=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """`inputs` are the model's arguments: input_ids and attention_mask (batch x longest), None where nothing is padded.
+    """`inputs` are the model's arguments: input_ids, attention_mask (None where nothing is padded) and, where the
+    examples have segments, token_type_ids, each batch x longest.
     `targets` has the batch's size first."""
 
     inputs: Mapping[str, torch.Tensor | None]
@@ -80,7 +88,18 @@ def tokenize(
         targets=tuple(targets),
         pad_id=pad_id,
         pad_left=tokenizer.padding_side == "left",
+        cut=_count_cut(texts, encoded, tokenizer, max_length),
     )
+
+
+def _count_cut(texts: Sequence[str], encoded: Any, tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
+    """How many texts lost tokens when they were encoded."""
+    if tokenizer.is_fast:
+        return sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+    full = [text for text, row in zip(texts, encoded["input_ids"], strict=True) if len(row) >= max_length]
+    if not full:
+        return 0
+    return sum(len(row) > max_length for row in tokenizer(full, truncation=False, verbose=False)["input_ids"])
 
 
 def bucketed_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
@@ -110,7 +129,10 @@ def collate(examples: Examples, indices: Sequence[int]) -> Batch:
 
     input_ids = torch.tensor([filled(row, examples.pad_id) for row in rows])
     mask = torch.tensor([filled([1] * len(row), 0) for row in rows]) if padded else None
+    inputs: dict[str, torch.Tensor | None] = {"input_ids": input_ids, "attention_mask": mask}
+    if examples.segments is not None:
+        inputs["token_type_ids"] = torch.tensor([filled(examples.segments[index], 0) for index in indices])
     return Batch(
-        inputs={"input_ids": input_ids, "attention_mask": mask},
+        inputs=inputs,
         targets=torch.tensor([examples.targets[index] for index in indices]),
     )

@@ -7,6 +7,7 @@ and a metric's name; the device sees examples, batches and a loss.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,13 +37,19 @@ class Task:
     """The experiment's `data` section for this task: columns, and what else reading needs."""
     metrics: ClassVar[tuple[Metric, ...]]
     """At least one: an experiment that names none has the first as its target."""
-    counters: ClassVar[tuple[str, ...]] = ("examples",)
-    """The names that `count` gives, and `examples` among them: nothing else is taken from a device."""
     auto_model: ClassVar[str]
     """The class of transformers that loads the model, such as AutoModelForSequenceClassification."""
+    added_tokens: ClassVar[tuple[str, ...]] = ()
+    """Tokens of the task's own, such as markers, that no pre-trained model has. Their embeddings are trained."""
 
     def __init__(self, data: DataSection) -> None:
         self.data = data
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """The names that `count` gives, and `examples` among them: nothing else is taken from a device. Where they
+        depend on what reading the data found, ask a resolved task."""
+        return ("examples",)
 
     # ---- records
 
@@ -85,10 +92,23 @@ class Task:
         task has no classes of records: then a Dirichlet partition skews amounts alone."""
         return [0] * len(records)
 
+    def embedded_text(self, record: Record) -> str:
+        """The text whose sentence embedding says what a record is about: a partition may skew clusters of them."""
+        return self.identity(record)
+
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the strata in their order, which the result says with how many records each has. None where a
         task has no classes of records. Call it on a resolved task."""
         return None
+
+    def class_counts(self, records: Sequence[Record]) -> dict[str, int] | None:
+        """How many of these records are of each class, by its name, in the order of the classes: the picture of a
+        split. None where a task has no classes of records. Call it on a resolved task."""
+        names = self.class_names()
+        if names is None:
+            return None
+        counts = Counter(self.strata(records))
+        return {name: counts[stratum] for stratum, name in enumerate(names)}
 
     def made_up(self, tokens: int) -> Sequence[Record]:
         """Records that nobody wrote, each of at least so many tokens: what the coordinator tries the model with where

@@ -113,3 +113,22 @@ def test_padding_does_not_change_the_logits(tiny_folder: Callable[[str], str], a
             assert alone.inputs["attention_mask"] is None
             logits = base.model(**alone.inputs).logits[0]
             assert (logits - together[index]).abs().max() <= 1e-5 * max(1.0, float(logits.abs().max()))
+
+
+def test_texts_that_lost_tokens_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, tokenizer = ("a good film", "the bank " * 50, "a bank", "film " * 13), tiny_tokenizer("bert")
+    assert tokenize(texts, (1, 0, 1, 0), tokenizer, max_length=12).cut == 2
+    assert tokenize(texts, (1, 0, 1, 0), tokenizer, max_length=200).cut == 0
+    monkeypatch.setattr(type(tokenizer), "is_fast", False)  # one written in Python says less
+    assert tokenize(texts, (1, 0, 1, 0), tokenizer, max_length=12).cut == 2
+    assert tokenize(texts, (1, 0, 1, 0), tokenizer, max_length=200).cut == 0
+
+
+def test_segments_are_padded_beside_their_tokens() -> None:
+    examples = Examples(
+        token_ids=([5, 6, 7], [8]), targets=(0, 1), pad_id=1, segments=([0, 1, 1], [0]), pad_left=True, cut=1
+    )
+    segments = collate(examples, [0, 1]).inputs["token_type_ids"]
+    assert segments is not None and segments.tolist() == [[0, 1, 1], [0, 0, 0]]
+    assert examples.select([1]).segments == ([0],)
+    assert "token_type_ids" not in collate(_examples([2]), [0]).inputs
