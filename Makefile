@@ -86,7 +86,8 @@ clean:
 
 # .ready is written last and taken away first: a set-up that was interrupted starts over from an empty directory, one
 # that is only out of date is brought up to date. setuptools goes in first, pinned, so that the build needs no
-# environment of its own with a setuptools (or, by a slip, a torch) that nobody pinned.
+# environment of its own with a setuptools (or, by a slip, a torch) that nobody pinned; so does setuptools-scm, which
+# seqeval's build asks for.
 #
 # grpcio-tools stays out of site-packages: it wants a protobuf older than the one pinned. It has no wheel for
 # Python 3.13: there it's left out, and the test that generates the stubs anew skips itself.
@@ -94,7 +95,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	  || { echo "make: needs Python 3.10 to 3.13, and $(PYTHON) is none that runs ($$($(PYTHON) --version 2>&1 | tail -n 1)); say PYTHON=/path/to/python"; exit 1; }
 	@clear=--clear; if test -e $@; then clear=; fi; rm -f $@; set -x; $(PYTHON) -m venv $$clear $(VENV)
-	$(VENV)/bin/$(PIP) install --quiet -c constraints.txt setuptools
+	$(VENV)/bin/$(PIP) install --quiet -c constraints.txt setuptools setuptools-scm
 	$(VENV)/bin/$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[cpu,demo,dev]'
 	@rm -rf $(VENV)/protoc
 	@if $(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
@@ -109,6 +110,6 @@ $(FLOOR)/.ready: setup.cfg pyproject.toml constraints-floor.txt
 	@$(PYTHON310) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null \
 	  || { echo "make test-floor: needs Python 3.10, and $(PYTHON310) isn't one that runs; say PYTHON310=/path/to/python3.10"; exit 1; }
 	@clear=--clear; if test -e $@; then clear=; fi; rm -f $@; set -x; $(PYTHON310) -m venv $$clear $(FLOOR)
-	$(FLOOR)/bin/$(PIP) install --quiet -c constraints-floor.txt setuptools
+	$(FLOOR)/bin/$(PIP) install --quiet -c constraints-floor.txt setuptools setuptools-scm
 	$(FLOOR)/bin/$(PIP) install --quiet -c constraints-floor.txt --no-build-isolation -e '.[cpu,demo,test]'
 	@touch $@

@@ -180,13 +180,13 @@ def test_both_images_confine_their_processes():
 
 
 def test_the_images_packages_are_those_of_setup_cfg():
-    done = command(sys.executable, "image/requirements.py", "../setup.cfg", "demo,nvml")
+    done = command(sys.executable, "image/requirements.py", "../setup.cfg", "demo,data,nvml")
     config = configparser.ConfigParser()
     config.read(DOCKER.parent / "setup.cfg")
     wanted = ["setuptools"]
     for block in (
         config["options"]["install_requires"],
-        *(config["options.extras_require"][e] for e in ("demo", "nvml")),
+        *(config["options.extras_require"][e] for e in ("demo", "data", "nvml")),
     ):
         wanted += [line for line in block.splitlines() if line]
     assert done.stdout.splitlines() == wanted

@@ -67,7 +67,7 @@ def test_every_requirement_has_its_pins(setup_cfg):
     extras = setup_cfg["options.extras_require"]
     required = names(setup_cfg["options"]["install_requires"])
     assert required | set().union(*(names(extras[extra]) for extra in extras)) <= pinned
-    assert required | set().union(*(names(extras[extra]) for extra in ("cpu", "demo", "test"))) <= floor
+    assert required | set().union(*(names(extras[extra]) for extra in ("cpu", "demo", "data", "test"))) <= floor
 
 
 def test_what_other_files_must_repeat_is_what_setup_cfg_says(setup_cfg):
