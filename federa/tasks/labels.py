@@ -15,6 +15,8 @@ from federa.errors import shown
 
 MAX_LABEL = 200
 """The most characters of a label. What is longer is a text in the wrong column."""
+MAX_QUOTED = 60
+"""Characters of a label that a refusal quotes whole."""
 MAX_LISTED = 8
 """The most classes that a line lists."""
 _MAX_LISTED_LABEL = 40
@@ -37,6 +39,32 @@ def label_text(text: str) -> str:
         return ""
     whole = _WHOLE.fullmatch(label)
     return str(int(whole[1])) if whole else label
+
+
+def fixed_labels(labels: Sequence[str], least: int = 2) -> tuple[str, ...]:
+    """The labels that an experiment names, as they are compared. Raises ValueError where they are fewer than `least`,
+    one twice, two that nobody can tell apart, or one that is none."""
+    found = tuple(map(label_text, labels))
+    for given, label in zip(labels, found, strict=True):
+        if not label or len(label) > MAX_LABEL:
+            raise ValueError(f"must not hold {shown(repr(given), MAX_QUOTED)}, which stands for no class")
+    if len(set(found)) < max(least, len(found)):
+        many = "two different labels" if least == 2 else "one label, and each once"
+        raise ValueError(f"must be at least {many}")
+    seen: dict[str, str] = {}
+    for label in found:
+        other = seen.setdefault(visible(label), label)
+        if other != label:
+            both = f"{shown(ascii(other), MAX_QUOTED)} and {shown(ascii(label), MAX_QUOTED)}"
+            raise ValueError(f"must not hold both {both}: nobody can tell them apart")
+    return found
+
+
+def numbers_as_text(labels: object) -> object:
+    """What stands for labels in an experiment, where YAML and JSON read whole numbers."""
+    if not isinstance(labels, list | tuple):
+        return labels
+    return [str(label) if type(label) is int else label for label in labels]
 
 
 def in_order(labels: Iterable[str]) -> list[str]:

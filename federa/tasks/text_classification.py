@@ -13,7 +13,19 @@ from federa.data.readers import DataSource, Row, no_documents
 from federa.data.section import DEVICES, DataSection
 from federa.errors import BadInput, shown
 from federa.tasks.base import Task
-from federa.tasks.labels import MAX_LABEL, alike, counted, difference, in_order, label_text, likeness, listed, visible
+from federa.tasks.labels import (
+    MAX_LABEL,
+    MAX_QUOTED,
+    alike,
+    counted,
+    difference,
+    fixed_labels,
+    in_order,
+    label_text,
+    likeness,
+    listed,
+    numbers_as_text,
+)
 from federa.tasks.metric import Counters, Metric
 
 if TYPE_CHECKING:
@@ -21,9 +33,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from federa.data.batches import Batch, Examples
-
-MAX_QUOTED = 60
-"""Characters of a label that a refusal quotes whole."""
 
 
 class ClassificationData(DataSection):
@@ -41,28 +50,12 @@ class ClassificationData(DataSection):
     @field_validator("labels", mode="before")
     @classmethod
     def _whole_numbers_are_labels_too(cls, labels: object) -> object:
-        if not isinstance(labels, list | tuple):
-            return labels
-        return [str(label) if type(label) is int else label for label in labels]
+        return numbers_as_text(labels)
 
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if labels is None:
-            return None
-        found = tuple(map(label_text, labels))
-        for given, label in zip(labels, found, strict=True):
-            if not label or len(label) > MAX_LABEL:
-                raise ValueError(f"must not hold {shown(repr(given), MAX_QUOTED)}, which stands for no class")
-        if len(set(found)) < max(2, len(found)):
-            raise ValueError("must be at least two different labels")
-        seen: dict[str, str] = {}
-        for label in found:
-            other = seen.setdefault(visible(label), label)
-            if other != label:
-                both = f"{shown(ascii(other), MAX_QUOTED)} and {shown(ascii(label), MAX_QUOTED)}"
-                raise ValueError(f"must not hold both {both}: nobody can tell them apart")
-        return found
+        return None if labels is None else fixed_labels(labels)
 
     @model_validator(mode="after")
     def _names_what_nobody_can_look_up(self) -> ClassificationData:
