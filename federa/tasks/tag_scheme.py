@@ -86,14 +86,12 @@ def scheme_of(sentences: Sequence[Sequence[str]]) -> Scheme:
         return "iobes"
     inside = False
     for tags in sentences:
-        before: tuple[str, str] | None = None
+        before = (OUTSIDE, NO_TYPE)
         for tag in tags:
-            split = split_tag(tag, "iob2")
-            behind_its_type = (
-                before is not None and before[0] != OUTSIDE and split is not None and before[1] == split[1]
-            )
-            if split is not None and split[0] == "B" and not behind_its_type:
+            prefix, kind = split_tag(tag, "iob2") or (OUTSIDE, NO_TYPE)
+            follows_its_type = before[0] != OUTSIDE and before[1] == kind
+            if prefix == "B" and not follows_its_type:
                 return "iob2"
-            inside |= split is not None and split[0] == "I" and not behind_its_type
-            before = split
+            inside |= prefix == "I" and not follows_its_type
+            before = (prefix, kind)
     return "iob1" if inside else "iob2"
