@@ -24,6 +24,7 @@ from coordinator.report.console import open_console
 from coordinator.report.result import run_result
 from coordinator.report.terminal import (
     composition_lines,
+    cut_record_lines,
     device_table,
     failure_lines,
     key_lines,
@@ -134,7 +135,13 @@ def _folders(options: argparse.Namespace) -> int:
     console = open_console()
     try:
         tables = [summary(result), device_table(result), phase_table(result)]
-        lines = [*outcome_lines(result), *composition_lines(result), *key_lines(result), *unmeasured_lines(result)]
+        lines = [
+            *outcome_lines(result),
+            *composition_lines(result),
+            *cut_record_lines(result),
+            *key_lines(result),
+            *unmeasured_lines(result),
+        ]
         lines += [*memory_lines(result), *failure_lines(result)]
     except _DAMAGE as error:
         raise BadInput(f"{folders[0] / RESULT} is not a result that this federa reads: {one_line(error)}") from None

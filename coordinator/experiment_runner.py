@@ -23,7 +23,7 @@ from coordinator.storage.run_storage import RunStorage
 from coordinator.threads import in_thread
 from federa.config import Experiment
 from federa.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_TARGET_MISSED, FederaError, described
-from federa.numbers import human_goal
+from federa.numbers import human_goal, metric_words
 from federa.result import read_result_tree
 from protos.federation_pb2 import Outcome
 
@@ -134,8 +134,9 @@ class ExperimentRunner:
             outcome = Outcome(exit_code=EXIT_INTERRUPTED, message="ended early by the user")
         elif missed and outcome.exit_code == EXIT_OK:
             metric = self.experiment.metric
-            goal = f"{metric.name} {human_goal(f'{self.experiment.target.value:g}', metric.better == 'lower')}"
-            outcome = Outcome(exit_code=EXIT_TARGET_MISSED, message=f"{', '.join(missed)} did not reach {goal}")
+            goal = human_goal(f"{self.experiment.target.value:g}", metric.better == "lower")
+            message = f"{', '.join(missed)} did not reach {metric_words(metric.name)} {goal}"
+            outcome = Outcome(exit_code=EXIT_TARGET_MISSED, message=message)
         try:
             await in_thread(self._conclude, outcome)
             if self._shut_down:

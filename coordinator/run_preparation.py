@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from coordinator.clients.run_clients import RunClients
 from coordinator.clients.update_receiver import OpenRounds
@@ -77,6 +77,10 @@ class RunPreparation:
             text = f"data: {in_words(self._model.composition)}"
             log.info("%s: %s", config.method.name, text)
             self._board.say(text)
+        if (cut := self._model.cut) is not None and cut.cut:
+            text = f"data: held out, {cut.in_words(config.data.max_length)}"
+            log.info("%s: %s", config.method.name, text)
+            self._board.say(text)
         for note in self._model.model_notes:
             self._board.say(f"model: {config.model} {note}")
         machine = RoundStateMachine(await self._plan())
@@ -117,6 +121,7 @@ class RunPreparation:
             base_digest=model.base_digest,
             data_digest=model.data_digest,
             data=dict(model.composition) or None,
+            held_out_cut=None if model.cut is None else asdict(model.cut),
             model_notes=list(model.model_notes),
             shard_sizes=None if own_data else [len(shard) for shard in model.shards],
         )
@@ -196,4 +201,5 @@ class RunPreparation:
             shards=model.shards,
             held_out_there=self._config.evaluation == "devices",
             own_data_only=self._config.data.source == DEVICES,
+            max_length=self._config.data.max_length,
         )

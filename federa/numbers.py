@@ -1,4 +1,4 @@
-"""Numbers in units that people read: seconds, bytes, joules, watts, shares.
+"""Numbers in units that people read: seconds, bytes, joules, watts, shares; and the names of metrics.
 
 The `show_` functions give three digits and a non-breaking space before the unit, for pages and sentences. The `human_`
 functions give a fixed number of decimals, so that a column or a line that is redrawn keeps its width, and a dash for
@@ -7,10 +7,12 @@ None.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 Formatter = Callable[[float], str]
 DASH, MINUS, SPACE = "\u2013", "\u2212", "\u00a0"
+_F_SCORE = re.compile(r"\bf1\b")
 _PREFIXES = ("", "k", "M", "G", "T")
 
 
@@ -66,6 +68,11 @@ def human_bytes(count: float | None) -> str:
 def human_goal(target: str, lower: bool) -> str:
     """A target, which is written already: '0.9', or '≤ 0.9' where `lower` is better."""
     return f"≤ {target}" if lower else target
+
+
+def metric_words(name: str) -> str:
+    """A metric's name as people write it: 'entity_f1' is 'entity F1'."""
+    return _F_SCORE.sub("F1", name.replace("_", " "))
 
 
 def show_watts(value: float) -> str:

@@ -11,7 +11,7 @@ from protos.credentials import Credentials
 from protos.proxy import Proxy
 from protos.streams import CHUNK_BYTES
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Raised with every change that an older peer would misunderstand; peers of two versions refuse each other."""
 
 HEARTBEAT_S = 5.0

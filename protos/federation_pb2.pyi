@@ -159,7 +159,7 @@ class Ping(_message.Message):
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class Prepared(_message.Message):
-    __slots__ = ("run_id", "precision", "device", "examples", "power", "threads")
+    __slots__ = ("run_id", "precision", "device", "examples", "power", "threads", "cut")
     class ExamplesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -167,19 +167,36 @@ class Prepared(_message.Message):
         key: int
         value: int
         def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
+    class CutEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: CutRecords
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[_Union[CutRecords, _Mapping]] = ...) -> None: ...
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     POWER_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     precision: str
     device: str
     examples: _containers.ScalarMap[int, int]
     power: Power
     threads: int
-    def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., examples: _Optional[_Mapping[int, int]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., threads: _Optional[int] = ...) -> None: ...
+    cut: _containers.MessageMap[int, CutRecords]
+    def __init__(self, run_id: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., examples: _Optional[_Mapping[int, int]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., threads: _Optional[int] = ..., cut: _Optional[_Mapping[int, CutRecords]] = ...) -> None: ...
+
+class CutRecords(_message.Message):
+    __slots__ = ("records", "cut")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    records: int
+    cut: int
+    def __init__(self, records: _Optional[int] = ..., cut: _Optional[int] = ...) -> None: ...
 
 class ClientError(_message.Message):
     __slots__ = ("run_id", "round", "client", "message", "bad_input", "passing")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from coordinator.clients.cohort import GrpcCohort
@@ -21,6 +21,7 @@ from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import LedgerFailure
 from coordinator.threads import in_thread, to_its_end
 from federa.errors import BadInput, FederaError, shown
+from federa.tasks.composition import CutRecords
 from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.coordinator")
@@ -168,7 +169,13 @@ class WorkerHandler:
         name, clients, setup = session.name, self._registry.hosted_by(session.name), self._setup
         if setup is None:
             return  # of an earlier process's order: it prepares again for this one's
+        cut = {
+            client: CutRecords(prepared.cut[client].records, prepared.cut[client].cut)
+            for client in clients
+            if client in prepared.cut
+        }
         objection = setup.objection(clients, prepared.examples, own_data=session.hello.own_data)
+        objection = objection or setup.objection_to_cut(cut)
         if objection:
             self._unable(name, Failure(objection, bad_input=True))
             return
@@ -177,7 +184,8 @@ class WorkerHandler:
         facts = {**session.hello.device, **session.hello.versions, **chosen}
         if prepared.threads:
             facts["threads"] = str(prepared.threads)  # of this run; in the hello, of when the worker was started
-        self._ledger.prepared(name, facts, examples)
+        self._ledger.prepared(name, facts, examples, cut)
+        self._say_cut(name, cut, setup.max_length)
         if prepared.HasField("power"):
             self._telemetry.receive_power(name, prepared.power)
         self._registry.mark_ready(name, examples)
@@ -185,6 +193,13 @@ class WorkerHandler:
         self._post(Joined(name, tuple(clients)))
         if self.listener is not None:
             self.listener.ready(name)
+
+    def _say_cut(self, worker: str, cut: Mapping[int, CutRecords], max_length: int) -> None:
+        total = CutRecords.summed(cut.values())
+        text = f"data: on {worker} {total.in_words(max_length)}"
+        if total.cut and text not in self._board.run.facts:  # it is prepared anew after a restart
+            log.info("%s", text)
+            self._board.say(text)
 
     def _counters(self, session: Session, report: pb.Counters) -> None:
         if self.listener is None or self._setup is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from federa.tasks.composition import CutRecords
 from protos import federation_pb2 as pb
 
 MAX_EXAMPLES = 1 << 31
@@ -21,6 +22,8 @@ class WorkerSetup:
     shards: Sequence[Sequence[int]]
     held_out_there: bool = False
     own_data_only: bool = False
+    max_length: int = 0
+    """The most tokens of an example."""
 
     def order_for(self, clients: Sequence[int], *, trial: bool) -> pb.Prepare:
         """Make the order for a worker that hosts these clients, and is to try a batch of them or not."""
@@ -41,6 +44,14 @@ class WorkerSetup:
                 must = f"1 to {MAX_EXAMPLES}" if own_data else f"the {assigned} that were dealt to it"
                 must = f"1 to {must}" if self.held_out_there and not own_data else must
                 return f"it has {count} examples of client {client}, must be {must}"
+        return ""
+
+    @staticmethod
+    def objection_to_cut(cut: Mapping[int, CutRecords]) -> str:
+        """Say what is wrong with the numbers of records that were cut; "" for nothing."""
+        for client, counted in cut.items():
+            if not 0 <= counted.cut <= counted.records <= 2 * MAX_EXAMPLES:
+                return f"it has cut {counted.cut} of {counted.records} records of client {client}"
         return ""
 
     def max_held_out(self, client: int, trained_on: int, *, own_data: bool) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from federa.config import DEVICES, Experiment
 from federa.errors import BadInput, FederaError
 from federa.seeds import derive_seed
-from federa.tasks.composition import TEST, TRAINING, VALIDATION, compose, unseen
+from federa.tasks.composition import TEST, TRAINING, VALIDATION, CutRecords, compose, unseen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +36,8 @@ class ReferenceModel(Protocol):
     data_digest: str
     composition: Mapping[str, Any]
     """What was read (federa.tasks.composition). Once prepared."""
+    cut: CutRecords | None
+    """How many records of the parts that are held out here lost tokens; None where none are. Once prepared."""
     model_notes: Sequence[str]
     """What was not as usual with the base model, and what was done: each goes on from its name. Once prepared."""
     shards: list[list[int]]
@@ -76,6 +78,7 @@ class TorchReferenceModel:
         self.base_digest = ""
         self.data_digest = ""
         self.composition: Mapping[str, Any] = {}
+        self.cut: CutRecords | None = None
         self.model_notes: Sequence[str] = ()
         self.shards: list[list[int]] = []
         self.trainable_parameters = 0
@@ -102,6 +105,9 @@ class TorchReferenceModel:
         self.base_digest, self._tokenizer, self.model_notes = base.digest, base.tokenizer, base.notes
         for part, dataset in held_out.items():
             self._parts[part] = task.encode(dataset.records, base.tokenizer, config.data.max_length)
+        if held_out:
+            counts = (CutRecords(len(dataset), self._parts[part].cut) for part, dataset in held_out.items())
+            self.cut = CutRecords.summed(counts)
         model = TunedModel(base, config.make_method())
         self.trainable_parameters = model.trainable_parameters
         self._model = model

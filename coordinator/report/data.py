@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coordinator.report.elements import Table, TableRow, cell
-from coordinator.report.runs import Entry, as_text, joined, number_in
-from federa.tasks.composition import PARTS, in_words
+from coordinator.report.runs import Entry, as_text, initial_upper, joined, number_in
+from federa.tasks.composition import PARTS, CutRecords, in_words
 
 _UNCOUNTED = "not counted"
 
@@ -18,6 +18,36 @@ def data_lines(runs: Sequence[Entry], labels: Sequence[str]) -> list[str]:
         f"{joined(whose)}: {text}" if len(whose) < len(runs) else text
         for text, whose in _grouped([in_words(data) if data else "" for data in map(_data_of, runs)], labels).items()
     ]
+
+
+def cut_lines(runs: Sequence[Entry], labels: Sequence[str]) -> list[str]:
+    """How many records were cut, a line for runs of which the same is to be said; nothing where nobody counted."""
+    return [
+        f"{joined(whose)}: {text}" if len(whose) < len(runs) else text
+        for text, whose in _grouped(list(map(_cut_in_words, runs)), labels).items()
+    ]
+
+
+def _cut_in_words(run: Entry) -> str:
+    """'37 of 3,394 records are longer than 64 tokens and were cut: 33 of 3,000 on the devices, 4 of 394 held out.'"""
+    cut = run.get("cut")
+    length = number_in(cut.get("max_length")) if isinstance(cut, Mapping) else None
+    if not isinstance(cut, Mapping) or length is None:
+        return ""
+    places = (("devices", "on the devices"), ("coordinator", "held out by the coordinator"))
+    known = [(found, where) for key, where in places if (found := _cut_records(cut.get(key))) is not None]
+    if not known:
+        return ""
+    total = CutRecords.summed(found for found, _ in known)
+    where = ", ".join(f"{found.cut:,} of {found.records:,} {where}" for found, where in known)
+    return initial_upper(total.in_words(int(length))) + (f": {where}." if total.cut and len(known) > 1 else ".")
+
+
+def _cut_records(entry: object) -> CutRecords | None:
+    if not isinstance(entry, Mapping):
+        return None
+    records, cut = number_in(entry.get("records")), number_in(entry.get("cut"))
+    return None if records is None or cut is None else CutRecords(int(records), int(cut))
 
 
 def class_tables(runs: Sequence[Entry], labels: Sequence[str]) -> list[Table]:

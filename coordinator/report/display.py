@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from federa.errors import shown
-from federa.numbers import DASH, human_bytes, human_goal, human_seconds
+from federa.numbers import DASH, human_bytes, human_goal, human_seconds, metric_words
 from federa.phases import IDLE, TRAIN
 from protos.federation_pb2 import Progress, RunProgress, WorkerProgress
 
@@ -68,7 +68,7 @@ class Display:
         for round_ in range(rounds + 1, len(run.values) + 1):
             value = run.values[round_ - 1]
             self._console.print(
-                f"{run.method:8} round {round_:3}  {run.metric} {value:.4f} (target {_goal(run)})  "
+                f"{run.method:8} round {round_:3}  {metric_words(run.metric)} {value:.4f} (target {_goal(run)})  "
                 f"{human_seconds(run.elapsed_after_s[round_ - 1])}  {human_bytes(run.bytes_after[round_ - 1])} moved",
                 highlight=False,
                 markup=False,
@@ -96,7 +96,7 @@ class Display:
         facts.add_row("stage", Text(f"{run.stage}  {shown(run.note, _MAX_NOTE)}".rstrip()))
         updates = f", {run.updates} of {run.expected} updates" if run.expected else ""
         facts.add_row("round", f"{run.round} of at most {run.rounds}{updates}")
-        facts.add_row(Text(run.metric), _score(run))
+        facts.add_row(Text(metric_words(run.metric)), _score(run))
         if len(run.values) > 1:
             facts.add_row("so far", _sparkline(list(run.values)[-44:]))
         facts.add_row("time", human_seconds(run.elapsed_s) + " in rounds")

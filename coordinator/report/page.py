@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from coordinator.report.curves import curve_figure, energy_curves
-from coordinator.report.data import class_tables, data_lines
+from coordinator.report.data import class_tables, cut_lines, data_lines
 from coordinator.report.device_figures import shared_scales
 from coordinator.report.devices import run_devices
 from coordinator.report.elements import Figure, Fold, method_key
@@ -154,7 +154,7 @@ def _sections(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
         "devices": [entry for entry in devices if entry is not None],
         "has_energy": any(has_energy(device) for run in runs for device in devices_of(run)),
         "scale": scale if len(runs) > 1 else "",
-        "data_lines": data_lines(runs, labels),
+        "data_lines": data_lines(runs, labels) + cut_lines(runs, labels),
         "classes": Fold("Classes", class_tables(runs, labels), "The task has no classes, or none were recorded."),
         "counters": counter_table(runs, labels),
         "failures": failure_table(runs, labels),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 from array import array
@@ -14,19 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from coordinator.report.run_data import HELD_OUT, cut_records, data_read, shard_sizes
 from coordinator.report.run_energy import RunEnergy, run_energy, total_energy, why_no_sum
+from coordinator.report.run_metrics import all_metrics, held_out
 from coordinator.storage.ledger_reader import LedgerReader
 from coordinator.storage.ledger_types import Readings, Rows, reading
 from coordinator.storage.run_folder import RESULT, write_json
 from coordinator.storage.samples import Samples
 from federa.energy import INTERVAL_ASSUMED
 from federa.result import SCHEMA
-from federa.tasks import TASKS, task_class
-from federa.tasks.composition import PARTS, TEST, VALIDATION
-from federa.tasks.metric import Metric, best_of, is_reached
+from federa.tasks.metric import best_of, is_reached
 from federa.versions import versions
-
-HELD_OUT = (VALIDATION, TEST)
 
 
 def environment() -> dict[str, Any]:
@@ -103,44 +100,22 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "control_bytes": facts.get("control_bytes"),
         "model_bytes": facts.get("model_bytes"),
         "model_notes": facts.get("model_notes"),
-        "shard_sizes": _shard_sizes(ledger, facts),
-        "data": _data(ledger, facts, curve[-1]["round"] if curve else 0),
+        "shard_sizes": shard_sizes(ledger, facts),
+        "cut": cut_records(ledger, facts),
+        "data": data_read(ledger, facts, curve[-1]["round"] if curve else 0),
         "energy_scope": energy.scope,
         "energy_coverage": energy.coverage,
         "energy_note": energy.note,
         "energy_is_replay": energy.is_replay,
         "evaluation": config.get("evaluation", "coordinator"),
         "test_examples": facts.get("test_examples"),
-        "test_metrics": _metrics(config["task"], facts.get("test_counters")),
-        "held_out": {part: _held_out(ledger, curve[-1]["round"], part) if curve else [] for part in HELD_OUT},
+        "test_metrics": all_metrics(config["task"], facts.get("test_counters")),
+        "best_metrics": next((point["metrics"] for point in curve if point["value"] == best), None),
+        "held_out": {
+            part: held_out(ledger, curve[-1]["round"], part, config["task"]) if curve else [] for part in HELD_OUT
+        },
         "environment": facts["environment"],
     }
-
-
-def _shard_sizes(ledger: LedgerReader, facts: Mapping[str, Any]) -> list[int] | None:
-    """The training examples of each client. Where the devices evaluate, each announced what is left of its clients'
-    shards beside the parts that they hold out."""
-    dealt: list[int] | None = facts.get("shard_sizes")
-    if dealt is None or facts["config"].get("evaluation") != "devices":
-        return dealt
-    announced = {row["client"]: row["examples"] for row in ledger.clients()}
-    sizes = [announced.get(client) for client in range(len(dealt))]
-    known = [size for size in sizes if size is not None]
-    return known if len(known) == len(dealt) else None
-
-
-def _data(ledger: LedgerReader, facts: Mapping[str, Any], round_: int) -> dict[str, Any] | None:
-    """What was read; where the devices hold records out, with what they said of their parts, once all of them have."""
-    data: dict[str, Any] | None = facts.get("data")
-    if data is None or facts["config"].get("evaluation") != "devices":
-        return data
-    said = [[row["examples"] for row in ledger.clients()]]
-    said += [[row["counters"].get("examples") for row in ledger.counters(round_, part)] for part in HELD_OUT]
-    clients = facts["config"]["federation"]["clients"]
-    if any(len(counts) < clients or None in counts for counts in said):
-        return data
-    parts = dict(zip(PARTS, (int(sum(counts)) for counts in said), strict=True))
-    return {**data, "parts": parts, "documents": sum(parts.values())}
 
 
 def _rate(method: dict[str, Any], task: str) -> float:
@@ -150,22 +125,6 @@ def _rate(method: dict[str, Any], task: str) -> float:
     return MethodChoice.model_validate(method).rate(task)
 
 
-def _metrics(task: str, counters: Mapping[str, float] | None) -> dict[str, float | None] | None:
-    """All metrics of the task; None where the counters are not known, or the task is not one of those here."""
-    if counters is None or task not in TASKS:
-        return None
-    return {metric.name: metric_value(metric, counters) for metric in task_class(task).metrics}
-
-
-def metric_value(metric: Metric, counters: Mapping[str, float]) -> float | None:
-    """A metric; None where there is no such number, as of a share of nothing, or counters of another version."""
-    try:
-        value = metric.value(counters)
-    except (ArithmeticError, LookupError, ValueError):
-        return None
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _curve(ledger: LedgerReader, energy: RunEnergy, task: str) -> list[dict[str, Any]]:
     points = []
     counters = ledger.round_counters()
@@ -173,15 +132,9 @@ def _curve(ledger: LedgerReader, energy: RunEnergy, task: str) -> list[dict[str,
     for point in ledger.curve():
         # A round from which no device has reported yet has the sum so far: its joules come with the next result.
         energy_j = energy.after.get(point["round"], energy_j)
-        metrics = _metrics(task, counters.get(point["round"]))
+        metrics = all_metrics(task, counters.get(point["round"]))
         points.append({**point, "energy_j": energy_j, "metrics": metrics})
     return points
-
-
-def _held_out(ledger: LedgerReader, round_: int, part: str) -> Rows:
-    """What each client counted."""
-    rows = ledger.counters(round_, part)
-    return [{"client": row["client"], "device": row["device"], **row["counters"]} for row in rows]
 
 
 def _traces(samples: Samples | None, powers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:

@@ -21,15 +21,17 @@ from coordinator.report.runs import (
     NAMES,
     Entry,
     as_text,
+    best_point,
     config_of,
     curve_of,
     devices_of,
     distinct,
     examples_behind_best,
+    initial_upper,
     number_in,
     score_format,
 )
-from federa.numbers import show_bytes, show_change, show_count, show_seconds
+from federa.numbers import metric_words, show_bytes, show_change, show_count, show_seconds
 
 _OWN = ("name", "methods", "lora")
 """Fields of an experiment in which runs of several methods differ anyway, or that decide nothing."""
@@ -125,30 +127,35 @@ def failure_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
 
 
 def metric_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
-    """All metrics of the task, of each run's last round and of the test part; None where only one is known."""
+    """All metrics of the task, of each run's best and last round and of the test part; None where only one is known."""
     found = [
         (label, part, metrics)
         for run, label in zip(runs, labels, strict=True)
-        for part, metrics in (
-            *(
-                (f"validation, round {as_text(point.get('round'))}", point.get("metrics"))
-                for point in curve_of(run)[-1:]
-            ),
-            ("test", run.get("test_metrics")),
-        )
+        for part, metrics in _parts_with_metrics(run)
         if metrics
     ]
     names = distinct(name for _, _, metrics in found for name in metrics)
+    heads = ["Run", "Part", *(initial_upper(metric_words(name)) for name in names)]
     rows = [
         TableRow(label, [plain(part), *(cell(metrics.get(name), "{:.4f}".format) for name in names)])
         for label, part, metrics in found
     ]
-    return Table("All metrics of the task", ["Run", "Part", *names], rows) if len(names) > 1 else None
+    return Table("All metrics of the task", heads, rows) if len(names) > 1 else None
+
+
+def _parts_with_metrics(run: Entry) -> list[tuple[str, Entry | None]]:
+    best, last = best_point(run), curve_of(run)[-1:]
+    points = [(point, "best, ") for point in (best,) if point and point not in last]
+    points += [(point, "best and last, " if point is best else "last, ") for point in last]
+    found = [
+        (f"validation, {which}round {as_text(point.get('round'))}", point.get("metrics")) for point, which in points
+    ]
+    return [*found, ("test", run.get("test_metrics"))]
 
 
 def counter_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
-    """What each client counted on the part that it holds out; None where the coordinator evaluates. The counters are
-    the task's; how many examples they are of stands last."""
+    """What each client counted on the part that it holds out, and the metrics of that; None where the coordinator
+    evaluates. The counters are the task's; how many examples they are of stands last."""
     counted = [
         (label, part, entry)
         for run, label in zip(runs, labels, strict=True)
@@ -157,8 +164,9 @@ def counter_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
     ]
     if not counted:
         return None
-    others = distinct(key for _, _, entry in counted for key in entry if key not in ("device", "client", "examples"))
-    names = [*others, "examples"]
+    known = ("device", "client", "examples", "metrics")
+    names = [*distinct(key for _, _, entry in counted for key in entry if key not in known), "examples"]
+    metrics = distinct(name for _, _, entry in counted for name in entry.get("metrics") or {})
     rows = [
         TableRow(
             label,
@@ -166,12 +174,14 @@ def counter_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
                 plain(part),
                 plain(entry.get("device")),
                 cell(entry.get("client"), "{:g}".format),
+                *(cell((entry.get("metrics") or {}).get(name), "{:.4f}".format) for name in metrics),
                 *(cell(entry.get(name), _counter) for name in names),
             ],
         )
         for label, part, entry in counted
     ]
-    heads = ["Run", "Part", "Device", "Client", *(name.replace("_", " ").capitalize() for name in names)]
+    heads = ["Run", "Part", "Device", "Client", *(initial_upper(metric_words(name)) for name in metrics)]
+    heads += (name.replace("_", " ").capitalize() for name in names)
     return Table("Counted by the devices", heads, rows, box="tall")
 
 

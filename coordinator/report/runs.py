@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from federa.errors import MAX_SHOWN, shown
-from federa.numbers import SPACE, Formatter, human_goal
+from federa.numbers import SPACE, Formatter, human_goal, metric_words
 
 Entry = Mapping[str, Any]
 """A run, a device, a point of a curve."""
@@ -129,14 +129,13 @@ def variants(runs: Sequence[Entry]) -> list[int]:
 
 
 def metric_of(run: Entry) -> str:
-    """The metric's name, as the experiment writes it."""
-    return as_text(run.get("metric")) or "score"
+    """The metric's name, as people write it."""
+    return metric_words(as_text(run.get("metric"))) or "score"
 
 
 def metric_title(run: Entry) -> str:
-    """The metric's name at the beginning of a title: a name with an underscore stays as it is written."""
-    name = metric_of(run)
-    return name if "_" in name else initial_upper(name)
+    """The metric's name at the beginning of a title."""
+    return initial_upper(metric_of(run))
 
 
 def lower_is_better(run: Entry) -> bool:
@@ -166,7 +165,11 @@ def goal_of(run: Entry) -> str:
     return human_goal(score_format(run)(target), lower_is_better(run)).replace(" ", SPACE)
 
 
+def best_point(run: Entry) -> Entry | None:
+    """The first point of the curve with the best score."""
+    return next((point for point in curve_of(run) if point.get("value") == run.get("best")), None)
+
+
 def examples_behind_best(run: Entry) -> object:
     """How many validation examples stand behind the best score."""
-    points = curve_of(run)
-    return next((point.get("examples") for point in points if point.get("value") == run.get("best")), None)
+    return (best_point(run) or {}).get("examples")

@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from coordinator.report.comparison import base_of, bases_among, savings
-from coordinator.report.data import data_lines
+from coordinator.report.data import cut_lines, data_lines
 from coordinator.report.energy import brief_reason, coverage_text, is_replay, mean_w, replay_of
 from coordinator.report.grid import Grid
 from coordinator.report.runs import (
@@ -184,6 +184,12 @@ def composition_lines(result: Record) -> list[str]:
     """What was read, a line for runs of the same data."""
     runs = _runs(result)
     return [f"data: {line}" for line in data_lines(runs, _labels(runs))]
+
+
+def cut_record_lines(result: Record) -> list[str]:
+    """How many records were cut, a line for runs of which the same is to be said."""
+    runs = _runs(result)
+    return [f"data: {line}" for line in cut_lines(runs, _labels(runs))]
 
 
 def memory_lines(result: Record) -> list[str]:

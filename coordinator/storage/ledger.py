@@ -12,6 +12,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from coordinator.storage.ledger_reader import DAMAGE, LedgerReader, look_at
 from coordinator.storage.ledger_types import ClientFailure, LedgerFailure, Readings
@@ -19,6 +20,7 @@ from coordinator.storage.schema import SCHEMA, SCHEMA_VERSION
 from federa.energy import Energy
 from federa.errors import BadInput, one_line
 from federa.phases import Activity
+from federa.tasks.composition import CutRecords
 
 Statement = tuple[str, tuple[object, ...]]
 
@@ -98,7 +100,7 @@ class Ledger(LedgerReader):
         """Record that these devices, each with its key, take part and host these clients."""
         self._write(
             *(("INSERT OR IGNORE INTO device VALUES (?, ?, '{}', '{}')", entry) for entry in keys.items()),
-            *(("INSERT OR IGNORE INTO host VALUES (?, ?, NULL)", entry) for entry in hosts.items()),
+            *(("INSERT OR IGNORE INTO host VALUES (?, ?, NULL, NULL, NULL)", entry) for entry in hosts.items()),
         )
 
     def selected(self, round_: int, attempt: int, clients: Iterable[int], broadcast_sha256: str) -> None:
@@ -161,13 +163,21 @@ class Ledger(LedgerReader):
 
     # ---- writing that can wait
 
-    def prepared(self, device: str, facts: Mapping[str, str], examples: Mapping[int, int]) -> None:
-        """Record what a device is, and how many examples it has of each of its clients. It says so again after a
-        restart."""
+    def prepared(
+        self,
+        device: str,
+        facts: Mapping[str, str],
+        examples: Mapping[int, int],
+        cut: Mapping[int, CutRecords] = MappingProxyType({}),
+    ) -> None:
+        """Record what a device is, how many examples it has of each of its clients, and how many of their records were
+        cut, where it says so. It says all that again after a restart."""
         self._write_later(
             ("UPDATE device SET facts = ? WHERE name = ?", (json.dumps(dict(facts)), device)),
             *(("UPDATE host SET examples = ? WHERE client = ? AND device = ?", (count, client, device))
               for client, count in examples.items()),
+            *(("UPDATE host SET records = ?, cut = ? WHERE client = ? AND device = ?",
+               (counted.records, counted.cut, client, device)) for client, counted in cut.items()),
         )  # fmt: skip
 
     def powered(self, device: str, facts: Mapping[str, object]) -> None:

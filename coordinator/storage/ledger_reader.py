@@ -91,7 +91,7 @@ class LedgerReader:
         return {row["name"]: row["key"] for row in self._read("SELECT name, key FROM device")}
 
     def clients(self) -> Rows:
-        """Every hosted client: client, device, examples."""
+        """Every hosted client: client, device, examples, and how many of its records were cut."""
         return self._read("SELECT * FROM host ORDER BY client")
 
     def client_failures(self) -> Rows:

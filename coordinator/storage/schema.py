@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 SCHEMA = f"""
 BEGIN;
@@ -15,7 +15,9 @@ CREATE TABLE device (
 ) WITHOUT ROWID;
 CREATE TABLE host (
   client INTEGER PRIMARY KEY, device TEXT NOT NULL,
-  examples INTEGER               -- that the device announced for this client
+  examples INTEGER,              -- that the device announced for this client
+  records INTEGER,               -- the client's records, held out or not; NULL: it did not say
+  cut INTEGER                    -- how many of them lost tokens
 );
 CREATE TABLE round (
   round INTEGER PRIMARY KEY,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edge.training.base_model import load_base_model
 from edge.training.run_order import RunOrder
 from federa.errors import BadInput
-from federa.tasks.composition import compose, in_words
+from federa.tasks.composition import CutRecords, compose, in_words
 from federa.tensors.state import Tensors
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from federa.config import Experiment
     from federa.data.batches import Examples
     from federa.data.dataset import Dataset
-    from federa.models.pretrained import PretrainedModel
     from federa.models.tuned import TunedModel
     from federa.tasks.base import Task
     from federa.tasks.metric import Counters
@@ -55,6 +55,8 @@ class Setup:
     examples: Mapping[int, int]
     threads: int = 0
     """CPU threads of torch's, where there is torch."""
+    cut: Mapping[int, CutRecords] = field(default_factory=dict)
+    """How many records of each hosted client, held out or not, lost tokens."""
 
 
 class ClientRuntime(Protocol):
@@ -137,15 +139,15 @@ class TorchRuntime:
         config = parse_json(order.experiment_json)
         precision = choose_precision(config.training.precision, self._device)
         task = config.make_task()
-        base = _base_model(order, config, task, model)
+        base = load_base_model(order, config, task, model)
         datasets = self._datasets(order, config, task)
 
         def encoded(dataset: Dataset) -> Examples:
             return task.encode(dataset.records, base.tokenizer, config.data.max_length)
 
-        if config.evaluation == "devices":
-            held_out = _hold_out(datasets, task)
-            self._held_out = {slot: encoded(dataset) for slot, dataset in held_out.items()}
+        records = {client: len(dataset) for client, dataset in datasets.items()}
+        held_out = _hold_out(datasets, task) if config.evaluation == "devices" else {}
+        self._held_out = {slot: encoded(dataset) for slot, dataset in held_out.items()}
         self._examples = {client: encoded(dataset) for client, dataset in datasets.items()}
         self._config, self._precision, self._task = config, precision, task
         self._model = TunedModel(base, config.make_method())
@@ -154,13 +156,19 @@ class TorchRuntime:
             del base, encoded
             free()  # before the second one is loaded
             with torch.random.fork_rng(devices=[]):  # a method's layers draw what the start replaces
-                self._model = TunedModel(_base_model(order, config, task, model), config.make_method())
+                self._model = TunedModel(load_base_model(order, config, task, model), config.make_method())
         return Setup(
             device=device_name(self._device),
             precision=precision.name,
             threads=torch.get_num_threads(),
             examples={client: len(examples) for client, examples in self._examples.items()},
+            cut={client: CutRecords(count, self._cut(client)) for client, count in records.items()},
         )
+
+    def _cut(self, client: int) -> int:
+        """How many of a client's records lost tokens."""
+        held_out = (examples.cut for (owner, _), examples in self._held_out.items() if owner == client)
+        return self._examples[client].cut + sum(held_out)
 
     def install(self, start: Tensors) -> None:
         assert self._model is not None and self._precision is not None
@@ -275,24 +283,3 @@ def _hold_out(datasets: dict[int, Dataset], task: Task) -> dict[tuple[int, str],
         held_out.update({(client, part): dataset.select(indices) for part, indices in parts.items() if indices})
         datasets[client] = dataset.select(split.train)
     return held_out
-
-
-def _base_model(order: RunOrder, config: Experiment, task: Task, folder: Path | None) -> PretrainedModel:
-    """The coordinator's base model, from `folder` where that holds its files, or from where this machine has it."""
-    from federa.models.pretrained import load_local_model, load_pretrained
-
-    if folder is not None:
-        base = load_pretrained(str(folder), task)
-        mend = (
-            f"the files of it that the coordinator serves ({folder}) are read otherwise here: install the same versions"
-        )
-    else:
-        load = load_local_model if order.model else load_pretrained
-        base = load(config.model, task)
-        mend = "install the same checkpoint on both"
-    if base.digest != order.base_digest:
-        raise BadInput(
-            f"model: {config.model} here is another base model than the coordinator's "
-            f"(digest {base.digest[:12]}, not {order.base_digest[:12]}); {mend}"
-        )
-    return base

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 
 import grpc
 
@@ -44,6 +45,7 @@ class Reports:
             examples=setup.examples,
             threads=setup.threads,
             power=power,
+            cut={client: pb.CutRecords(**asdict(counted)) for client, counted in setup.cut.items()},
         )
         self._post(pb.WorkerMessage(prepared=prepared))
 

@@ -29,6 +29,7 @@ from federa.config import Experiment, parse_json
 from federa.memory import return_freed
 from federa.phases import EVALUATE, IDLE, LOAD, TRAIN, UPLOAD
 from federa.seeds import derive_seed
+from federa.tasks.composition import CutRecords
 from federa.tensors.codec import encode
 from federa.tensors.state import Tensors
 from protos import federation_pb2 as pb
@@ -161,6 +162,8 @@ class WorkerRun:
         finally:
             self._activity.rest()
         log.info("prepared run %s on %s in %s", self.run_id, setup.device, setup.precision)
+        if (cut := CutRecords.summed(setup.cut.values())).cut:
+            log.warning("%s", cut.in_words(self._config.data.max_length))
         self.report_prepared()
         self._reports.activity(0, 0, IDLE)
 

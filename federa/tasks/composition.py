@@ -4,10 +4,34 @@ bundle, and in words."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from federa.tasks.labels import counted, listed
+
+
+@dataclass(frozen=True, slots=True)
+class CutRecords:
+    """Of so many records, how many lost tokens, since they have more than `data.max_length`."""
+
+    records: int
+    cut: int
+
+    def in_words(self, max_length: int) -> str:
+        """In one line, such as '37 of 3,394 records are longer than 64 tokens and were cut'."""
+        of = f"of {self.records:,} record{'s' * (self.records != 1)}"
+        if not self.cut:
+            return f"none {of} was cut at {max_length:,} tokens"
+        verbs = ("is", "was") if self.cut == 1 else ("are", "were")
+        return f"{self.cut:,} {of} {verbs[0]} longer than {max_length:,} tokens and {verbs[1]} cut"
+
+    @classmethod
+    def summed(cls, counts: Iterable[CutRecords]) -> CutRecords:
+        """Those of all together."""
+        known = list(counts)
+        return cls(sum(one.records for one in known), sum(one.cut for one in known))
+
 
 PARTS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
 

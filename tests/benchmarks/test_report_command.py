@@ -51,7 +51,7 @@ def test_metric_that_is_better_when_lower_stands_below_its_target(tmp_path: Path
     assert main([str(folder)]) == 0
     words = words_of(capsys)
     assert "no, ≤ 0.5" in words and "yes, ≤ 0.5" in words and "1.2500" in words
-    assert "mean_squared_error ≤ 0.5" in (folder / "report.html").read_text().replace("\u00a0", " ")
+    assert "mean squared error ≤ 0.5" in (folder / "report.html").read_text().replace("\u00a0", " ")
 
 
 def test_rounds_that_were_run_in_vain_and_the_failure_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

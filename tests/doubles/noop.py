@@ -40,6 +40,7 @@ from edge.training.runtime import Setup, TrainedClient
 from federa import __version__
 from federa.config import DEVICES, Experiment, parse_json
 from federa.errors import BadInput, FederaError
+from federa.tasks.composition import CutRecords
 from federa.tasks.metric import Counters
 from federa.tensors.header import write_header
 from federa.tensors.state import Shapes, Tensors
@@ -119,6 +120,7 @@ class NoopReferenceModel:
         self.base_digest = BASE_DIGEST
         self.data_digest = DATA_DIGEST
         self.composition: Mapping[str, Any] = {}
+        self.cut: CutRecords | None = None
         self.model_notes: Sequence[str] = ()
         self.shards = [shard(client) for client in range(config.federation.clients)]
         if config.data.source == DEVICES:

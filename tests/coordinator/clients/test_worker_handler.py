@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 from coordinator.clients.registry import ClientRegistry
 from coordinator.clients.worker_handler import WorkerHandler
+from coordinator.clients.worker_setup import WorkerSetup
 from coordinator.rounds.events import Failed, Unable
 from coordinator.rounds.failures import Failure
 from coordinator.storage.ledger import Ledger
@@ -65,7 +66,13 @@ def test_who_is_placed_as_its_stream_breaks_is_placed_in_memory_as_in_the_ledger
 
 class FakeBoard:
     def __init__(self):
-        self.stages = []
+        self.stages, self.run = [], SimpleNamespace(facts=[])
+
+    def say(self, text):
+        self.run.facts.append(text)
+
+    def worker(self, name):
+        return SimpleNamespace()
 
     def stage(self, stage, note=""):
         self.stages.append((stage, note))
@@ -127,6 +134,35 @@ def test_once_rounds_have_begun_they_decide(tmp_path):
     one = Handling(tmp_path, ["a"], devices=1, enough=1)
     one.handler.rounds_began = True
     assert isinstance(one.fails("a"), Unable)
+
+
+# ---- records that were cut
+
+
+def prepare(one, examples, cut):
+    prepared = pb.Prepared(run_id="run", examples=examples, cut=cut)
+    hello = pb.Hello(name="a")
+    one.handler.received(SimpleNamespace(name="a", hello=hello), pb.WorkerMessage(prepared=prepared))
+
+
+def test_what_a_worker_has_cut_is_recorded_and_said_once(tmp_path):
+    one = Handling(tmp_path, ["a"], devices=1, enough=1)
+    one.handler._setup = WorkerSetup(prepare=pb.Prepare(run_id="run"), shards=[range(20)], max_length=64)
+    for _ in range(2):  # it says so again after a restart
+        prepare(one, {0: 20}, {0: pb.CutRecords(records=20, cut=1), 7: pb.CutRecords(records=9, cut=9)})
+    assert one.board.run.facts == ["data: on a 1 of 20 records is longer than 64 tokens and was cut"]
+    one.ledger.flush()
+    assert [(row["records"], row["cut"]) for row in one.ledger.clients()] == [(20, 1)]
+    prepare(one, {0: 20}, {0: pb.CutRecords(records=20)})
+    assert len(one.board.run.facts) == 1, "nothing was cut"
+
+
+def test_a_worker_that_cuts_more_records_than_it_has_takes_no_part(tmp_path):
+    one = Handling(tmp_path, ["a"], devices=1, enough=1)
+    one.handler._setup = WorkerSetup(prepare=pb.Prepare(run_id="run"), shards=[range(20)])
+    for records, cut in ((20, 21), (2**63, 1)):
+        prepare(one, {0: 20}, {0: pb.CutRecords(records=records, cut=cut)})
+        assert str(one.posted[-1]).endswith(f"it has cut {cut} of {records} records of client 0")
 
 
 def test_a_failure_in_a_round_says_whether_it_is_bad_input_and_whether_it_may_pass(tmp_path):

@@ -207,7 +207,7 @@ def test_a_metric_that_is_better_when_lower_is_reached_from_above():
     console = record()
     with Display(console) as display:
         display.show(error_progress(12.5))
-    assert "mean_squared_error 12.5000 (target ≤ 0.5)" in console.export_text()
+    assert "mean squared error 12.5000 (target ≤ 0.5)" in console.export_text()
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e9])

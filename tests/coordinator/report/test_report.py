@@ -263,8 +263,12 @@ def test_all_metrics_of_the_task_stand_in_a_table() -> None:
     run = make_run() | {"test_metrics": {"accuracy": 0.75, "micro_f1": 0.5}}
     run["curve"][-1]["metrics"] = {"accuracy": 0.9, "micro_f1": None}
     words = Page(render_report(make_result(run))).words
-    shown = "Part accuracy micro_f1 FeDeRA validation, round 8 0.9000 not measured FeDeRA test 0.7500 0.5000"
+    shown = "Part Accuracy Micro F1 FeDeRA validation, last, round 8 0.9000 not measured FeDeRA test 0.7500 0.5000"
     assert shown in words
+    run["curve"][7]["metrics"] = {"accuracy": 0.9, "micro_f1": 0.25}
+    assert "FeDeRA validation, best, round 7 0.9000 0.2500" in Page(render_report(make_result(run))).words
+    run["curve"][-1]["value"] = run["best"] = 0.95
+    assert "FeDeRA validation, best and last, round 8" in Page(render_report(make_result(run))).words
     assert "All metrics" not in Page(render_report(FINISHED)).words
 
 
@@ -333,13 +337,13 @@ def test_how_many_examples_stand_behind_each_figure_is_said() -> None:
 
 def test_metric_that_is_better_when_lower_is_a_plain_number_below_its_target() -> None:
     page = Page(render_report(make_result(error_run("ft"), error_run())))
-    assert "FeDeRA reached mean_squared_error ≤ 0.5 in 2 min 00 s after 6 rounds" in page.words
-    assert "to a target of mean_squared_error ≤ 0.5." in page.words and "Dashed: the target, ≤ 0.5." in page.words
-    assert "On the test part: 0.375." in page.words and "mean_squared_error over time" in page.words
+    assert "FeDeRA reached mean squared error ≤ 0.5 in 2 min 00 s after 6 rounds" in page.words
+    assert "to a target of mean squared error ≤ 0.5." in page.words and "Dashed: the target, ≤ 0.5." in page.words
+    assert "On the test part: 0.375." in page.words and "Mean squared error over time" in page.words
     assert not re.search(r"(0\.25|0\.5|0\.375|2|200|50) %", page.words)
     assert page.embedded["view"]["percent"] is False
     short = Page(render_report(make_result(error_run(rounds=3)))).words
-    assert "did not reach mean_squared_error ≤ 0.5 after 3 rounds; its best is 1.25." in short
+    assert "did not reach mean squared error ≤ 0.5 after 3 rounds; its best is 1.25." in short
 
 
 def test_share_is_percent_and_what_lies_beyond_one_is_not() -> None:

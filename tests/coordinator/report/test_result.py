@@ -7,7 +7,8 @@ import json
 import pytest
 from result_schema import ADDED_DEVICE_KEYS, ADDED_RUN_KEYS, DEVICE_KEYS, POINT_KEYS, RUN_KEYS
 
-from coordinator.report.result import SCHEMA, environment, metric_value, run_result, write_results
+from coordinator.report.result import SCHEMA, environment, run_result, write_results
+from coordinator.report.run_metrics import metric_value
 from coordinator.storage.ledger import Ledger
 from coordinator.storage.ledger_types import Readings
 from federa.config import Experiment, MethodChoice, Target
@@ -433,6 +434,8 @@ def test_what_the_devices_counted_stands_beside_the_scores(ledger):
     result = run_result(ledger)
     assert (result["evaluation"], result["test_examples"]) == ("devices", 6)
     assert [point["examples"] for point in result["curve"]] == [8, 8]
+    metrics = {part: [row.pop("metrics")["accuracy"] for row in rows] for part, rows in result["held_out"].items()}
+    assert metrics == {"validation": [1.0, 0.25], "test": [0.5]}
     assert result["held_out"] == {
         "validation": [
             {"client": 0, "device": "ada", "correct": 2, "examples": 2},
@@ -440,6 +443,23 @@ def test_what_the_devices_counted_stands_beside_the_scores(ledger):
         ],
         "test": [{"client": 1, "device": "ada", "correct": 3, "examples": 6}],
     }
+
+
+def test_of_hundreds_of_counters_the_result_holds_the_metrics_alone(ledger):
+    config = CONFIG.model_copy(update={"evaluation": "devices"})
+    ledger.note(config=config.model_dump(mode="json"))
+    counters = {"correct": 1.0, "examples": 4.0} | {f"right of class {n}": 1.0 for n in range(100)}
+    ledger.counted(round_=1, part="validation", client=0, device="ada", counters=counters)
+    play_round(ledger, 1, 0.25)
+    ledger.evaluated(1, 0.25, 4, counters)
+    ledger.note(test=0.25, test_counters=counters)
+    ledger.flush()
+    result = run_result(ledger)
+    (row,) = result["held_out"]["validation"]
+    assert row.pop("metrics")["accuracy"] == 0.25 and row == {"client": 0, "device": "ada", "examples": 4.0}
+    assert "of class" not in json.dumps(result)
+    assert ledger.counters(1, "validation")[0]["counters"] == counters, "the ledger keeps them"
+    assert result["best_metrics"]["accuracy"] == result["curve"][0]["metrics"]["accuracy"] == 0.25
 
 
 def test_a_metric_that_is_no_number_leaves_the_result_readable():

@@ -26,6 +26,7 @@ from federa.config import Experiment
 from federa.energy import Energy
 from federa.errors import BadInput
 from federa.phases import Activity
+from federa.tasks.composition import CutRecords
 
 
 @pytest.fixture
@@ -222,11 +223,12 @@ def test_who_hosts_whom_is_said_once_and_what_devices_are_each_time(ledger):
     assert ledger.keys() == {"ada": "k1", "bob": "k2", "cyd": "k3"}
     ledger.prepared("ada", {"device": "old"}, {0: 10, 1: 20})
     ledger.prepared("ada", {"device": "GPU"}, {0: 11, 1: 20, 2: 99})
-    ledger.prepared("eve", {"device": "?"}, {3: 99})
+    ledger.prepared("ada", {"device": "GPU"}, {}, {0: CutRecords(14, 3), 2: CutRecords(9, 9)})
+    ledger.prepared("eve", {"device": "?"}, {3: 99}, {3: CutRecords(99, 1)})
     ledger.flush()
     assert list(ledger.devices().items()) == [("ada", {"device": "GPU"}), ("bob", {}), ("cyd", {})]
     assert [tuple(row.values()) for row in ledger.clients()] == [
-        (0, "ada", 11), (1, "ada", 20), (2, "bob", None), (3, "cyd", None),
+        (0, "ada", 11, 14, 3), (1, "ada", 20, None, None), (2, "bob", None, None, None), (3, "cyd", None, None, None),
     ]  # fmt: skip
 
 
@@ -362,8 +364,8 @@ def on_disk(path):
     return [len(rows(path, "transfer")), len(rows(path, "phase")), rows(path, "host"), rows(path, "device")]
 
 
-NOT_YET = [0, 0, [(0, "ada", None)], [("ada", "k", "{}", "{}")]]
-THERE = [2, 1, [(0, "ada", 4)], [("ada", "k", '{"device": "CPU"}', "{}")]]
+NOT_YET = [0, 0, [(0, "ada", None, None, None)], [("ada", "k", "{}", "{}")]]
+THERE = [2, 1, [(0, "ada", 4, None, None)], [("ada", "k", '{"device": "CPU"}', "{}")]]
 
 
 @pytest.mark.parametrize(
