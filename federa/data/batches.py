@@ -7,27 +7,44 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from federa.data.packed_rows import PackedRows
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
 POOL_BATCHES = 32
 """Lengths are sorted inside pools of so many batches: nearly no padding, and the order stays random."""
+_AT_ONCE = 1024
+"""So many texts are given to a tokenizer together: what it makes of one is many times the token ids, until it ends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
     """Tokenised texts, unpadded, each with its target: a number, or what else the task makes of it. `pad_left`: the
     model looks at a text's end (XLNet), so padding goes before it. `segments` has a token's segment, for models that
-    tell the two texts of a pair apart by it. `cut` records lost tokens, since they have more than the most."""
+    tell the two texts of a pair apart by it. `cut` records lost tokens, since they have more than the most.
 
-    token_ids: tuple[list[int], ...]
-    targets: tuple[Any, ...]
+    Token ids, segments and targets that are lists of whole numbers are kept packed, whatever they are given as."""
+
+    token_ids: Sequence[list[int]]
+    targets: Sequence[Any]
     pad_id: int
     pad_left: bool = False
-    segments: tuple[list[int], ...] | None = None
+    segments: Sequence[list[int]] | None = None
     cut: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "token_ids", PackedRows.pack(self.token_ids))
+        if self.segments is not None:
+            object.__setattr__(self, "segments", PackedRows.pack(self.segments))
+        if self.targets and all(
+            isinstance(target, list) and set(map(type, target)) <= {int} for target in self.targets
+        ):
+            object.__setattr__(self, "targets", PackedRows.pack(self.targets))
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -35,7 +52,7 @@ class Examples:
     @property
     def lengths(self) -> list[int]:
         """Each example's length in tokens."""
-        return list(map(len, self.token_ids))
+        return _packed(self.token_ids).lengths
 
     @property
     def tokens(self) -> int:
@@ -43,13 +60,18 @@ class Examples:
         return sum(self.lengths)
 
     def select(self, indices: Sequence[int]) -> Examples:
-        """The examples at these indices. How many records were cut is known of all of them alone."""
-
-        def at(values: Sequence[Any]) -> tuple[Any, ...]:
-            return tuple(values[index] for index in indices)
-
-        segments = None if self.segments is None else at(self.segments)
-        return replace(self, token_ids=at(self.token_ids), targets=at(self.targets), segments=segments, cut=0)
+        """The examples at these indices, which share the tokens. How many records were cut is known of all of them
+        alone."""
+        rows, targets, segments = _packed(self.token_ids), self.targets, self.segments
+        return replace(
+            self,
+            token_ids=rows.select(indices),
+            targets=_packed(targets).select(indices)
+            if isinstance(targets, PackedRows)
+            else tuple(targets[index] for index in indices),
+            segments=None if segments is None else _packed(segments).select(indices),
+            cut=0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,15 +102,21 @@ def tokenize(
     texts: Sequence[str], targets: Sequence[Any], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> Examples:
     """Token ids of every text, cut at `max_length` tokens, with its target."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
     pad_id = int(tokenizer.pad_token_id or 0)
-    return Examples(
+    rows: list[NDArray[np.int32]] = []
+    cut = 0
+    for first in range(0, len(texts), _AT_ONCE):
+        some = list(texts[first : first + _AT_ONCE])
+        encoded = tokenizer(some, truncation=True, max_length=max_length, padding=False)
         # Of an empty text a decoder's tokenizer makes nothing at all: no model takes that.
-        token_ids=tuple(row or [pad_id] for row in encoded["input_ids"]),
+        rows.extend(np.asarray(row or [pad_id], dtype=np.int32) for row in encoded["input_ids"])
+        cut += _count_cut(some, encoded, tokenizer, max_length)
+    return Examples(
+        token_ids=PackedRows.pack(rows),
         targets=tuple(targets),
         pad_id=pad_id,
         pad_left=tokenizer.padding_side == "left",
-        cut=_count_cut(texts, encoded, tokenizer, max_length),
+        cut=cut,
     )
 
 
@@ -100,6 +128,11 @@ def _count_cut(texts: Sequence[str], encoded: Any, tokenizer: PreTrainedTokenize
     if not full:
         return 0
     return sum(len(row) > max_length for row in tokenizer(full, truncation=False, verbose=False)["input_ids"])
+
+
+def _packed(rows: Sequence[Any]) -> PackedRows:
+    assert isinstance(rows, PackedRows), "packed by __post_init__"
+    return rows
 
 
 def bucketed_batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:

@@ -132,3 +132,25 @@ def test_segments_are_padded_beside_their_tokens() -> None:
     assert segments is not None and segments.tolist() == [[0, 1, 1], [0, 0, 0]]
     assert examples.select([1]).segments == ([0],)
     assert "token_type_ids" not in collate(_examples([2]), [0]).inputs
+
+
+def test_tokens_are_held_once_and_in_few_bytes() -> None:
+    rows = [[30_000 + number % 7, *range(100)] for number in range(200)]
+    examples = Examples(token_ids=rows, targets=[[0] * 101] * 200, segments=[[1] * 101] * 200, pad_id=0)
+    assert examples.token_ids == rows and examples.targets == [[0] * 101] * 200
+    # A list has 8 bytes for each number, and another 28 for one above 256.
+    assert [held.nbytes for held in (examples.token_ids, examples.targets, examples.segments)] == [200 * (202 + 16)] * 3
+    part = examples.select([3, 5])
+    for held, whole in (
+        (part.token_ids, examples.token_ids), (part.targets, examples.targets), (part.segments, examples.segments)
+    ):  # fmt: skip
+        assert held._values is whole._values and list(held) == [whole[3], whole[5]]
+
+
+def test_many_texts_are_tokenised_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tiny_tokenizer()
+    texts = ["good film", "a bad match " * 30, "", "the bank"] * 3
+    whole = tokenize(texts, range(12), tokenizer, 8)
+    monkeypatch.setattr("federa.data.batches._AT_ONCE", 5)
+    some = tokenize(texts, range(12), tokenizer, 8)
+    assert (some.token_ids, some.targets, some.cut) == (whole.token_ids, whole.targets, whole.cut) and some.cut == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,9 +234,7 @@ def test_a_token_that_the_model_does_not_have_is_named_as_the_model_s(
 
     def encode(self: Any, records: Any, tokenizer: Any, max_length: int) -> Any:
         examples = real(self, records, tokenizer, max_length)
-        for ids in examples.token_ids:
-            ids[1] = 10_000
-        return examples
+        return replace(examples, token_ids=[[ids[0], 10_000, *ids[2:]] for ids in examples.token_ids])
 
     monkeypatch.setattr(TextClassification, "encode", encode)
     with pytest.raises(BadInput, match="model: a trial batch of the longest texts has a token or a position"):
