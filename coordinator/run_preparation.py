@@ -180,7 +180,8 @@ class RunPreparation:
             progress=self._board,
             throughput=throughput,
             metric=self._config.metric,
-            check=self._config.make_task().check,
+            # The resolved experiment's: what may be counted depends on the classes that were found.
+            check=self._model.experiment.make_task().check,
             deadline_s=self._config.federation.deadline_s,
         )
         self._clients.handler.listener = evaluator

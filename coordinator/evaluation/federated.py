@@ -16,7 +16,7 @@ from coordinator.rounds.collaborators import Part
 from coordinator.rounds.failures import Failure, in_words
 from coordinator.rounds.throughput import Throughput
 from federa.errors import BadInput, FederaError
-from federa.tasks.metric import Counters, Metric
+from federa.tasks.metric import Counters, Metric, overall
 
 log = logging.getLogger("federa.coordinator")
 
@@ -276,4 +276,4 @@ class FederatedEvaluator:
 
 
 def _named(counters: Counters) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in sorted(counters.items()))
+    return ", ".join(f"{name} {value:g}" for name, value in sorted(overall(counters).items()))

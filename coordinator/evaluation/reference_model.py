@@ -13,8 +13,6 @@ from federa.seeds import derive_seed
 from federa.tasks.composition import TEST, TRAINING, VALIDATION, CutRecords, compose, unseen
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from federa.data.batches import Examples
     from federa.data.dataset import Dataset, Record
     from federa.models.tuned import TunedModel
@@ -86,7 +84,6 @@ class TorchReferenceModel:
         self._stopped = False
         self._model: TunedModel | None = None
         self._task: Task | None = None
-        self._tokenizer: PreTrainedTokenizerBase | None = None
         self._parts: dict[Part, Examples] = {}
         self._trial: Sequence[Record] = ()
 
@@ -102,7 +99,7 @@ class TorchReferenceModel:
         base = load_pretrained(config.model, task, config.seed)
         if base.max_tokens is not None and config.data.max_length > base.max_tokens:
             raise BadInput(f"data.max_length must be at most {base.max_tokens} for {config.model}")
-        self.base_digest, self._tokenizer, self.model_notes = base.digest, base.tokenizer, base.notes
+        self.base_digest, self.model_notes = base.digest, base.notes
         for part, dataset in held_out.items():
             self._parts[part] = task.encode(dataset.records, base.tokenizer, config.data.max_length)
         if held_out:
@@ -165,6 +162,7 @@ class TorchReferenceModel:
         from federa.models.files import TOKENIZER, WEIGHTS, metadata_files, weight_files
         from federa.models.location import local_folder
         from federa.models.pretrained import load_pretrained
+        from federa.models.tokenizer import load_tokenizer
 
         config = self.experiment
         source = local_folder(config.model)
@@ -178,9 +176,10 @@ class TorchReferenceModel:
                 stored = load_pretrained(config.model, config.make_task(), config.seed, as_stored=True)
                 save_weights(stored, weights[0])
         others = metadata_files(source)
-        if not (source / TOKENIZER).is_file() and self._tokenizer is not None:
-            # As it was converted here: a device needs no sentencepiece then.
-            others += save_tokenizer(self._tokenizer, folder / TOKENIZER)
+        if not (source / TOKENIZER).is_file():
+            # As it was converted here: a device needs no sentencepiece then. Not the one in use, which has the task's
+            # own tokens already: a device adds them itself.
+            others += save_tokenizer(load_tokenizer(str(source)), folder / TOKENIZER)
         return [*others, *weights]
 
     def evaluate(self, state: Path, part: Part) -> Counters:

@@ -9,11 +9,11 @@ from typing import Any
 from coordinator.storage.ledger_reader import LedgerReader
 from coordinator.storage.ledger_types import Rows
 from federa.tasks import TASKS, task_class
-from federa.tasks.metric import Metric
+from federa.tasks.metric import Metric, overall
 
 MAX_COUNTERS = 12
-"""The most counters of a client that a result holds as they are. A task with a few for each class has hundreds: there
-its metrics say what they are good for, and the ledger keeps them all."""
+"""The most counters of a client that a result holds as they are, and none by class: of those there may be thousands.
+There a task's metrics say what they are good for, and the ledger keeps them all."""
 
 
 def all_metrics(task: str, counters: Mapping[str, float] | None) -> dict[str, float | None] | None:
@@ -40,5 +40,7 @@ def held_out(ledger: LedgerReader, round_: int, part: str, task: str) -> Rows:
 
 def _counted(row: Mapping[str, Any], task: str) -> dict[str, Any]:
     counters = row["counters"]
-    shown = counters if len(counters) <= MAX_COUNTERS else {"examples": counters.get("examples")}
+    shown: Mapping[str, Any] = overall(counters)
+    if len(shown) > MAX_COUNTERS:
+        shown = {"examples": counters.get("examples")}
     return {"client": row["client"], "device": row["device"], **shown, "metrics": all_metrics(task, counters)}

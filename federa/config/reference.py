@@ -115,6 +115,9 @@ def _may_be(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return f"`{field['const']}`"
     kind = field.get("type")
     if kind == "array":
+        if "prefixItems" in field:
+            count = len(field["prefixItems"])
+            return f"a list of {count} {_plural(field['prefixItems'][0])}"
         items = field["items"]
         return "a list of sections" if "$ref" in items else f"a list of {_plural(items)}"
     if kind in ("integer", "number"):
@@ -167,9 +170,11 @@ def _target(metric: Metric) -> str:
 
 
 def _task(name: str) -> str:
-    """What a task adds to the `data` section."""
+    """What a task adds to the `data` section, and what it has otherwise."""
     section = task_class(name).Data
-    return _table(f"data, with task: {name}", section, "data.", skip=DataSection.model_fields)
+    fields = section.model_fields
+    same = [name for name, field in DataSection.model_fields.items() if fields[name].default == field.default]
+    return _table(f"data, with task: {name}", section, "data.", skip=same)
 
 
 def _owned_sections() -> Iterator[str]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from federa.data.section import EMBEDDED
 from federa.errors import BadInput, shown
+from federa.models.added_tokens import add_tokens
 from federa.models.files import ModelNotFound
 from federa.models.head import HeadMatch, match_head
 from federa.models.loading import column_names, load_checkpoint, load_config
@@ -38,8 +39,8 @@ class PretrainedModel:
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     missing: frozenset[str]
-    """Parameters that the checkpoint does not hold, or holds for other labels; their values here are drawn from the
-    run's seed."""
+    """Parameters that the checkpoint does not hold, or holds for other labels, and the rows of tokens that the task
+    adds; their values here are drawn from the run's seed."""
     digest: str
     """SHA-256 over names, shapes and fp32 bytes of the checkpoint's tensors; the missing ones do not enter."""
     max_tokens: int | None = None
@@ -67,8 +68,8 @@ def load_pretrained(source: str, task: Task, seed: int = 0, *, as_stored: bool =
     """Load a checkpoint as the task's model, in fp32 whatever dtype it is stored in.
 
     Only safetensors or tensors-only checkpoints are read, and no code of the checkpoint's is run. `as_stored` leaves a
-    head as it is stored, whatever labels the task has. Raises BadInput when there is no such model, it is none for this
-    task, or more than a head is missing or unknown.
+    head as it is stored, whatever labels the task has, and adds no tokens. Raises BadInput when there is no such model,
+    it is none for this task, or more than a head is missing or unknown.
     """
     import transformers
 
@@ -93,6 +94,11 @@ def load_pretrained(source: str, task: Task, seed: int = 0, *, as_stored: bool =
     missing = loaded.missing | match.drawn
     digest = _digest(model, missing)  # of the rows as they are stored, whatever the order of the labels
     match.apply(model, derive_seed(seed, "head"))
+    if task.added_tokens and not as_stored:
+        try:
+            missing |= add_tokens(model, tokenizer, task.added_tokens, derive_seed(seed, "added tokens"))
+        except BadInput as error:
+            raise BadInput(f"model: cannot use {source}: {error}") from None
     if getattr(model.config, "use_cache", False):
         cast(Any, model.config).use_cache = False  # keys and values for a text that nobody goes on with
     behaviour = _behaviour(model, tokenizer)

@@ -7,6 +7,7 @@ from torch import nn
 
 from federa.errors import BadInput
 from federa.methods.base import Method
+from federa.models.added_tokens import merge_added_tokens
 from federa.models.checkpoint import is_head
 from federa.models.peft_adapter import PeftAdapter
 from federa.models.pretrained import PretrainedModel
@@ -84,6 +85,7 @@ class TunedModel:
         """The plain Hugging Face model that computes the same, in evaluation mode. The method's layers are gone, and
         this object with them."""
         self.method.merge(self.model)
+        merge_added_tokens(self.model)
         return self.model.requires_grad_(False).eval()
 
     def peft_adapter(self, start: Tensors) -> PeftAdapter | None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "text-classification": "federa.tasks.text_classification:TextClassification",
+    "relation-classification": "federa.tasks.relation_classification:RelationClassification",
 }
 DEFAULT_TASK = "text-classification"
 

@@ -10,6 +10,9 @@ Counters = Mapping[str, float]
 """What was counted over examples, by name. Counters can be added, rates cannot: each device counts on its own examples,
 and the sum is everybody's. `examples`, how many there were, is always among them."""
 
+BY_CLASS = "/"
+"""Stands in the name of a counter that counts one class, such as `gold/3`. Of those there may be thousands."""
+
 Better = Literal["higher", "lower"]
 
 
@@ -28,6 +31,11 @@ class Metric:
     def value(self, counters: Counters) -> float | None:
         """The metric of what was counted; None without an example."""
         return self.of(counters) if counters.get("examples") else None
+
+
+def overall(counters: Counters) -> dict[str, float]:
+    """The counters without those by class: what a person is shown."""
+    return {name: value for name, value in counters.items() if BY_CLASS not in name}
 
 
 def is_reached(better: Better, value: float, target: float) -> bool:

@@ -1,4 +1,4 @@
-"""Text classification: one class a text. Counters `correct` and `examples`; the metric is accuracy."""
+"""Text classification: one class a text. The metrics are accuracy and macro-F1."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from federa.data.readers import DataSource, Row, no_documents
 from federa.data.section import DEVICES, DataSection
 from federa.errors import BadInput, shown
 from federa.tasks.base import Task
+from federa.tasks.class_counters import count_classes, counter_names, macro_f1, objection
 from federa.tasks.labels import (
     MAX_LABEL,
     MAX_QUOTED,
@@ -33,6 +34,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from federa.data.batches import Batch, Examples
+
+
+ACCURACY = Metric(
+    name="accuracy",
+    better="higher",
+    of=lambda counters: counters["correct"] / counters["examples"],
+    target=0.9,
+    above=0,
+    at_most=1,
+)
 
 
 class ClassificationData(DataSection):
@@ -76,14 +87,9 @@ class TextClassification(Task):
 
     Data = ClassificationData
     metrics = (
-        Metric(
-            name="accuracy",
-            better="higher",
-            of=lambda counters: counters["correct"] / counters["examples"],
-            target=0.9,
-            above=0,
-            at_most=1,
-        ),
+        ACCURACY,
+        # As scikit-learn's f1_score(average="macro"): over the classes that labels or predictions have.
+        Metric(name="macro_f1", better="higher", of=macro_f1, target=0.9, above=0, at_most=1),
     )
     counters = ("correct", "examples")
     auto_model = "AutoModelForSequenceClassification"
@@ -151,16 +157,30 @@ class TextClassification(Task):
 
         return functional.cross_entropy(outputs.logits.float(), batch.targets, reduction="sum")
 
+    @property
+    def class_counters(self) -> frozenset[str]:
+        return counter_names(len(self.class_names()))
+
     def count(self, outputs: Any, batch: Batch) -> Counters:
-        """How many of the batch are right."""
-        right = (outputs.logits.argmax(dim=-1) == batch.targets).sum()
-        return {"correct": float(right), "examples": float(len(batch))}
+        """How many of the batch are right, and for each class how many are predicted to be of it, are, and both."""
+        predicted, gold = outputs.logits.argmax(dim=-1).tolist(), batch.targets.tolist()
+        return {**self._count(predicted, gold), "examples": float(len(batch))}
+
+    def _count(self, predicted: Sequence[int], gold: Sequence[int]) -> dict[str, float]:
+        pairs = list(zip(predicted, gold, strict=True))
+        by_class = count_classes((one, other, one == other) for one, other in pairs)
+        return {"correct": float(sum(one == other for one, other in pairs)), **by_class}
 
     def check(self, counters: Counters) -> str:
-        objection = super().check(counters)
-        if not objection and not 0 <= counters["correct"] <= counters["examples"]:
+        found = super().check(counters)
+        if found:
+            return found
+        if not 0 <= counters["correct"] <= counters["examples"]:
             return f"{counters['correct']:g} right ones among {counters['examples']:g}"
-        return objection
+        return self._objection(counters)
+
+    def _objection(self, counters: Counters) -> str:
+        return objection(counters, whole=True)
 
 
 def label_texts(rows: Sequence[tuple[str, str]], labels: Sequence[str] | None, source: str) -> Dataset:

@@ -97,7 +97,14 @@ def counted(state: Tensors, client: int, part: str) -> dict[str, float]:
     decides."""
     examples = held_out(client, part)
     seen = sum(float(value.reshape(-1)[0]) for _, value in sorted(state.items()))
-    return {"correct": float(int(abs(seen) * 1000) % (examples + 1)), "examples": float(examples)}
+    correct = int(abs(seen) * 1000) % (examples + 1)
+    return {"correct": float(correct), "examples": float(examples), **by_class(correct, examples)}
+
+
+def by_class(correct: float, examples: float) -> dict[str, float]:
+    """Counters by class where all are of the first class, and the wrong ones are taken for the second."""
+    counters = {"gold/0": examples, "predicted/0": correct, "correct/0": correct, "predicted/1": examples - correct}
+    return {name: float(value) for name, value in counters.items() if value}
 
 
 class NoopReferenceModel:
@@ -149,7 +156,7 @@ class NoopReferenceModel:
         self.evaluated.append((part, state.stem))
         scores = self._scores
         value = scores(state, part) if callable(scores) else scores[min(turn, len(scores) - 1)]
-        return {"correct": value * EXAMPLES, "examples": EXAMPLES}
+        return {**by_class(value * EXAMPLES, EXAMPLES), "correct": value * EXAMPLES, "examples": EXAMPLES}
 
     def stop(self) -> None:
         pass

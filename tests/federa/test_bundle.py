@@ -91,7 +91,9 @@ def test_the_model_that_comes_out_is_the_one_that_the_coordinator_scored(
     task = found.task
     examples = task.encode(read_dataset(found.experiment.data).records, tokenizer, 16)
     every = task.evaluate(model, examples)
-    assert found.evaluate(documents) == {"accuracy": every["correct"] / 20, "examples": 20.0}
+    metrics = {metric.name: metric.of(every) for metric in task.metrics}
+    assert metrics["accuracy"] == every["correct"] / 20 and metrics.keys() == {"accuracy", "macro_f1"}
+    assert found.evaluate(documents) == {**metrics, "examples": 20.0}
     batch = tokenizer([ROWS[0][0]], return_tensors="pt")
     with torch.inference_mode():
         merged = model(input_ids=batch["input_ids"]).logits

@@ -35,7 +35,7 @@ def test_counters_are_added_by_name_in_order():
 
 
 def test_without_an_example_there_is_no_metric():
-    (metric,) = classify().metrics
+    metric = classify().metrics[0]
     assert metric.value({"correct": 0.0, "examples": 0.0}) is None
     assert metric.value({"correct": 3.0, "examples": 4.0}) == 0.75
 
@@ -43,7 +43,11 @@ def test_without_an_example_there_is_no_metric():
 @pytest.mark.parametrize(
     ("counters", "words"),
     [
-        ({"correct": 1.0, "examples": 2.0}, ""),
+        (
+            {"correct": 1.0, "examples": 2.0, "gold/0": 2.0, "predicted/0": 1.0, "predicted/1": 1.0, "correct/0": 1.0},
+            "",
+        ),
+        ({"correct": 1.0, "examples": 2.0}, "0 predicted in all classes, of 2 examples"),
         ({"correct": 0.0, "examples": 0.0}, ""),
         ({"correct": 3.0, "examples": 2.0}, "3 right ones among 2"),
         ({"correct": -1.0, "examples": 2.0}, "-1 right ones among 2"),
