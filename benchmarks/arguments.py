@@ -27,7 +27,14 @@ def parser() -> argparse.ArgumentParser:
         "Exit code 0: every method reached it; 3: at least one did not; 2: bad arguments or data; 1: anything else.",
     )
     parse.add_argument("--method", metavar="NAMES", help=f"one or several of {', '.join(METHODS)}, by commas, or all")
-    parse.add_argument("--target-acc", metavar="ACC", help="value of the validation metric to reach")
+    parse.add_argument(
+        "--target-acc",
+        metavar="ACC",
+        help="value that the validation metric is to reach, whichever metric it is (default: the metric's own)",
+    )
+    parse.add_argument(
+        "--metric", metavar="NAME", help="the task's metric that the target is of (default: the task's first)"
+    )
     parse.add_argument("--out", type=Path, metavar="DIR", help="folder for results (default: runs/DATE-TIME)")
     parse.add_argument("--seed", metavar="N", help="decides shards, selection, starts and dropout")
     parse.add_argument("--devices", metavar="N", help="workers that take part")
@@ -70,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 _FIELDS = {
     "target_acc": "target.value",
+    "metric": "target.metric",
     "seed": "seed",
     "devices": "federation.devices",
     "clients": "federation.clients",

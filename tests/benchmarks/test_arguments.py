@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from benchmarks.bench import main
 from federa.config import Experiment, parse_experiment
 from federa.errors import BadInput
 from federa.methods import METHODS
+from federa.tasks.text_classification import TextClassification
 
 
 def _experiment(*arguments: str) -> Experiment:
@@ -28,7 +30,7 @@ def test_the_surface_of_the_command_line() -> None:
     # People and scripts depend on these. Adding one is fine; changing or removing one is a breaking change.
     flags = [flag for action in parser()._actions for flag in action.option_strings]
     assert flags == [
-        "-h", "--help", "--method", "--target-acc", "--out", "--seed", "--devices", "--clients", "--rounds",
+        "-h", "--help", "--method", "--target-acc", "--metric", "--out", "--seed", "--devices", "--clients", "--rounds",
         "--precision", "--model", "--data", "--evaluation", "--bandwidth", "--coordinator", "--certs", "--insecure",
         "--proxy",
         "--power", "--experiment", "--set", "--print-config", "--version",
@@ -57,6 +59,7 @@ def test_power_is_what_the_local_workers_measure_with(tmp_path: Path, capsys: py
     ("flag", "given", "path", "value"),
     [
         ("--target-acc", "0.75", "target.value", 0.75),
+        ("--metric", "accuracy", "target.metric", "accuracy"),
         ("--seed", "9", "seed", 9),
         ("--devices", "3", "federation.devices", 3),
         ("--clients", "20", "federation.clients", 20),
@@ -324,3 +327,28 @@ def test_what_print_config_prints_is_the_recorded_experiment(capsys: pytest.Capt
     assert capsys.readouterr().out.strip() == recorded.read_text().strip()
     assert main(["--experiment", str(recorded), "--print-config"]) == 0
     assert capsys.readouterr().out.strip() == recorded.read_text().strip()
+
+
+# ---- the metric that the target is of
+
+
+def _several_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give text classification a second metric, with a target of its own."""
+    share = TextClassification.metrics[0]
+    recall = replace(share, name="recall", target=0.5)
+    monkeypatch.setattr(TextClassification, "metrics", (share, recall))
+
+
+def test_the_metric_is_one_of_the_tasks_with_a_target_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    _several_metrics(monkeypatch)
+    found = [_experiment(*given).target for given in ([], ["--metric", "recall"])]
+    assert [(target.metric, target.value) for target in found] == [("accuracy", 0.9), ("recall", 0.5)]
+    both = _experiment("--metric", "recall", "--target-acc", "0.25")
+    assert (both.target.metric, both.target.value, both.metric.name) == ("recall", 0.25, "recall")
+
+
+def test_a_metric_that_the_task_does_not_have_is_refused_with_those_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    _several_metrics(monkeypatch)
+    assert _refusal("--metric", "f1") == "--metric: must be 'accuracy' or 'recall' (got 'f1')"
+    assert _refusal("--metric", "recall", "--target-acc", "2").startswith("--target-acc: ")
+    assert " whichever metric it is " in " ".join(parser().format_help().split())
