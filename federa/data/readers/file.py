@@ -1,4 +1,4 @@
-"""A file of rows: its bytes, their encoding, and the format that its ending names."""
+"""A file of rows: its bytes and their encoding."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import gzip
 import zlib
 from pathlib import Path
 
-from federa.data.readers.json_records import json_rows
-from federa.data.readers.table import table_rows
+from federa.data.readers.formats import ENDINGS, PARQUET, reader_of
+from federa.data.readers.parquet import MAGIC, parquet_rows
 from federa.data.source import DataSource
 from federa.errors import BadInput, one_line, shown
 
-ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
 _GZIP = b"\x1f\x8b"
+_PACKED = {
+    b"PK\3\4": "a zip archive or a spreadsheet",
+    b"BZh": "packed by bzip2",
+    b"\xfd7zXZ\0": "packed by xz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+}
 _BYTE_ORDER_MARKS = {  # the longer ones first: those of UTF-16 are their beginnings
     b"\xff\xfe\0\0": "UTF-32",
     b"\0\0\xfe\xff": "UTF-32",
@@ -21,27 +26,37 @@ _BYTE_ORDER_MARKS = {  # the longer ones first: those of UTF-16 are their beginn
 }
 
 
-def ending_of(path: Path) -> str:
-    """The ending that names the format: that before .gz, where it is gzipped."""
+def ending_of(name: str) -> str:
+    """The ending that names the format, in small letters: that before .gz, where it is gzipped."""
+    path = Path(name.lower())
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
-def open_file(path: Path, *, private: bool = False) -> DataSource:
-    """The rows of one JSON, JSONL, CSV or TSV file (also gzipped). What is refused of a `private` one quotes none of
-    its texts: it goes to the coordinator."""
-    name, ending = shown(path), ending_of(path)
+def name_of(file: str) -> str:
+    """A file's name without its folder and the ending of a file of data."""
+    last = file.rpartition("/")[2]
+    ending = ending_of(last)
     if ending not in ENDINGS:
-        raise BadInput(f"data: {name} must end in one of {', '.join(ENDINGS)} (or the same with .gz)")
-    text = _decoded(_content(path, name), name)
-    if ending in (".jsonl", ".json"):
-        return DataSource(name=name, rows=json_rows(text, name, private=private))
-    return DataSource(name=name, rows=table_rows(text, name, tabs=ending == ".tsv", private=private))
+        return last
+    packed = len(".gz") if last.lower().endswith(".gz") else 0
+    return last[: len(last) - packed - len(ending)]
+
+
+def open_file(path: Path, *, private: bool = False) -> DataSource:
+    """The rows of one file, in any of the formats (also gzipped). What is refused of a `private` one quotes none of its
+    texts: it goes to the coordinator."""
+    name, ending = shown(path), ending_of(path.name)
+    raw = _content(path, name)
+    if ending == PARQUET or raw.startswith(MAGIC):
+        return DataSource(name=name, rows=parquet_rows(raw, name, private=private))
+    text = _decoded(raw, name)
+    return DataSource(name=name, rows=reader_of(ending, text, name)(text, name, private=private))
 
 
 def _content(path: Path, name: str) -> bytes:
     try:
         raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix == ".gz" else raw
+        return gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
     except gzip.BadGzipFile:
         raise BadInput(f"data: cannot read {name}: it is damaged, or not gzipped") from None  # Python quotes its bytes
     except (OSError, EOFError, zlib.error) as error:
@@ -51,6 +66,9 @@ def _content(path: Path, name: str) -> bytes:
 def _decoded(raw: bytes, name: str) -> str:
     if raw.startswith(_GZIP):
         raise BadInput(f"data: {name} is gzipped: its name must end in .gz")
+    for mark, what in _PACKED.items():
+        if raw.startswith(mark):
+            raise BadInput(f"data: {name} is {what}: unpack it first, or save it as .csv")
     encoding = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "")
     if not encoding and len(raw) > 1 and (raw[0] == 0) != (raw[1] == 0):
         encoding = "UTF-16"  # a Latin letter's two bytes, without a byte order mark
