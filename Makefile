@@ -1,5 +1,6 @@
 # Usage:
 #   make bench [ARGS="--seed 3"]    the federation on this machine, until it is 90 % accurate
+#   make base-model                 all-mpnet-base-v2, 109 M parameters, into ~/.cache/federa: for --model mpnet-base
 #   make test  [ARGS="-k wire"]     all tests but the slow ones; the last line is pytest's. make ends with 2 where pytest
 #                                   doesn't with 0
 #   make test-all                   all tests
@@ -35,13 +36,16 @@ GRPC_TOOLS := grpcio-tools==1.62.3
 # A process of pytest a core; the tests of a file, which share what is slow to make, in one of them.
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help bench test test-all test-containers lint docs test-floor soak fuzz protos reference clean
+.PHONY: help bench base-model test test-all test-containers lint docs test-floor soak fuzz protos reference clean
 
 help:
 	@sed -n '/^# Usage/,/^$$/s/^# \{0,1\}//p' Makefile
 
 bench: $(VENV)/.ready
 	$(VENV)/bin/federa-bench --method federa --target-acc 0.9 $(ARGS)
+
+base-model: $(VENV)/.ready
+	$(VENV)/bin/python -m federa.models.download mpnet-base
 
 test: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)

@@ -41,7 +41,11 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--clients", metavar="N", help="owners of data, spread over the devices")
     parse.add_argument("--rounds", metavar="N", help="the most rounds")
     parse.add_argument("--precision", metavar="P", help="auto, fp32, bf16 or fp16")
-    parse.add_argument("--model", metavar="MODEL", help="embedded, a Hugging Face model folder, or a hub name")
+    parse.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="embedded, mpnet-base (make base-model), a Hugging Face model folder, or a hub name",
+    )
     parse.add_argument(
         "--data",
         metavar="DATA",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from federa.config import DEVICES, EMBEDDED
+from federa.models.named import NAMED
 
 _IS_LOCAL = {"model": os.path.isdir, "data.source": os.path.isfile}
 
@@ -13,6 +14,6 @@ def absolute(field: str, value: str) -> str:
     """What the field `model` or `data.source` should say: the path of a folder or file of this machine, or the value
     unchanged where it names none."""
     local = os.path.expanduser(value)
-    if value not in (EMBEDDED, DEVICES) and _IS_LOCAL[field](local):
+    if value not in (EMBEDDED, DEVICES, *NAMED) and _IS_LOCAL[field](local):
         return os.path.realpath(local)
     return value

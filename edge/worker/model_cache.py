@@ -12,11 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from platformdirs.unix import Unix
-
+from federa.cache_folder import cache_folder
 from federa.durable import move, sync
 from federa.errors import BadInput, FederaError
-from federa.models.files import ModelFile, file_sha256, files_digest
+from federa.models.files import ModelFile, files_digest, is_whole
 from federa.numbers import human_bytes
 from protos.streams import StreamError
 
@@ -33,12 +32,8 @@ FetchFile = Callable[[ModelFile, Path, Callable[[int], None]], Awaitable[None]]
 
 
 def default_cache_folder() -> Path:
-    """$XDG_CACHE_HOME/federa, or ~/.cache/federa where that is unset or relative. Raises BadInput for a user without a
-    home."""
-    try:
-        return Unix("federa").user_cache_path
-    except RuntimeError:
-        raise BadInput("--cache: must name a folder for base models: this user has no home") from None
+    """The user's cache folder. Raises BadInput for a user without a home."""
+    return cache_folder("--cache")
 
 
 class ModelCache:
@@ -50,7 +45,7 @@ class ModelCache:
     def find(self, files: Sequence[ModelFile]) -> Path | None:
         """The folder with just these files, or None where there is none. Hashes them: a disk may forget."""
         folder = self._folder / files_digest(files)
-        return folder if folder.is_dir() and all(_is_there(folder / file.name, file) for file in files) else None
+        return folder if folder.is_dir() and all(is_whole(folder / file.name, file) for file in files) else None
 
     async def fetch(self, files: Sequence[ModelFile], fetch_file: FetchFile, show: Callable[[float], None]) -> Path:
         """The folder with these files, which `fetch_file` fetches unless another worker does meanwhile. `show` is
@@ -124,13 +119,6 @@ class ModelCache:
             except StreamError as error:
                 raise FederaError(f"model: {file.name}, as the coordinator sends it: {error}") from None
             before += file.size
-
-
-def _is_there(path: Path, file: ModelFile) -> bool:
-    try:
-        return path.stat().st_size == file.size and file_sha256(path) == file.sha256
-    except OSError:
-        return False
 
 
 def _locked(lock: int) -> bool:

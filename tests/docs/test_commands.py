@@ -21,6 +21,7 @@ from benchmarks.arguments import experiment_from
 
 RUN_BY = {
     "make bench": ".ci/run",  # in a fresh clone a newcomer's first command
+    "make base-model": "tests/federa/models/test_download.py",
     "make test": ".ci/run",
     "make test-all": ".ci/run",
     "make lint": ".ci/run",
