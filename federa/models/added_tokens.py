@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ADDED = "added"
+"""What the new rows are called inside the table that they stand beside."""
 
 
 class AddedRows(nn.Module):
@@ -95,6 +96,16 @@ def add_tokens(
     for parent, child, table in tables:
         setattr(parent, child, ExtendedEmbedding.extend(table, added))
     return frozenset(name for name, parameter in model.named_parameters() if parameter is added.weight)
+
+
+def added_rows(model: nn.Module) -> dict[str, tuple[range, Tensor]]:
+    """A copy of the new rows, with the tokens' numbers, by the name of the table: empty where no token was added."""
+    found = {}
+    for name, table in model.named_modules():
+        if type(table) is ExtendedEmbedding:
+            rows = table.added.weight.detach().clone()
+            found[name] = range(table.added.first, table.added.first + len(rows)), rows
+    return found
 
 
 def merge_added_tokens(model: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ WEIGHTS = "adapter_model.safetensors"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PeftAdapter:
     """`change` goes beside weights, as LoRA; `whole` has the parameters that were trained whole (the head, and what the
-    checkpoint lacked), by name."""
+    checkpoint lacked), by name. `tokens` has what the task's own tokens stand for, by the name of the table: their
+    numbers, and a row for each. The base model's table must have these rows before the adapter is put on it:
+    `resize_token_embeddings`."""
 
     change: LowRankChange
     whole: Mapping[str, Tensor]
+    tokens: Mapping[str, tuple[range, Tensor]] = field(default_factory=dict)
 
     def config(self, base_model: str = "") -> Any:
         """PEFT's LoraConfig."""
@@ -33,6 +36,7 @@ class PeftAdapter:
             # Whole paths: PEFT takes a name for the end of one.
             target_modules=sorted(self.change.factors),
             modules_to_save=sorted({name.rpartition(".")[0] for name in self.whole}),
+            trainable_token_indices={name: list(numbers) for name, (numbers, _) in self.tokens.items()} or None,
             bias="none",
             inference_mode=True,
         )
@@ -43,6 +47,8 @@ class PeftAdapter:
         for name, (a, b) in self.change.factors.items():
             found[f"base_model.model.{name}.lora_A.weight"] = a
             found[f"base_model.model.{name}.lora_B.weight"] = b
+        for name, (_, rows) in self.tokens.items():
+            found[f"base_model.model.{name}.token_adapter.trainable_tokens_delta"] = rows
         return {name: value.contiguous() for name, value in found.items()}
 
     def save(self, folder: Path, base_model: str = "") -> None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from federa.errors import BadInput
 from federa.methods.base import Method
-from federa.models.added_tokens import merge_added_tokens
+from federa.models.added_tokens import ADDED, added_rows, merge_added_tokens
 from federa.models.checkpoint import is_head
 from federa.models.peft_adapter import PeftAdapter
 from federa.models.pretrained import PretrainedModel
@@ -94,5 +94,7 @@ class TunedModel:
         change = self.method.low_rank_change(self.model, start)
         if change is None:
             return None
-        whole = {name: self.communicated[name].detach().clone() for name in self._whole}
-        return PeftAdapter(change=change, whole=whole)
+        tokens = added_rows(self.model)
+        of_tokens = {f"{table}.{ADDED}.weight" for table in tokens}
+        whole = {name: self.communicated[name].detach().clone() for name in self._whole if name not in of_tokens}
+        return PeftAdapter(change=change, whole=whole, tokens=tokens)

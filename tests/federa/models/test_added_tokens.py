@@ -161,3 +161,23 @@ def test_a_padding_row_gets_no_gradient(tiny_folder: Callable[[str], str]) -> No
     table = base.model.get_input_embeddings()  # type: ignore[operator]
     assert base.tokenizer.pad_token_id == table.padding_idx == 1
     assert not table.weight.grad[1].any() and table.weight.grad.any() and table.added.weight.grad.any(dim=1).all()
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v3", "distilbert", "electra"])
+def test_pefts_own_model_with_the_adapter_computes_the_same(
+    tmp_path: Path, tiny_folder: Callable[[str], str], architecture: str
+) -> None:
+    from peft import PeftModel
+
+    base, tuned = _tuned(tiny_folder(architecture), "federa")
+    start = {name: value.copy() for name, value in tuned.state().items()}
+    with torch.no_grad():
+        for parameter in tuned.communicated.values():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+    adapter = tuned.peft_adapter(start)
+    assert adapter is not None
+    adapter.save(tmp_path, tiny_folder(architecture))
+    untouched = AutoModelForSequenceClassification.from_pretrained(tiny_folder(architecture), num_labels=5)
+    untouched.resize_token_embeddings(len(base.tokenizer))
+    theirs = PeftModel.from_pretrained(untouched, str(tmp_path))
+    assert _same(_logits(tuned.model, base.tokenizer), _logits(theirs, base.tokenizer))
