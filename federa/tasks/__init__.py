@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 TASKS = {
     "text-classification": "federa.tasks.text_classification:TextClassification",
     "relation-classification": "federa.tasks.relation_classification:RelationClassification",
+    "token-classification": "federa.tasks.token_classification:TokenClassification",
 }
 DEFAULT_TASK = "text-classification"
 

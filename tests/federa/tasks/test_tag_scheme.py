@@ -7,6 +7,7 @@ import warnings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from seqeval.metrics.sequence_labeling import get_entities
 
 from federa.tasks.tag_scheme import Scheme, entities, has_prefix, iob2, scheme_of, split_tag
 
@@ -27,7 +28,6 @@ def _split(tags: list[str], scheme: Scheme) -> list[tuple[str, str]]:
 
 @given(st.one_of(tags_of("BI"), tags_of("BIES"), st.lists(st.sampled_from("BIO"), max_size=9)))
 def test_entities_are_those_of_seqeval_in_sequences_valid_or_not(tags: list[str]) -> None:
-    get_entities = pytest.importorskip("seqeval.metrics.sequence_labeling").get_entities
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wanted = get_entities(list(tags))
