@@ -22,7 +22,16 @@ from benchmarks.arguments import credentials_from, experiment_from, parser, powe
 from coordinator.operator.experiment import check_data, claimed, run_to_end
 from coordinator.report.console import open_console
 from coordinator.report.display import Display
-from coordinator.report.terminal import cut_record_lines, failure_lines, joule_lines, key_lines, memory_lines, summary
+from coordinator.report.terminal import (
+    comparison_lines,
+    cut_record_lines,
+    failure_lines,
+    joule_lines,
+    key_lines,
+    memory_lines,
+    metric_lines,
+    summary,
+)
 from coordinator.storage.experiment_record import ExperimentRecord
 from coordinator.storage.run_folder import RESULT
 from federa.config import DEVICES
@@ -123,7 +132,14 @@ def _conclude(console: Console, outcome: Outcome, out: Path) -> int:
         result = read_result_tree(out / RESULT)
         if result["runs"] and not failed:
             console.print(summary(result))
-            for line in (*cut_record_lines(result), *key_lines(result), *memory_lines(result), *failure_lines(result)):
+            for line in (
+                *comparison_lines(result),
+                *metric_lines(result),
+                *cut_record_lines(result),
+                *key_lines(result),
+                *memory_lines(result),
+                *failure_lines(result),
+            ):
                 console.print(line, style="dim", highlight=False, markup=False)
             for line in joule_lines(result):
                 console.print(line, style="dim", highlight=False, markup=False)

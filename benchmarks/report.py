@@ -23,12 +23,14 @@ from coordinator.report import write_report
 from coordinator.report.console import open_console
 from coordinator.report.result import run_result
 from coordinator.report.terminal import (
+    comparison_lines,
     composition_lines,
     cut_record_lines,
     device_table,
     failure_lines,
     key_lines,
     memory_lines,
+    metric_lines,
     outcome_lines,
     phase_table,
     summary,
@@ -137,6 +139,8 @@ def _folders(options: argparse.Namespace) -> int:
         tables = [summary(result), device_table(result), phase_table(result)]
         lines = [
             *outcome_lines(result),
+            *comparison_lines(result),
+            *metric_lines(result),
             *composition_lines(result),
             *cut_record_lines(result),
             *key_lines(result),

@@ -30,22 +30,29 @@ from federa.numbers import show_bytes, show_seconds
 
 
 def curve_figure(
-    runs: Sequence[Entry], labels: Sequence[str], x: str, y: str, title: str, note: str, kind: Kind | None = None
+    runs: Sequence[Entry],
+    labels: Sequence[str],
+    places: Sequence[int],
+    x: str,
+    y: str,
+    title: str,
+    note: str,
+    kind: Kind | None = None,
 ) -> Figure:
-    """A curve of every run; over energy, of those alone whose joules are of this kind."""
+    """A curve of each of the runs at these places; over energy, of those alone whose joules are of this kind."""
     heads = {
         "time": ["Time"],
-        "value": [next(map(metric_title, runs), "Score")],
+        "value": [next((metric_title(runs[place]) for place in places), "Score")],
         "bytes": ["Bytes down", "Bytes up", "Bytes"],
     }
-    places = [place for place, run in enumerate(runs) if kind is None or kind_of_run(run) == kind]
+    places = [place for place in places if kind is None or kind_of_run(runs[place]) == kind]
     rows = [
         TableRow(labels[place], _point_cells(runs[place], point, (x, y)))
         for place in places
         for point in curve_of(runs[place])
     ]
     columns = ["Run", "Round", *heads.get(x, []), *heads[y], "Energy"]
-    data = {"x": x, "y": y} | ({} if kind is None else {"runs": ",".join(map(str, places))})
+    data = {"x": x, "y": y} | ({} if len(places) == len(runs) else {"runs": ",".join(map(str, places))})
     return Figure(
         title=title,
         label=title,
@@ -71,22 +78,27 @@ def _point_cells(run: Entry, point: Entry, axes: Sequence[str]) -> list[Cell]:
     return [cell(point.get("round"), "{:g}".format), *along, joules]
 
 
-def energy_curves(runs: Sequence[Entry], labels: Sequence[str], title: str, note: str) -> tuple[list[Figure], str]:
-    """The score over joules, a figure for each kind of energy, and in words which runs are in none."""
+def energy_curves(
+    runs: Sequence[Entry], labels: Sequence[str], places: Sequence[int], title: str, note: str
+) -> tuple[list[Figure], str]:
+    """The score over joules of the runs at these places, a figure for each kind of energy, and in words which of them
+    are in none."""
     known = {
         place: kind
-        for place, run in enumerate(runs)
-        if (kind := kind_of_run(run)) and any(number_in(point.get("energy_j")) is not None for point in curve_of(run))
+        for place in places
+        if (kind := kind_of_run(runs[place]))
+        and any(number_in(point.get("energy_j")) is not None for point in curve_of(runs[place]))
     }
     figures = []
     for kind in dict.fromkeys(known.values()):
         parts = [(labels[place], coverage_text(devices_of(runs[place]))) for place in known if known[place] == kind]
         covered = " ".join(f"{label}: {text}." for label, text in parts if text)
         name = f"{title} over energy ({name_of_kind(kind)})"
-        figures.append(curve_figure(runs, labels, "energy", "value", name, f"{note} {covered}", kind))
-    silent = [label for place, label in enumerate(labels) if place not in known]
+        figures.append(curve_figure(runs, labels, places, "energy", "value", name, f"{note} {covered}", kind))
+    silent = [labels[place] for place in places if place not in known]
     if not figures:
-        return [], f"No figure over energy: no run has a sum of joules. {_why(runs)}".rstrip()
+        why = _why([runs[place] for place in places])
+        return [], f"No figure over energy: no run has a sum of joules. {why}".rstrip()
     return figures, f"Not in a figure over energy: {', '.join(silent)}." if silent else ""
 
 

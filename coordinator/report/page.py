@@ -16,12 +16,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from coordinator.report.comparison import method_sentences
 from coordinator.report.curves import curve_figure, energy_curves
 from coordinator.report.data import class_tables, cut_lines, data_lines
 from coordinator.report.device_figures import shared_scales
 from coordinator.report.devices import run_devices
 from coordinator.report.elements import Figure, Fold, method_key
 from coordinator.report.energy import has_energy
+from coordinator.report.groups import Group, groups_of
 from coordinator.report.run_tables import (
     comparison_table,
     configuration_tables,
@@ -38,6 +40,7 @@ from coordinator.report.runs import (
     devices_of,
     distinct,
     goal_of,
+    initial_upper,
     is_share,
     joined,
     link_of,
@@ -142,15 +145,16 @@ def _sections(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
         for index, (run, label) in enumerate(zip(runs, labels, strict=True))
     ]
     scale = "The runs share one scale." if scales[None] else "Each run has a scale of its own."
-    figures = _curves(runs, labels)
+    groups = groups_of(runs)
     return {
         "sentences": list(map(run_sentence, runs, labels)),
-        "comparison": comparison_table(runs, labels),
-        "metrics": metric_table(runs, labels),
+        "comparisons": [comparison_table(group.of(runs), _at(labels, group), group.name) for group in groups],
+        "against": method_sentences(runs, labels),
+        "metrics": [metric_table(group.of(runs), _at(labels, group), group.name) for group in groups],
         "facets": [facet for kind in _facets(runs, labels) for facet in kind],
         "differences": difference_table(runs, labels),
         "not_comparable": comparability_sentence(runs),
-        **figures,
+        "groups": [_curves(runs, labels, group) for group in groups],
         "devices": [entry for entry in devices if entry is not None],
         "has_energy": any(has_energy(device) for run in runs for device in devices_of(run)),
         "scale": scale if len(runs) > 1 else "",
@@ -163,17 +167,24 @@ def _sections(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _curves(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Figure | list[Figure] | str]:
-    title = next(map(metric_title, runs))
-    targets = _targets(runs, labels)
+def _at(labels: Sequence[str], group: Group) -> list[str]:
+    return [labels[place] for place in group.places]
+
+
+def _curves(runs: Sequence[Entry], labels: Sequence[str], group: Group) -> dict[str, Figure | list[Figure] | str]:
+    """The figures of a group: what is of another task, metric or data is on no axis with it."""
+    places = group.places
+    title = metric_title(runs[places[0]])
+    targets = _targets(group.of(runs), _at(labels, group))
     dashed = f"Dashed: the target, {targets}." if targets else "No target was set."
     traffic = "Down and up together. Dashed: target reached."
-    energy, without = energy_curves(runs, labels, title, dashed)
+    energy, without = energy_curves(runs, labels, places, title, dashed)
     return {
-        "over_time": curve_figure(runs, labels, "time", "value", f"{title} over time", dashed),
+        "name": initial_upper(group.name),
+        "over_time": curve_figure(runs, labels, places, "time", "value", f"{title} over time", dashed),
         "over_bytes": [
-            curve_figure(runs, labels, "time", "bytes", "Bytes over time", traffic),
-            curve_figure(runs, labels, "bytes", "value", f"{title} over bytes", dashed),
+            curve_figure(runs, labels, places, "time", "bytes", "Bytes over time", traffic),
+            curve_figure(runs, labels, places, "bytes", "value", f"{title} over bytes", dashed),
         ],
         "over_energy": energy,
         "without_energy": without,
@@ -220,14 +231,14 @@ def _facets(runs: Sequence[Entry], labels: Sequence[str]) -> list[list[Facet]]:
 
 
 def _view(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
-    """What the script needs beside the result: names, places in the order of links and seeds, and the metric."""
+    """What the script needs beside the result: names, places in the order of links and seeds, and metrics."""
     links, seeds = (distinct(_names(run)[place] for run in runs) for place in (1, 2))
     entries, twins = [], _twins(runs)
     for run, label, variant in zip(runs, labels, variants(runs), strict=True):
         method, link, seed = _names(run)
         own = f"run:{label}" if method in twins else f"method:{method}"
         entry = {"label": label, "facets": [own, f"link:{link}", f"seed:{seed}"], "variant": variant}
-        entries.append({**entry, "link": links.index(link), "seed_index": seeds.index(seed)})
-    percent = bool(runs) and all(map(is_share, runs))
-    metric = " / ".join(distinct(map(metric_of, runs))) or "score"
-    return {"runs": entries, "metric": metric, "percent": percent, "phases": PHASES}
+        entry |= {"link": links.index(link), "seed_index": seeds.index(seed)}
+        # Not "metric": that is the result's.
+        entries.append({**entry, "metric_words": metric_of(run), "percent": is_share(run)})
+    return {"runs": entries, "phases": PHASES}

@@ -102,6 +102,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "model_notes": facts.get("model_notes"),
         "shard_sizes": shard_sizes(ledger, facts),
         "cut": cut_records(ledger, facts),
+        "data_digest": facts.get("data_digest"),
         "data": data_read(ledger, facts, curve[-1]["round"] if curve else 0),
         "energy_scope": energy.scope,
         "energy_coverage": energy.coverage,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from coordinator.report.comparison import base_of, bases_among, savings
+from coordinator.report.comparison import base_among, base_of, savings, show_ratio
 from coordinator.report.elements import (
     UNMEASURED,
     UNREACHED,
@@ -31,7 +31,7 @@ from coordinator.report.runs import (
     number_in,
     score_format,
 )
-from federa.numbers import metric_words, show_bytes, show_change, show_count, show_seconds
+from federa.numbers import metric_words, show_bytes, show_count, show_seconds
 
 _OWN = ("name", "methods", "lora")
 """Fields of an experiment in which runs of several methods differ anyway, or that decide nothing."""
@@ -43,11 +43,13 @@ FAILURES = {
 }
 
 
-def comparison_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table:
-    """Every run with what its way to the target cost, and what that saves."""
-    bases = bases_among(runs)
+def comparison_table(runs: Sequence[Entry], labels: Sequence[str], name: str = "") -> Table:
+    """Every run with what its way to the target cost, and that as a ratio to the base's. `name` is the group's, where
+    there are several."""
+    base = base_among(runs)
     heads = ["Method", "Reached", "Time to target", "Rounds", "Bytes to target", "Energy to target"]
-    heads += [*(f"Against {NAMES[key]}" for key in bases), "Best", "Test", "Trainable parameters", "State size"]
+    heads += [f"{NAMES[base]} = 1"] if base else []
+    heads += ["Best", "Test", "Trainable parameters", "State size"]
     rows = []
     for run, label in zip(runs, labels, strict=True):
         score, missing = score_format(run), UNMEASURED if run.get("reached") else UNREACHED
@@ -57,14 +59,15 @@ def comparison_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table:
             _rounds(run, missing),
             cell(run.get("bytes_to_target"), show_bytes, "B", missing),
             energy_of_run(run, run.get("joules_to_target"), _no_joules(run, missing)),
-            *(_against(run, runs, key) for key in bases),
+            *([_against(run, runs, base)] if base else []),
             scored(run.get("best"), score, examples_behind_best(run)),
             scored(run.get("test"), score, run.get("test_examples")),
             cell(run.get("trainable_parameters"), show_count),
             cell(run.get("state_bytes"), show_bytes, "B"),
         ]
         rows.append(TableRow(label, cells, method_key(run)))
-    return Table("Every run on the way to its target", heads, rows, kind="comparison")
+    caption = "Every run on the way to its target"
+    return Table(f"{caption}: {name}" if name else caption, heads, rows, kind="comparison")
 
 
 def _rounds(run: Entry, missing: str) -> Cell:
@@ -83,13 +86,13 @@ def _verdict(run: Entry) -> Cell:
 
 
 def _against(run: Entry, runs: Sequence[Entry], method: str) -> Cell:
-    """By how much the way to the target is shorter than that of `method` in the same setting."""
+    """What the way to the target cost where that of `method` in the same setting is 1."""
     base = base_of(run, runs, method)
-    if base is None or run.get("method") == method:
-        return Cell("no such run" if base is None else "—", "none")
+    if base is None:
+        return Cell("no such run", "none")
     if not (base.get("reached") and run.get("reached")):
         return Cell("not both reached", "none")
-    lines = [(f"{name} {show_change(ratio)}", f"{ratio:.6g} times") for name, ratio in savings(run, base)]
+    lines = [(f"{name} {show_ratio(ratio)}", f"{ratio:.6g} times") for name, ratio in savings(run, base)]
     small = ""
     both = all(number_in(one.get("joules_to_target")) is not None for one in (run, base))
     mine, other = kind_of_run(run), kind_of_run(base)
@@ -126,7 +129,7 @@ def failure_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
     return Table("Updates that were not taken", heads, rows, box="tall", kind="setbacks") if rows else None
 
 
-def metric_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
+def metric_table(runs: Sequence[Entry], labels: Sequence[str], name: str = "") -> Table | None:
     """All metrics of the task, of each run's best and last round and of the test part; None where only one is known."""
     found = [
         (label, part, metrics)
@@ -140,7 +143,8 @@ def metric_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | None:
         TableRow(label, [plain(part), *(cell(metrics.get(name), "{:.4f}".format) for name in names)])
         for label, part, metrics in found
     ]
-    return Table("All metrics of the task", heads, rows) if len(names) > 1 else None
+    caption = "All metrics of the task"
+    return Table(f"{caption}: {name}" if name else caption, heads, rows) if len(names) > 1 else None
 
 
 def _parts_with_metrics(run: Entry) -> list[tuple[str, Entry | None]]:

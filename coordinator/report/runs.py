@@ -107,11 +107,17 @@ def run_labels(runs: Sequence[Entry]) -> list[str]:
         # Only runs of several folders that are put in one report have this key.
         named = zip(labels, (as_text(run.get("folder")) for run in runs), strict=True)
         labels = [f"{label} · {name}" if name and labels.count(label) > 1 else label for label, name in named]
+    if any(labels.count(label) > 1 for label in labels) and len({_experiment_of(run) for run in runs}) > 1:
+        labels = [f"{label} · {_experiment_of(run)}" for label, run in zip(labels, runs, strict=True)]
     if len({link_of(run) for run in runs}) > 1:
         labels = [f"{label} · {link_of(run)}" for label, run in zip(labels, runs, strict=True)]
     if len({as_text(run.get("seed")) for run in runs}) > 1:
         labels = [f"{label} · seed {as_text(run.get('seed'))}" for label, run in zip(labels, runs, strict=True)]
     return [f"{x} · run {i + 1}" if labels.count(x) > 1 else x for i, x in enumerate(labels)]
+
+
+def _experiment_of(run: Entry) -> str:
+    return as_text(config_of(run).get("name")) or "no name"
 
 
 def variants(runs: Sequence[Entry]) -> list[int]:

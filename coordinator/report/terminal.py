@@ -8,18 +8,20 @@ from typing import Any
 
 from rich.text import Text
 
-from coordinator.report.comparison import base_of, bases_among, savings
+from coordinator.report.comparison import base_among, base_of, method_sentences, savings, show_ratio
 from coordinator.report.data import cut_lines, data_lines
 from coordinator.report.energy import brief_reason, coverage_text, is_replay, mean_w, replay_of
 from coordinator.report.grid import Grid
 from coordinator.report.runs import (
     NAMES,
     as_text,
+    best_point,
     curve_of,
     devices_of,
     distinct,
     examples_behind_best,
     lower_is_better,
+    metric_of,
     number_in,
     run_labels,
     show_backing,
@@ -27,7 +29,7 @@ from coordinator.report.runs import (
     sum_known,
 )
 from coordinator.report.sentences import energy_gaps, key_sentences, memory_sentences
-from federa.numbers import DASH, human_bytes, human_goal, human_seconds, show_change, show_joules, show_share
+from federa.numbers import DASH, human_bytes, human_goal, human_seconds, metric_words, show_joules, show_share
 from federa.phases import PHASES
 
 Record = Mapping[str, Any]
@@ -36,14 +38,15 @@ Record = Mapping[str, Any]
 def summary(result: Record) -> Grid:
     """One row a run. A dash is what was not reached or not measured."""
     runs = _runs(result)
-    bases = bases_among(runs)
+    base = base_among(runs)
     columns = ["method", "reached", "time to target", "rounds", "bytes to target", "joules"]
-    columns += [*(f"against {NAMES[key]}" for key in bases), "best", "test", "state"]
+    columns += [*([f"{NAMES[base]} = 1"] if base else []), "best", "test", "state"]
     grid = Grid(tuple(columns), left=frozenset({"method", "reached"}))
     labels = [run["method"] for run in runs] if len({run.get("method") for run in runs}) == len(runs) else _labels(runs)
     for run, label in zip(runs, labels, strict=True):
         number = number_in(run.get("target"))
-        target = "" if number is None else f", {human_goal(f'{number:g}', lower_is_better(run))}"
+        goal = "" if number is None else human_goal(f"{number:g}", lower_is_better(run))
+        target = f", {metric_of(run)} {goal}" if goal else ""
         reached = Text.assemble(("yes", "green") if run.get("reached") else ("no", "red"), target)
         grid.add(
             as_text(label),
@@ -52,7 +55,7 @@ def summary(result: Record) -> Grid:
             str(run.get("rounds_to_target") or f"{len(curve_of(run))}, not reached"),
             human_bytes(number_in(run.get("bytes_to_target"))),
             _joules(run, run.get("joules_to_target")),
-            *("\n".join(_savings(run, runs, key)) or DASH for key in bases),
+            *(["\n".join(_savings(run, runs, base)) or DASH] if base else []),
             _value(run.get("best"), examples_behind_best(run)),
             _value(run.get("test"), run.get("test_examples")),
             human_bytes(number_in(run.get("state_bytes"))),
@@ -90,9 +93,9 @@ def _joules(run: Record, value: object) -> str:
 
 def _savings(run: Record, runs: Sequence[Record], method: str) -> list[str]:
     base = base_of(run, runs, method)
-    if base is None or run.get("method") == method or not (base.get("reached") and run.get("reached")):
+    if base is None or not (base.get("reached") and run.get("reached")):
         return []
-    return [f"{name} {show_change(ratio)}".replace("\u00a0", " ") for name, ratio in savings(run, base)]
+    return [f"{name} {show_ratio(ratio)}".replace("\u00a0", " ") for name, ratio in savings(run, base)]
 
 
 def device_table(result: Record) -> Grid:
@@ -184,6 +187,29 @@ def composition_lines(result: Record) -> list[str]:
     """What was read, a line for runs of the same data."""
     runs = _runs(result)
     return [f"data: {line}" for line in data_lines(runs, _labels(runs))]
+
+
+def comparison_lines(result: Record) -> list[str]:
+    """FeDeRA against LoRA and against the fastest other method that trains few parameters, a line a run."""
+    runs = _runs(result)
+    return [line.replace("\u00a0", " ") for line in method_sentences(runs, _labels(runs))]
+
+
+def metric_lines(result: Record) -> list[str]:
+    """The task's metrics beside the target's, a line a run: of the best round and of the test part."""
+    runs = _runs(result)
+    lines = []
+    for run, label in zip(runs, _labels(runs), strict=True):
+        point = best_point(run) or {}
+        round_, parts = f"round {as_text(point.get('round'))}", []
+        for part, metrics in ((round_, point.get("metrics")), ("test", run.get("test_metrics"))):
+            others = {name: number_in(value) for name, value in (metrics or {}).items() if name != run.get("metric")}
+            if others:
+                shown = (f"{metric_words(as_text(name))} {_value(value, None)}" for name, value in others.items())
+                parts.append(f"{part}: {', '.join(shown)}")
+        if parts:
+            lines.append(f"metrics: {label}: {'; '.join(parts)}")
+    return lines
 
 
 def cut_record_lines(result: Record) -> list[str]:

@@ -38,7 +38,7 @@ def test_one_folder_gets_tables_and_a_page(tmp_path: Path, capsys: pytest.Captur
     folder = folder_of(tmp_path / "run", rich_result())
     assert main([str(folder)]) == 0
     words = words_of(capsys)
-    assert "6.3 kJ, module" in words and "energy −75 %" in words
+    assert "6.3 kJ, module" in words and "energy 0.25 (−75 %)" in words
     assert f"Energy was not measured on device-a (BitFit) and device-b (BitFit): {NO_SENSOR}." in words
     assert LOOKED_FOR not in words and LOOKED_FOR in (folder / "report.html").read_text().partition("<script")[0]
     assert "There is no sum of joules for Adapter: device-a measures the module, device-b the board." in words
@@ -50,7 +50,7 @@ def test_metric_that_is_better_when_lower_stands_below_its_target(tmp_path: Path
     folder = folder_of(tmp_path / "run", make_result(error_run("lora", rounds=3), error_run()))
     assert main([str(folder)]) == 0
     words = words_of(capsys)
-    assert "no, ≤ 0.5" in words and "yes, ≤ 0.5" in words and "1.2500" in words
+    assert "no, mean squared error ≤ 0.5" in words and "yes, mean squared error ≤ 0.5" in words and "1.2500" in words
     assert "mean squared error ≤ 0.5" in (folder / "report.html").read_text().replace("\u00a0", " ")
 
 

@@ -273,3 +273,34 @@ def hostile_result() -> dict[str, Any]:
             spans = [[0.0, 1.0, 0, HOSTILE], [1.0, 2.0, HOSTILE, "train"]]
             device["trace"] = {"bin_s": 1.0, "from_s": 0.0, "power_w": [1.0, None], "phases": spans}
     return result
+
+
+def of_task(
+    run: dict[str, Any], task: str, metric: str, name: str, others: dict[str, float], target: float = 0.6
+) -> dict[str, Any]:
+    """The run as one of another task, whose other metrics are these at every round and on the test part."""
+    digest = f"digest of {name}"
+    run = run | {"metric": metric, "target": target, "better": "higher", "data_digest": digest}
+    run["config"] = run["config"] | {"task": task, "name": name, "data": {"source": f"{name}.conll"}}
+    run["curve"] = [
+        point | {"value": point["value"] * 0.8, "metrics": {metric: point["value"] * 0.8, **others}}
+        for point in run["curve"]
+    ]
+    run |= {"best": max(point["value"] for point in run["curve"]), "test": 0.55}
+    return run | {"test_metrics": {metric: 0.55, **others}, "best_metrics": run["curve"][-1]["metrics"]}
+
+
+def several_tasks_result() -> dict[str, Any]:
+    """Two methods on three tasks: accuracy of texts, entity F1, and an error that is better when lower."""
+    entities = ("token-classification", "entity_f1", "wnut2017", {"entity_precision": 0.5, "entity_recall": 0.625})
+    runs = [make_run("lora"), make_run("federa")]
+    runs += [of_task(make_run(method), *entities) for method in ("lora", "federa")]
+    return make_result(*runs, error_run("lora"), error_run())
+
+
+def five_methods_result() -> dict[str, Any]:
+    """All five methods on one data set: the adapter is the fastest beside FeDeRA."""
+    runs = [with_energy(method) for method in ("ft", "bitfit", "adapter", "lora", "federa")]
+    for run, seconds in zip(runs, (600.125, 240.5, 130.5, 150.125, 120.125), strict=True):
+        run["time_to_target_s"] = seconds
+    return make_result(*runs)

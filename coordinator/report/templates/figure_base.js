@@ -34,7 +34,8 @@
     }
   }
   const short = (value) => String(Number(value.toPrecision(4)));
-  const score = (value) => (view.percent ? short(100 * value) + "\u00a0%" : short(value));
+  const shares = (among) => among.length > 0 && among.every((run) => run.percent);
+  const score = (percent) => (value) => (percent ? short(100 * value) + "\u00a0%" : short(value));
 
   function base(extra) {
     return {

@@ -2,7 +2,7 @@
   function hoverText(run, point) {
     const lines = ["<b>" + plain(run.label) + "</b>"];
     if (number(point.round)) lines.push("round " + point.round);
-    lines.push(plain(view.metric) + " " + (number(point.value) ? exact(point.value) : "not measured"));
+    lines.push(plain(run.metric_words) + " " + (number(point.value) ? exact(point.value) : "not measured"));
     if (number(point.elapsed_s)) lines.push(exact(point.elapsed_s) + " s");
     if (number(point.bytes_down)) lines.push("down " + exact(point.bytes_down) + " B");
     if (number(point.bytes_up)) lines.push("up " + exact(point.bytes_up) + " B");

@@ -43,7 +43,7 @@
     time: { of: (point) => point.elapsed_s, target: (run) => run.time_to_target_s, title: "time" },
     bytes: { of: (at) => sum(at.bytes_down, at.bytes_up), target: (run) => run.bytes_to_target, title: "bytes" },
     energy: { of: (point) => point.energy_j, target: (run) => run.joules_to_target, title: "energy" },
-    value: { of: (point) => point.value, target: (run) => run.target, title: view.metric },
+    value: { of: (point) => point.value, target: (run) => run.target, title: "score" },
   };
   function axis(kind, values, count, among) {
     const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -56,9 +56,10 @@
       if (ends.length && Math.max(...ends) > 8 * Math.min(...ends)) return logTicks(first, high, units);
       return unitTicks(high * 1.03 || 1, units, count);
     }
+    const percent = shares(among);
     const low = values.reduce((a, b) => Math.min(a, b), Infinity);
-    const pad = Math.max((high - low) * 0.08, view.percent ? 0.005 : Math.abs(high) / 100) || 0.005;
-    const top = view.percent ? Math.min(1.004, high + pad) : high + pad;
+    const pad = Math.max((high - low) * 0.08, percent ? 0.005 : Math.abs(high) / 100) || 0.005;
+    const top = percent ? Math.min(1.004, high + pad) : high + pad;
     const bottom = low < 0 ? low - pad : Math.max(0, low - pad);
-    return linearTicks(bottom, top, 1, score, 5);
+    return linearTicks(bottom, top, 1, score(percent), 5);
   }
