@@ -36,7 +36,8 @@ EVALUATION_BATCH_SIZE = 64
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedClient:
     """A client's new state, and what is said with it. `tensors` may share the model's memory: they hold until the
-    runtime's next call. `micro_batch` is how many examples were trained at a time, where memory was too short for what
+    runtime's next call. `examples` are the records that it was trained on, its weight, however many a task makes of
+    one. `micro_batch` is how many examples were trained at a time, where memory was too short for what
     the experiment says, else 0."""
 
     tensors: Tensors
@@ -48,7 +49,7 @@ class TrainedClient:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
-    """On what, and how, a prepared run computes; and how many examples each hosted client has."""
+    """On what, and how, a prepared run computes; and how many records each hosted client trains on."""
 
     device: str
     precision: str
@@ -107,6 +108,7 @@ class TorchRuntime:
         self._threads_of = threads_of
         self._config: Experiment | None = None
         self._examples: dict[int, Examples] = {}
+        self._records: dict[int, int] = {}
         self._held_out: dict[tuple[int, str], Examples] = {}
         self._evaluated_at_once = EVALUATION_BATCH_SIZE
         self._task: Task | None = None
@@ -149,6 +151,8 @@ class TorchRuntime:
         held_out = _hold_out(datasets, task) if config.evaluation == "devices" else {}
         self._held_out = {slot: encoded(dataset) for slot, dataset in held_out.items()}
         self._examples = {client: encoded(dataset) for client, dataset in datasets.items()}
+        # Not what encoding made of them: a client was dealt so many, and no task lets it weigh more.
+        self._records = {client: len(dataset) for client, dataset in datasets.items()}
         self._config, self._precision, self._task = config, precision, task
         self._model = TunedModel(base, config.make_method())
         if order.trial and not self._try_longest():
@@ -161,7 +165,7 @@ class TorchRuntime:
             device=device_name(self._device),
             precision=precision.name,
             threads=torch.get_num_threads(),
-            examples={client: len(examples) for client, examples in self._examples.items()},
+            examples=self._records,
             cut={client: CutRecords(count, self._cut(client)) for client, count in records.items()},
         )
 
@@ -219,7 +223,7 @@ class TorchRuntime:
         trained = self._trainer.train(examples, seed, on_step)
         return TrainedClient(
             tensors=self._model.state(),
-            examples=len(examples),
+            examples=self._records[client],
             loss=trained.loss,
             step_ms=trained.step_ms,
             micro_batch=trained.micro_batch,
@@ -248,7 +252,7 @@ class TorchRuntime:
         import torch
 
         self._config = self._task = self._model = self._trainer = self._precision = None
-        self._examples, self._held_out = {}, {}
+        self._examples, self._held_out, self._records = {}, {}, {}
         self._micro_batch = None
         gc.collect()
         if self._device.type == "cuda":

@@ -1,7 +1,9 @@
-"""The tokenizer beside a model: whether there is one, whether it fits, and what it pads with."""
+"""The tokenizer beside a model: whether there is one, whether it fits, what it pads with, and whether it tells the two
+texts of a pair apart."""
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
@@ -10,6 +12,8 @@ from federa.errors import BadInput, one_line, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_SEGMENTS = "token_type_ids"
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
@@ -41,10 +45,14 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 
 def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> str:
     """Have tokenizer and model pad with one token that the model has a row for: the model's own, else the tokenizer's,
-    else the end token, in a model that was made without padding. Returns what is to be said of it, if anything. Raises
-    BadInput where texts can have tokens that the model has no row for."""
+    else the end token, in a model that was made without padding. Its segments are given where the model has a
+    table of them. Returns what is to be said of it, if anything. Raises BadInput where texts can have tokens that the
+    model has no row for."""
     rows, config = _rows(model), cast(Any, model.config)
     _refuse_tokens_without_row(tokenizer, rows)
+    # Whether it says that it does depends on its class, which may be that of no model.
+    others = [name for name in tokenizer.model_input_names if name != _SEGMENTS]
+    tokenizer.model_input_names = [*others, _SEGMENTS] if _has_segments(model) else others
     said = ""
     # The model's own first: it may count positions, or look for a text's last token, by it.
     choices = (getattr(config, "pad_token_id", None), tokenizer.pad_token_id)
@@ -56,6 +64,15 @@ def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> str:
     if tokenizer.pad_token_id != pad:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
     return said
+
+
+def _has_segments(model: nn.Module) -> bool:
+    """Whether a model has an embedding for each of two segments. RoBERTa's family has one for all tokens; XLNet tells
+    two segments apart without a table."""
+    if _SEGMENTS not in inspect.signature(model.forward).parameters:
+        return False
+    config = cast(Any, model.config)
+    return config.model_type == "xlnet" or (getattr(config, "type_vocab_size", None) or 0) > 1
 
 
 def _end_token(tokenizer: PreTrainedTokenizerBase, config: Any, rows: int | None) -> int:

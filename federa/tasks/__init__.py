@@ -13,6 +13,7 @@ TASKS = {
     "text-classification": "federa.tasks.text_classification:TextClassification",
     "relation-classification": "federa.tasks.relation_classification:RelationClassification",
     "token-classification": "federa.tasks.token_classification:TokenClassification",
+    "question-answering": "federa.tasks.question_answering:QuestionAnswering",
 }
 DEFAULT_TASK = "text-classification"
 

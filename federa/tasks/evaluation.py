@@ -12,6 +12,30 @@ from federa.data.batches import Batch, Examples
 from federa.tasks.metric import Counters, total
 
 
+def run_batches(
+    model: nn.Module,
+    examples: Examples,
+    use: Callable[[Sequence[int], Any, Batch], None],
+    *,
+    collate: Callable[[Examples, Sequence[int]], Batch],
+    batch_size: int,
+    device: torch.device | None,
+    before_batch: Callable[[], object],
+) -> None:
+    """Run the model on all examples, in batches of like lengths, which a task's `collate` makes. `use` gets each
+    batch's indices, the model's outputs and the batch. The model is left in evaluation mode; `before_batch` may raise
+    to end it early."""
+    model.eval()
+    device = device or torch.device("cpu")
+    order = sorted(range(len(examples)), key=lambda index: examples.lengths[index])
+    with torch.inference_mode():
+        for first in range(0, len(order), batch_size):
+            before_batch()
+            indices = order[first : first + batch_size]
+            batch = collate(examples, indices).to(device)
+            use(indices, model(**batch.inputs), batch)
+
+
 def count_batches(
     model: nn.Module,
     examples: Examples,
@@ -22,15 +46,15 @@ def count_batches(
     device: torch.device | None,
     before_batch: Callable[[], object],
 ) -> Counters:
-    """Add up what a task's `count` gives for batches of like lengths, which its `collate` makes. The model is left in
-    evaluation mode; `before_batch` may raise to end it early."""
-    model.eval()
-    device = device or torch.device("cpu")
-    order = sorted(range(len(examples)), key=lambda index: examples.lengths[index])
-    counted = []
-    with torch.inference_mode():
-        for first in range(0, len(order), batch_size):
-            before_batch()
-            batch = collate(examples, order[first : first + batch_size]).to(device)
-            counted.append(count(model(**batch.inputs), batch))
+    """Add up what a task's `count` gives for each batch."""
+    counted: list[Counters] = []
+    run_batches(
+        model,
+        examples,
+        lambda indices, outputs, batch: counted.append(count(outputs, batch)),
+        collate=collate,
+        batch_size=batch_size,
+        device=device,
+        before_batch=before_batch,
+    )
     return total(counted)

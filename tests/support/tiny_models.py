@@ -136,7 +136,7 @@ def tiny_tokenizer(architecture: str = "bert") -> PreTrainedTokenizerFast:
     if cls is None:
         return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=end, unk_token=unk, model_max_length=64)
     core.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}", special_tokens=[(cls, ids[cls]), (sep, ids[sep])]
+        single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1", special_tokens=[(cls, ids[cls]), (sep, ids[sep])]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=core, cls_token=cls, pad_token=pad, sep_token=sep, unk_token=unk, model_max_length=64
