@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 from edge.board import Board, device_identity, find_board
@@ -19,10 +20,11 @@ from edge.check.result import CheckResult, guarded
 from edge.power.choice import open_power
 from edge.power.source import PowerSource, Reading
 from edge.worker import identity, model_cache
-from federa.data.readers import open_file
+from federa.data.readers import DataSource, Row, open_file
 from federa.errors import BadInput
 from federa.numbers import human_bytes
-from federa.tasks import DEFAULT_TASK, task_class
+from federa.tasks import DEFAULT_TASK, TASKS, task_class
+from federa.tasks.base import Task
 
 # L4T's releases, which are what a board says of itself, and the JetPack that brought them (NVIDIA's archive).
 _JETPACKS = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7", "39": "7"}
@@ -190,12 +192,14 @@ def _data(file: Path | None) -> Iterator[CheckResult]:
     if file is None:
         yield CheckResult(what="data", found="a shard of the experiment's (no --data)")
         return
-    task = task_class(DEFAULT_TASK)(task_class(DEFAULT_TASK).Data())
-    columns = task.data.columns
+    task = _task_of(None)
     try:
-        records = open_file(file).records(task.record)
+        source = open_file(file)
+        first = list(islice(source.rows, 1))
+        task = _task_of(first[0] if first else None)
+        records = DataSource(name=source.name, rows=chain(first, source.rows)).records(task.record)
     except BadInput as error:
-        fields = [f"data.{field}" for field in columns]
+        fields = [f"data.{field}" for field in task.data.columns]
         if any(field in str(error) for field in fields):
             # A column that is not there: the experiment may well name others, which a check does not know.
             todo = f"nothing, where the experiment names the columns ({', '.join(fields)})"
@@ -209,6 +213,16 @@ def _data(file: Path | None) -> Iterator[CheckResult]:
         yield CheckResult(what="data", level="warning", found=f"{file}: {text}", todo=doubt)
     else:
         yield CheckResult(what="data", found=f"{file}: {text}")
+
+
+def _task_of(row: Row | None) -> Task:
+    """The task whose columns a device's rows have, under the names that they have by themselves; the default one where
+    they have those of none."""
+    for name in TASKS if row else ():
+        task = task_class(name)(task_class(name).Data())
+        if row and all(column in row.values for column in task.data.columns.values()):
+            return task
+    return task_class(DEFAULT_TASK)(task_class(DEFAULT_TASK).Data())
 
 
 def _folder(what: str, option: str, wanted: Path | None, default: Callable[[], Path]) -> Iterator[CheckResult]:

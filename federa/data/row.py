@@ -71,7 +71,7 @@ class Row:
     def lists(self, columns: Mapping[str, str]) -> list[list[str]]:
         """The values of columns that are lists of plain values, given by their field in the `data` section
         (token_column), as text. The lists are equally long, and hold something. Raises RefusedRow where one is missing,
-        empty, of another length or no list, or an item of it is missing, blank or no plain value, and BadInput where no
+        empty, of another length or no list, or an item of it is missing, empty or no plain value, and BadInput where no
         row of the source can have it."""
         columns = self._found(columns)
         lists: list[list[str]] = []
@@ -86,9 +86,10 @@ class Row:
             for item, value in enumerate(values):
                 if isinstance(value, dict | list):
                     raise self.refused(f"has no {_role(field)}, but a list or an object, {where}", item=item)
-                if (text := _text(value)) is None:
+                # A token may be a blank: some programs make such.
+                if value is None or value != value or value == "":
                     raise self.refused(f"has no {_role(field)} {where}", item=item)
-                texts.append(text)
+                texts.append(str(value))
             self._check_signs(texts)
             lists.append(texts)
         if len(set(map(len, lists))) > 1:

@@ -101,10 +101,12 @@ def conll_rows(text: str, source: str, *, private: bool) -> Iterator[Row]:
 def form_of(text: str) -> Form:
     """How a text is written, as most of its lines are. Without a token it has no columns."""
     newline = "\n" if "\n" in text else "\r"
-    with_tabs = Counter(
-        "\t" in line for _, line in _lines(text, newline) if line and not line.startswith(("#", "-DOC"))
+    kinds = Counter(
+        (line.startswith("#"), "\t" in line) for _, line in _lines(text, newline) if line and not _MARK.match(line)
     )
-    form = Form(newline=newline, tabs=with_tabs[True] >= with_tabs[False])
+    # Of lines that begin with # it is not known yet what they are, but where there are no others they are tokens.
+    others = bool(kinds[False, False] or kinds[False, True])
+    form = Form(newline=newline, tabs=kinds[not others, True] >= max(1, kinds[not others, False]))
     counts: Counter[int] = Counter()
     last: dict[int, set[str]] = defaultdict(set)
     numbered, sentences, longest, tokens = True, 0, 0, 0
@@ -112,9 +114,8 @@ def form_of(text: str) -> Form:
         if not line or _MARK.match(line):
             tokens = 0
             continue
-        # Of lines that begin with # it is not known yet what they are, but behind a token they are no comments.
-        if line.startswith("#") and not tokens and with_tabs:
-            continue
+        if line.startswith("#") and not tokens and others:
+            continue  # behind a token it's no comment
         values = form.values(line)
         counts[len(values)] += 1
         last[len(values)].add(values[-1])
@@ -141,13 +142,17 @@ def is_conll(lines: Sequence[str], *, surely: bool = False) -> bool:
     if any(_MARK.match(line) for line in lines[:1]):
         return True
     tokens = [line for line in lines if line and not line.startswith("#")]
-    form = Form(newline="\n", tabs=2 * sum("\t" in line for line in tokens) >= len(tokens))
+    form = Form(newline="\n", tabs=_has_tabs(tokens))
     counts = Counter(len(form.values(line)) for line in tokens)
     columns = max(counts, key=lambda count: (counts[count], count), default=0)
     tags = [bool(_TAG.fullmatch(form.values(line)[-1])) for line in tokens]
     if columns < 2 or counts[columns] < 0.8 * len(tokens):
         return False
     return tags[0] and sum(tags) > 0.8 * len(tags) if surely else 2 * sum(tags) > len(tags) or "" in lines[1:-1]
+
+
+def _has_tabs(lines: Sequence[str]) -> bool:
+    return 2 * sum("\t" in line for line in lines) >= max(1, len(lines))
 
 
 def _sentences(text: str, form: Form) -> Iterator[Sentence]:

@@ -15,7 +15,6 @@ from federa.errors import BadInput, shown
 
 _FORM = 'SQuAD JSON is {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers"}]}]}]}'
 _ANSWER = ': an answer is {"text": "a part of the context", "answer_start": its first character, from 0}'
-_UNMARKED = ": mark a question that cannot be answered with is_impossible: true"
 
 
 def is_squad(text: str) -> bool:
@@ -106,11 +105,11 @@ def _answers(question: dict[str, Any]) -> tuple[dict[str, list[Any]] | None, tup
     listed = question.get("answers")
     if isinstance(listed, dict) and all(isinstance(listed.get(name), list) for name in ("text", "answer_start")):
         return listed, None  # as the hub has them
-    if not listed and question.get("is_impossible") is True:
-        return {"text": [], "answer_start": []}, None
-    if not isinstance(listed, list) or not listed:
-        return None, ("has no answer", _UNMARKED)
     found: dict[str, list[Any]] = {"text": [], "answer_start": []}
+    if listed is None and question.get("is_impossible") is True:
+        return found, None
+    if not isinstance(listed, list):
+        return None, ("has no list of answers", _ANSWER)
     for answer in listed:
         text, start = (answer.get(name) if isinstance(answer, dict) else None for name in found)
         if not isinstance(text, str) or not text.strip():

@@ -356,6 +356,15 @@ def test_an_array_and_a_quoted_table_are_counted(tmp_path):
         assert data.level == "ok" and "2 documents with 2 labels" in data.found
 
 
+def test_a_file_is_looked_at_as_data_of_the_task_whose_columns_it_has(tmp_path):
+    for name, content, found in (
+        ("x.TXT", '1\t"A <e1>b</e1> <e2>c</e2>."\nOther\nComment:\n\n', "1 documents with 1 labels: Other (1)"),
+        ("x.label", "LOC:city Where ?\nHUM:ind Who ?\n", "2 documents with 2 labels: HUM (1), LOC (1)"),
+    ):
+        (tmp_path / name).write_text(content)
+        assert found in look(tmp_path, "--data", tmp_path / name, "--power", "none", root=tmp_path)["data"].found
+
+
 def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")

@@ -15,6 +15,7 @@ import pytest
 from classify import labels_of, names_of, read_dataset, read_file, texts_of
 
 from federa.data.dataset import Dataset
+from federa.data.readers import data_name, open_source
 from federa.errors import BadInput
 from federa.tasks.text_classification import ClassificationData as Data
 from federa.tasks.text_classification import label_texts
@@ -227,6 +228,56 @@ def test_a_hub_data_set_s_classes_have_their_names_and_records_without_one_are_c
     with pytest.raises(BadInput) as caught:
         read_dataset(Data(source="org/reviews"))
     assert str(caught.value) == "data: org/reviews has no label in column 'label' in 2 of 4 rows (rows 2, 3)"
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ("org/reviews", ("org/reviews", None, "train")),
+        ("org/reviews:small", ("org/reviews", "small", "train")),
+        ("org/reviews:small:test", ("org/reviews", "small", "test")),
+        ("org/reviews::train[:10%]", ("org/reviews", None, "train[:10%]")),
+    ],
+)
+def test_a_hub_data_set_has_configurations_and_splits(
+    monkeypatch: pytest.MonkeyPatch, source: str, asked: tuple[str, str | None, str]
+) -> None:
+    calls = []
+
+    class Table(list[dict[str, object]]):
+        features: ClassVar = {
+            "tokens": object(),
+            "ner_tags": SimpleNamespace(feature=SimpleNamespace(names=["O", "B-x"])),
+        }
+
+    def load_dataset(name: str, config: str | None, split: str) -> Table:
+        calls.append((name, config, split))
+        return Table([{"tokens": ["a", "b"], "ner_tags": [1, 0]}])
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    (row,) = open_source(source).rows
+    assert row.lists({"token_column": "tokens", "tag_column": "ner_tags"}) == [["a", "b"], ["B-x", "O"]]
+    assert calls == [asked]
+    assert data_name(source) == "reviews"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("embedded", "bbc-news"),
+        ("data/reviews.csv", "reviews"),
+        ("/data/20news-bydate.jsonl.gz", "20news-bydate"),
+        ("TRAIN_FILE.TXT", "TRAIN_FILE"),
+        ("train_5500.label", "train_5500"),
+        ("dev-v1.1.json", "dev-v1.1"),
+        ("de.parquet.GZ", "de"),
+        ("~/data/train", "train"),
+        ("~/data/eng.testa", "eng.testa"),
+        ("org/data-v1.1:x:test", "data-v1.1"),
+    ],
+)
+def test_data_is_called_by_its_file_without_the_ending(source: str, name: str) -> None:
+    assert data_name(source) == name
 
 
 def test_the_embedded_data_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
