@@ -23,11 +23,10 @@ def is_squad(text: str) -> bool:
     if data is None:
         return False
     first = after_blanks(text, data + 1)
-    if text.startswith("{", first):
-        has = {name: member(text, first, name) is not None for name in ("paragraphs", "context", "question")}
-        if has["paragraphs"] or (has["context"] and has["question"]):
-            return True
-    return member(text, after_blanks(text, 0), "version") is not None
+    if text.startswith("]", first):
+        return member(text, after_blanks(text, 0), "version") is not None
+    has = {name: member(text, first, name) is not None for name in ("paragraphs", "context", "question")}
+    return text.startswith("{", first) and (has["paragraphs"] or (has["context"] and has["question"]))
 
 
 def squad_rows(text: str, source: str, *, private: bool) -> Iterator[Row]:

@@ -140,7 +140,7 @@ def test_a_context_that_is_none_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ([{"title": "secret"}], "article 1 has no list of paragraphs: SQuAD JSON is "),
+        ([*squad(question())["data"], {"title": "secret"}], "article 2 has no list of paragraphs: SQuAD JSON is "),
         ([{"title": "secret", "paragraphs": "secret"}], "article 1 has no list of paragraphs: "),
         ([*squad(question())["data"], ["secret"]], "article 2 has no list of paragraphs: "),
         ([{"paragraphs": [{"context": "secret"}]}], "article 1, paragraph 1 has no list of qas: "),
