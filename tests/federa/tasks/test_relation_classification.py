@@ -177,7 +177,8 @@ def test_markers_are_never_split_and_leave_the_words_tokens_as_they_are() -> Non
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<s>", pad_token="<s>")
     teach_tokens(tokenizer, relations().added_tokens)
-    (row,) = relations().encode([("the <e1>goal</e1>, the <e2>team</e2>.", 0)], tokenizer, 64).token_ids
-    assert tokenizer.convert_ids_to_tokens(row) == (
-        ["the", "<e1>", "Ġgoal", "</e1>", ",", "Ġthe", "<e2>", "Ġteam", "</e2>", "."]
-    )
+    records = [("the <e1>goal</e1>, the <e2>team</e2>.", 0), ("the <e1> goal </e1>, the <e2> team </e2>.", 0)]
+    for row in relations().encode(records, tokenizer, 64).token_ids:
+        assert tokenizer.convert_ids_to_tokens(row) == (
+            ["the", "<e1>", "Ġgoal", "</e1>", ",", "Ġthe", "<e2>", "Ġteam", "</e2>", "."]
+        )
