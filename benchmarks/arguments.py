@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--data",
         metavar="DATA",
-        help="embedded, a .jsonl, .json, .csv or .tsv file, a hub data set, or devices: "
+        help="embedded, a file (JSON, CSV, TSV, Parquet, CoNLL, SQuAD, ...), a hub data set, or devices: "
         "every worker's own (federa-worker --data)",
     )
     parse.add_argument(

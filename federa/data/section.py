@@ -28,8 +28,9 @@ class DataSection(Section):
     """What every task's data has. A task adds the names of its columns (`..._column`) and what else it must know."""
 
     source: str = EMBEDDED
-    """`embedded`, a file (.jsonl, .json, .csv, .tsv, also with .gz), the name of a hub data set, or `devices`: then
-    every device has a file of its own, which never leaves it."""
+    """`embedded`, a file (JSON, CSV, TSV, Parquet, CoNLL, SQuAD, TREC or SemEval-2010 Task 8, also with .gz), the name
+    of a hub data set (NAME, NAME:CONFIG, NAME:CONFIG:SPLIT), or `devices`: then every device has a file of its own,
+    which never leaves it."""
     validation: Fraction = 0.15
     """The fraction of the records that decides whether the target is reached. It is split off from each stratum in
     equal proportion, and the same way whatever the seed."""
