@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.experiment_file import DEFAULT, ExperimentFile, experiment_names, read_experiment
 from edge.power.choice import check_spec
 from federa import __version__
-from federa.config import Experiment, parse_experiment, parse_yaml, read_tree
+from federa.config import EMBEDDED, Experiment, parse_experiment, parse_yaml
 from federa.errors import BadInput, shown
 from federa.local_path import absolute
 from federa.methods import METHODS
@@ -69,12 +71,23 @@ def parser() -> argparse.ArgumentParser:
         help="what the workers here measure power with: auto (default), sysfs, tegrastats, jtop, nvml, rapl, "
         "replay:FILE (a tegrastats log at its own pace), or none",
     )  # fmt: skip
-    parse.add_argument("--experiment", type=Path, metavar="FILE.yaml", help="start from this experiment")
+    parse.add_argument(
+        "--experiment", metavar="EXPERIMENT",
+        help=f"start from {', '.join(experiment_names())}, or a YAML file (default without --data: {DEFAULT})",
+    )  # fmt: skip
+    parse.add_argument("--small", action="store_true", help="the experiment's small variant, for a laptop")
+    parse.add_argument(
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR",
+        help="folder with the files of the experiments' data sets (default: data)",
+    )  # fmt: skip
     parse.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="any other field by its dotted name, such as lora.r=16 or data.partition.alpha=0.1; may be repeated",
     )  # fmt: skip
     parse.add_argument("--print-config", action="store_true", help="print the experiment as YAML and stop")
+    parse.add_argument(
+        "--list-experiments", action="store_true", help="say what the experiments are about, and which files, and stop"
+    )
     parse.add_argument("--version", action="version", version=f"federa {__version__}")
     return parse
 
@@ -96,7 +109,8 @@ _FIELDS = {
 
 def experiment_from(options: argparse.Namespace) -> Experiment:
     """The experiment of a parsed command line. Raises BadInput, naming the flag."""
-    tree = read_tree(options.experiment) if options.experiment else {}
+    file = file_of(options)
+    tree = file.chosen(options.small) if file else {}
     settings = {path: getattr(options, flag) for flag, path in _FIELDS.items() if getattr(options, flag) is not None}
     if "bandwidth_mbps" in settings:
         settings["bandwidth_mbps"] = _mbps(settings["bandwidth_mbps"])
@@ -108,6 +122,7 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
         if not equals or not path:
             raise BadInput(f"--set: must be KEY=VALUE, such as lora.r=16, not {setting!r}")
         settings[path] = _plain(value, path)
+    _use_the_metrics_own_value(tree, settings)
     for path, value in settings.items():
         _put(tree, path, value)
     flags = {
@@ -116,11 +131,28 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
     if options.method is not None:
         flags["methods"] = "--method"
         tree["methods"] = _methods(options.method, tree.get("methods"))
+    if file:
+        file.place(tree, options.data_dir.expanduser())
+        if "federation.clients_per_round" not in settings:
+            _fit_cohort(tree, settings.get("federation.clients"))
     try:
         return parse_experiment(tree)
     except BadInput as error:
         field, colon, message = str(error).partition(":")
         raise BadInput(f"{flags[field]}: {message.strip()}" if colon and field in flags else str(error)) from None
+
+
+def file_of(options: argparse.Namespace) -> ExperimentFile | None:
+    """The experiment's file that a command line starts from: without one and without data the default one. Raises
+    BadInput."""
+    if options.experiment is not None:
+        return read_experiment(options.experiment)
+    own_data = any(setting.startswith("data.source=") for setting in options.settings)
+    if options.data not in (None, EMBEDDED) or own_data:
+        if options.small:
+            raise BadInput("--small: goes with --experiment")
+        return None
+    return read_experiment(DEFAULT)
 
 
 def credentials_from(options: argparse.Namespace) -> Credentials | None:
@@ -168,6 +200,25 @@ def _methods(names: str, described: object) -> list[Any]:
         else {}
     )
     return [known.get(name, {"name": name}) for name in wanted]
+
+
+def _fit_cohort(tree: dict[str, Any], clients: object) -> None:
+    """Draw no more clients in a round than the command line leaves of those in the experiment's file."""
+    federation = tree.get("federation")
+    if not isinstance(federation, dict) or not str(clients).isdecimal():
+        return
+    drawn = federation.get("clients_per_round")
+    if isinstance(drawn, int):
+        federation["clients_per_round"] = min(drawn, max(1, int(str(clients))))
+
+
+def _use_the_metrics_own_value(tree: dict[str, Any], settings: Mapping[str, object]) -> None:
+    """Where the command line names another metric than the experiment's file, and no value, the file's is of the other
+    one."""
+    target = tree.get("target")
+    metric = settings.get("target.metric")
+    if isinstance(target, dict) and metric not in (None, target.get("metric")) and "target.value" not in settings:
+        target.pop("value", None)
 
 
 def _mbps(text: str) -> float:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.arguments import credentials_from, experiment_from, parser, power_from, proxy_from
+from benchmarks.arguments import credentials_from, experiment_from, file_of, parser, power_from, proxy_from
+from benchmarks.experiment_file import described
 from coordinator.operator.experiment import check_data, claimed, run_to_end
 from coordinator.report.console import open_console
 from coordinator.report.display import Display
@@ -48,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     prepare_output()
     options = parser().parse_args(arguments)
     try:
+        if options.list_experiments:
+            _list_experiments(options.data_dir)
+            return EXIT_OK
         if options.data == DEVICES and not options.print_config:
             _need_devices_with_data(options)  # before what else such an experiment must say
         experiment = experiment_from(options)
@@ -60,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         credentials = credentials_from(options)
         options.proxy = proxy_from(options)
         if options.coordinator is None:
+            if (file := file_of(options)) is not None:
+                file.check_files(experiment, options.data_dir.expanduser())
             check_data(options.out, experiment)
         out = options.out or _fresh_folder(Path("runs"))
         with claimed(out, experiment) as record:
@@ -75,6 +81,14 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_ERROR
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_INTERRUPTED
+
+
+def _list_experiments(folder: Path) -> None:
+    for name, about in described():
+        print(f"{name}: {about.title}\n    licence: {about.licence}\n    source: {about.source}")
+        for file in about.files:
+            there = file.found(folder.expanduser())
+            print(f"    {there or folder / file.names[0]}: {'there' if there else f'missing, from {file.url}'}")
 
 
 def _fresh_folder(below: Path) -> Path:

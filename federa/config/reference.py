@@ -33,12 +33,13 @@ with `--experiment`, sets single fields with `--set FIELD=VALUE`, and prints all
 .venv/bin/federa-bench --method federa --set lora.r=16 --set federation.rounds=20 --print-config > experiment.yaml
 ```
 
-Unknown fields and bad values are refused with the field's name. In the tables a dot leads into a section: `lora.r` is
-`r` in the section `lora`.
+Without `--experiment` and `--data`, `federa-bench` starts from the [experiment](experiments.md) `bbc_news`, which sets
+a few fields otherwise than the defaults below. Unknown fields and bad values are refused with the field's name. In the
+tables a dot leads into a section: `lora.r` is `r` in the section `lora`.
 """
 _NAMED = {"task": TASKS, "aggregator": AGGREGATORS, "methods[].name": METHODS}
 """Fields whose values are the names of a registry; the schema says text."""
-_DEFAULTS = "## All defaults\n\nThe experiment that `make bench` runs:\n\n```yaml\n{yaml}```\n"
+_DEFAULTS = "## All defaults\n\nAn experiment that says nothing:\n\n```yaml\n{yaml}```\n"
 
 
 def page() -> str:

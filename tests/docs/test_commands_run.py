@@ -48,7 +48,7 @@ os.execv(sys.executable, [sys.executable, "-m", {modules!r}[name], *arguments])
 def runs_here(block: Block) -> bool:
     """Whether the block is one of our commands without a mark."""
     ours = [command for command in block.commands if words(command)[0] in scripts()]
-    return bool(ours) and not block.needs_board and not block.needs_docker
+    return bool(ours) and not (block.needs_board or block.needs_docker or block.needs_data)
 
 
 PAGES = [path for path in DOCUMENTS if any(runs_here(block) for block in shell_blocks() if block.path == path)]

@@ -47,6 +47,10 @@ class Block:
         return "Docker" in self.title
 
     @property
+    def needs_data(self) -> bool:
+        return "data set" in self.title
+
+    @property
     def commands(self) -> list[str]:
         """One a line, continued lines joined, comments left out."""
         lines = self.text.replace("\\\n", " ").splitlines()
