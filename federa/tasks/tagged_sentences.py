@@ -21,7 +21,9 @@ log = logging.getLogger("federa")
 Words = tuple[tuple[str, ...], tuple[str, ...]]
 """A sentence's words, and their tags as they are written."""
 MAX_TAGS = 500
-"""More different tags than that, for few words each, may be words in the tags' column."""
+MAX_FEW_TAGS = 50
+"""More different tags than that may be words in the tags' column, where there are fewer than 20 words for each, and
+fewer than two."""
 
 
 class TaggedSentence(NamedTuple):
@@ -52,6 +54,11 @@ def tag_sentences(sentences: Sequence[Words], data: TokenData, source: str, plac
     """The data set of these sentences. Scheme and labels are found where `data` leaves them open. Raises BadInput where
     they cannot be, or it is doubtful whether what is found are tags."""
     counts = Counter(tag for _, tags in sentences for tag in tags)
+    if data.labels is None and may_be_words(sentences):
+        raise BadInput(
+            f"data: {source} has {len(counts):,} different tags for {counts.total():,} words: data.tag_column must "
+            "name the tags' column; where each is a tag, data.labels must name all of them"
+        )
     scheme = data.scheme
     if scheme == "auto":
         scheme = found_scheme([tags for _, tags in sentences], counts, data.labels, places)
@@ -63,7 +70,7 @@ def tag_sentences(sentences: Sequence[Words], data: TokenData, source: str, plac
         labels = _labels(counts, by_type, scheme, source)
     elif scheme == "plain" and data.scheme == "auto":
         # The experiment names types: plain tags are these, and O.
-        labels = (*((OUTSIDE,) if OUTSIDE in counts else ()), *types_of(labels))
+        labels = (*((OUTSIDE,) if OUTSIDE in counts or OUTSIDE in labels else ()), *types_of(labels))
     types = types_of(labels, scheme)
     said = "" if data.scheme == "auto" else " (data.scheme)"
     log.info("data: %s has %s", source, _in_words(scheme, said, sentences, by_type, types))
@@ -119,11 +126,6 @@ def _labels(counts: Counter[str], by_type: Mapping[str, int], scheme: Scheme, so
                 f"data: {source} has numbers for tags: data.labels must list the tags that they stand for in their "
                 f"order, such as [{OUTSIDE}, B-person, I-person]"
             )
-        if may_be_words(counts):
-            raise BadInput(
-                f"data: {source} has {len(counts):,} different tags for {counts.total():,} words: data.tag_column must "
-                "name the tags' column; where each is a tag, data.labels must name all of them"
-            )
         if len(counts) < 2:
             raise BadInput(f"data: {source} has one tag only ({shown(repr(*tags))}); at least two are needed")
     doubt, advice = likeness({OUTSIDE: counts[OUTSIDE], **by_type} if OUTSIDE in counts else by_type)
@@ -133,10 +135,15 @@ def _labels(counts: Counter[str], by_type: Mapping[str, int], scheme: Scheme, so
     return (*outside, *in_order(by_type))
 
 
-def may_be_words(counts: Counter[str]) -> bool:
-    """Whether there are so many tags that they may be words: the columns may be mistaken for one another."""
-    words = counts.total()
-    return len(counts) > max(2, words // 2) or (len(counts) > MAX_TAGS and len(counts) > words // 20)
+def may_be_words(sentences: Sequence[Words]) -> bool:
+    """Whether the tags may be words, since the columns may be mistaken for one another: most are words of the sentences
+    too, or there are too many."""
+    counts = Counter(tag for _, tags in sentences for tag in tags if tag != OUTSIDE)
+    words = {word.lower() for words, _ in sentences for word in words}
+    total = sum(len(tags) for _, tags in sentences)
+    alike = sum(tag.lower() in words for tag in counts)
+    many, few_each = len(counts), len(counts) > total // 2
+    return many > 2 and (2 * alike > many or (many > MAX_FEW_TAGS and few_each) or many > max(MAX_TAGS, total // 20))
 
 
 def _in_words(

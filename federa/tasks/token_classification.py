@@ -127,7 +127,7 @@ class TokenClassification(Task):
     def describe(self, records: Sequence[Record]) -> tuple[str, str]:
         counts = Counter(tag for _, tags in records for tag in tags)
         summary = f"{len(records):,} sentences with {counts.total():,} words and {len(counts):,} different tags"
-        if may_be_words(counts):
+        if may_be_words(records):
             return summary, self._doubt
         if counts.keys() == {OUTSIDE}:
             return f"{summary}: every word's is {OUTSIDE}", self._doubt

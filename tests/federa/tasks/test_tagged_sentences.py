@@ -124,7 +124,7 @@ def test_plain_tags_are_the_models_own_with_and_without_o(tmp_path: Path) -> Non
         (["O O", "O O"], {}, "has no entity: the tag of every word is O. data.tag_column must name the tags' column"),
         (["N N", "N N"], {}, "has one tag only ('N'); at least two are needed"),
         (["B-Loc O", "B-loc O"], {}, "has types that differ in upper and lower case alone: 'Loc' (1) and 'loc' (1)"),
-        (["the cat", "a dog"], {}, "has 4 different tags for 4 words: data.tag_column must name the tags' column"),
+        (["a b", "A d"], {}, "has 4 different tags for 4 words: data.tag_column must name the tags' column"),
     ],
 )  # fmt: skip
 def test_tags_that_cannot_be_used_are_refused_with_their_place(
@@ -140,6 +140,19 @@ def test_a_private_files_tags_are_not_quoted_unless_they_are_almost_known_ones(t
     assert message == "has a tag that is of none of the types x, y in all 2 rows"
     path = write_sentences(tmp_path / "x.jsonl", [("a b", "B-X O")])
     assert "the tag 'B-X'" in _refusal(path, private=True, labels=("x", "y"))
+
+
+def test_so_many_tags_that_they_may_be_words_are_refused(tmp_path: Path) -> None:
+    words = " ".join("abcdefghij")
+    for count, refused in ((60, True), (40, False)):
+        tags = [" ".join(f"T{10 * row + column}" for column in range(10)) for row in range(count // 10)]
+        path = write_sentences(tmp_path / "x.jsonl", [(words, tag) for tag in tags])
+        if refused:
+            assert _refusal(path).startswith("has 60 different tags for 60 words: data.tag_column must name")
+            named = tuple(f"T{number}" for number in range(60))
+            assert read_sentences(path, labels=named).found["labels"] == named
+        else:
+            assert len(read_sentences(path).found["labels"]) == 40
 
 
 @pytest.mark.parametrize(
@@ -162,7 +175,7 @@ def test_a_device_that_checks_its_file_is_told_what_it_holds() -> None:
     task = tagger("x")
     text, doubt = task.describe([(("a", "b"), ("B-x", "O")), (("c", "d", "e"), ("O", "O", "O"))])
     assert (text, doubt) == ("2 sentences with 5 words and 2 different tags: B-x (1), O (4)", "")
-    text, doubt = task.describe([(("a", "b"), ("secret", "words")), (("c",), ("more",))])
+    text, doubt = task.describe([(("Secret", "words"), ("secret", "word")), (("more",), ("more",))])
     assert "secret" not in text and "data.tag_column" in doubt
     text, doubt = task.describe([(("a",), ("O",)), (("a",), ("O",))])
     assert text.endswith("every word's is O") and "data.tag_column" in doubt
