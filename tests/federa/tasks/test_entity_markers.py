@@ -47,6 +47,8 @@ def test_a_long_text_keeps_what_is_nearest_to_the_entities() -> None:
     assert _cut(37) == [9] * 5 + [1, 5, 5, 2] + [8] * 20 + [3, 6, 4] + [9] * 5, "all between them, and around them"
     assert _cut(11) == [1, 5, 5, 2, 8, 8, 8, 8, 3, 6, 4], "the middle between them goes first"
     assert _cut(5) == [1, 5, 2, 3, 4] and _cut(4) == [1, 2, 3, 4]
+    entities = [1, 5, 7, 7, 2, 3, 6, 8, 8, 4]
+    assert [entities[position] for position in kept(entities, [1, 2, 3, 4], 6)] == [1, 5, 2, 3, 6, 4], "of both some"
 
 
 @given(st.data(), st.integers(8, 60), st.integers(4, 60))
