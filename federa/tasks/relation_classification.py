@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from federa.data.batches import Examples
 
-_DIRECTED = re.compile(r"(.+)\((?:e1,e2|e2,e1)\)")
+_DIRECTED = re.compile(r"(.+?)\s*\(\s*(?:e1\s*,\s*e2|e2\s*,\s*e1)\s*\)")
 
 
 def _official(counters: Counters) -> float:
@@ -98,6 +98,13 @@ class RelationClassification(TextClassification):
                 "data.markers may name others",
             )
         return text, label
+
+    def embedded_text(self, record: Record) -> str:
+        """The sentence without markers: the base model does not know them."""
+        text = str(record[0])
+        for marker in self.data.markers:
+            text = text.replace(marker, "")
+        return text
 
     def made_up(self, tokens: int) -> Sequence[Record]:
         """A long sentence of the last class, and a short one of the first."""

@@ -23,7 +23,8 @@ from federa.models.tuned import TunedModel
 
 TASK = relations()
 ARCHITECTURES = ("bert", "roberta", "deberta-v3", "distilbert", "mpnet", "electra", "modernbert", "albert")
-NO_PLAIN_TABLE = {"bart", "gemma"}
+SCALED_TABLE = {"bart", "gemma"}
+"""In some versions of transformers their tables multiply what they look up."""
 RECORDS = [(text, number) for number, (text, _) in enumerate(SENTENCES)]
 
 
@@ -105,11 +106,12 @@ def test_merged_it_is_a_plain_model_that_can_be_saved(
 @pytest.mark.parametrize("architecture", [name for name in ALL_ARCHITECTURES if name not in ARCHITECTURES])
 def test_every_other_architecture_takes_them_or_says_that_it_does_not(tmp_path: Path, architecture: str) -> None:
     folder = str(make_tiny_model(tmp_path, architecture))
-    if architecture in NO_PLAIN_TABLE:
-        with pytest.raises(BadInput, match=f"the task adds tokens, and {architecture} has no plain table of tokens"):
-            load_pretrained(folder, TASK)
+    try:
+        base, tuned = _tuned(folder, "ft")
+    except BadInput as error:
+        assert architecture in SCALED_TABLE
+        assert f"the task adds tokens, and {architecture} has no plain table of tokens" in str(error)
         return
-    base, tuned = _tuned(folder, "ft")
     before = _logits(tuned.model, base.tokenizer)
     assert len(_rows(tuned)) == 1 and _same(before, _logits(tuned.merge(), base.tokenizer))
 

@@ -153,6 +153,15 @@ def test_markers_that_cannot_be_told_apart_are_refused(markers: list[str]) -> No
         parse_experiment({"task": "relation-classification", "data": {"markers": markers}})
 
 
+def test_blanks_in_a_direction_make_no_other_relation() -> None:
+    task = relations(labels=("owns(e1, e2)", "owns (e2,e1)", "likes"))
+    assert task.class_counters == {f"{kind}/{number}" for kind in ("gold", "predicted", "correct") for number in (0, 1)}
+
+
+def test_what_a_sentence_is_about_has_no_markers() -> None:
+    assert relations().embedded_text(("<e1>music</e1> from a <e2>film</e2>", 0)) == "music from a film"
+
+
 def test_a_long_sentence_is_cut_around_its_entities_and_counted() -> None:
     tokenizer = tiny_tokenizer("bert")
     teach_tokens(tokenizer, relations().added_tokens)
