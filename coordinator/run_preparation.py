@@ -28,6 +28,8 @@ from coordinator.threads import in_thread
 from federa.config import DEVICES, Experiment
 from federa.errors import FederaError
 from federa.tasks.composition import in_words
+from federa.tasks.skew import ClientCounts
+from federa.tasks.skew import in_words as skew_in_words
 from protos import federation_pb2 as pb
 
 log = logging.getLogger("federa.coordinator")
@@ -77,6 +79,9 @@ class RunPreparation:
             text = f"data: {in_words(self._model.composition)}"
             log.info("%s: %s", config.method.name, text)
             self._board.say(text)
+        if text := self._split_in_words():
+            log.info("%s: %s", config.method.name, text)
+            self._board.say(f"data: {text}")
         if (cut := self._model.cut) is not None and cut.cut:
             text = f"data: held out, {cut.in_words(config.data.max_length)}"
             log.info("%s: %s", config.method.name, text)
@@ -95,6 +100,14 @@ class RunPreparation:
             decisions = executor.resume(history)
         rounds = OpenRounds(machine=machine, states=states, clock=executor.clock, state_bytes=state_bytes)
         return PreparedRun(executor=executor, decisions=decisions, rounds=rounds, setup=self._worker_setup(start))
+
+    def _split_in_words(self) -> str:
+        """How skewed the clients' data are, where the coordinator deals them out."""
+        if self._config.data.source == DEVICES:
+            return ""
+        counts = ClientCounts.read(self._model.composition.get("clients"))
+        what = "record" if self._config.evaluation == "devices" else "training record"
+        return skew_in_words(counts, list(map(len, self._model.shards)), what)
 
     def _load_model(self, recovered: RecoveredRun | None) -> tuple[str, int]:
         """Load the model and make the start, or take the one that an earlier process made: another version of torch

@@ -16,6 +16,7 @@ from coordinator.clients.sessions import Sessions
 from coordinator.evaluation.reference_model import ReferenceModel
 from coordinator.progress import ProgressBoard
 from coordinator.report.result import environment
+from coordinator.report.run_metrics import all_metrics
 from coordinator.rounds.collaborators import Score
 from coordinator.rounds.events import Evaluated, Event, Finish
 from coordinator.rounds.executor import RoundExecutor
@@ -177,7 +178,7 @@ class RunSession:
         before = "target reached" if finish.reached else "the last round is over"
         self._board.stage("testing", f"{before}; scoring the test part")
         test = await self._score_test(executor)
-        await in_thread(self._publish, test.value)
+        await in_thread(self._publish, test)
         counted = {"test_examples": test.examples, "test_counters": dict(test.counters)}
         await in_thread(self.storage.ledger.note, test=test.value, **counted, state="finished")
         # A second copy of what is elsewhere.
@@ -197,17 +198,20 @@ class RunSession:
             testing.cancel()
             failing.cancel()
 
-    def _publish(self, test: float | None = None) -> None:
-        """Make final/ the bundle of the newest state."""
+    def _publish(self, test: Score | None = None) -> None:
+        """Make final/ the bundle of the newest state. What each client has is the report's alone."""
         assert self._states is not None, "a run that ends has states"
         last = self.storage.ledger.rounds()[-1]
+        task, counters = self.config.task, self.storage.ledger.round_counters()
         facts = BundleFacts(
             experiment=self._model.experiment,
             base_digest=self._model.base_digest,
             round=last["round"],
             value=last["value"],
-            test=test,
-            composition=self._model.composition,
+            test=None if test is None else test.value,
+            composition={key: value for key, value in self._model.composition.items() if key != "clients"},
+            metrics=all_metrics(task, counters.get(last["round"])),
+            test_metrics=None if test is None else all_metrics(task, test.counters),
         )
         self.storage.folder.publish_final(state=last["state_sha256"], start=self._states.start, facts=facts)
 

@@ -51,6 +51,10 @@ class BundleFacts:
     test: float | None = None
     composition: Mapping[str, Any] | None = None
     """What was read (federa.tasks.composition): records by part and class."""
+    metrics: Mapping[str, float | None] | None = None
+    """All metrics of the task on the validation part, by name."""
+    test_metrics: Mapping[str, float | None] | None = None
+    """The same on the test part."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +150,8 @@ def write_bundle(folder: Path, *, state: Path, start: Path, facts: BundleFacts) 
         "metric": facts.experiment.target.metric,
         "value": facts.value,
         "test": facts.test,
+        "metrics": facts.metrics,
+        "test_metrics": facts.test_metrics,
         "data": facts.composition,
         "config": facts.experiment.model_dump(mode="json"),
         "files": digests,
@@ -181,6 +187,8 @@ def load_bundle(path: Path | str) -> Bundle:
             value=_number(tree["value"]),
             test=_number(tree["test"]),
             composition=tree.get("data"),
+            metrics=tree.get("metrics"),
+            test_metrics=tree.get("test_metrics"),
         )
         files: Mapping[str, str] = tree["files"]
         needed = {STATE, START} if facts.experiment.make_method().needs_start else {STATE}

@@ -33,6 +33,8 @@ class Point(_Part):
     bytes_down: int
     bytes_up: int
     energy_j: float | None
+    metrics: dict[str, float | None] | None = None
+    """All metrics of the task, by name. None where they are not known."""
 
 
 class StepTimes(_Part):
@@ -67,6 +69,15 @@ class ClassCount(_Part):
     documents: int | None
 
 
+class ClientClasses(_Part):
+    """What each client has of each class: `counts` has a row for each client and a column for each of `classes`. `by`
+    says what these are: classes, clusters, or documents without any."""
+
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    by: str
+
+
 class DataResult(_Part):
     """What a run read. `parts` has the records to train on, for validation and for the test; `classes` are in their
     order, and None for a task without any."""
@@ -74,6 +85,34 @@ class DataResult(_Part):
     documents: int | None
     parts: dict[str, int] | None
     classes: tuple[ClassCount, ...] | None
+    clients: ClientClasses | None = None
+    """None where it is not known, or more than a result holds."""
+
+
+class CutCount(_Part):
+    """Of so many records, how many lost tokens."""
+
+    records: int
+    cut: int
+
+
+class CutResult(_Part):
+    """How many records have more than `max_length` tokens and were cut: of those on the devices, and of those that the
+    coordinator holds out. None where nobody counted."""
+
+    max_length: int | None
+    devices: CutCount | None
+    coordinator: CutCount | None
+
+
+class SkewResult(_Part):
+    """How unlike the clients' data are: the records of a client, and the mean total variation distance of the clients'
+    mixes of classes from that of all. None where it is not known."""
+
+    least: int | None
+    median: float | None
+    most: int | None
+    distance: float | None
 
 
 class RunResult(_Part):
@@ -104,7 +143,11 @@ class RunResult(_Part):
     devices: tuple[DeviceResult, ...]
     config: dict[str, Any]
     data: DataResult | None = None
-    """None for a result of before it said so."""
+    """None, as all below, for a result of before it said so."""
+    best_metrics: dict[str, float | None] | None = None
+    test_metrics: dict[str, float | None] | None = None
+    cut: CutResult | None = None
+    skew: SkewResult | None = None
 
 
 class Result(_Part):

@@ -7,6 +7,7 @@ from typing import Any
 
 from coordinator.report.elements import Table, TableRow, cell
 from coordinator.report.runs import Entry, as_text, initial_upper, joined, number_in
+from coordinator.report.split_figure import split_words
 from federa.tasks.composition import PARTS, CutRecords, in_words
 
 _UNCOUNTED = "not counted"
@@ -17,6 +18,14 @@ def data_lines(runs: Sequence[Entry], labels: Sequence[str]) -> list[str]:
     return [
         f"{joined(whose)}: {text}" if len(whose) < len(runs) else text
         for text, whose in _grouped([in_words(data) if data else "" for data in map(_data_of, runs)], labels).items()
+    ]
+
+
+def split_lines(runs: Sequence[Entry], labels: Sequence[str]) -> list[str]:
+    """How skewed the clients' data are, a line for runs of one split."""
+    return [
+        f"{joined(whose)}: {text}." if len(whose) < len(runs) else f"{text}."
+        for text, whose in _grouped(list(map(split_words, runs)), labels).items()
     ]
 
 

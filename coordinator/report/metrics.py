@@ -83,8 +83,11 @@ class _Collector:
         run_info.add_metric([], {**text, "stage": status.stage})
         yield run_info
         metric = str(run["metric"])
-        values = [((metric,), point["value"]) for point in run["curve"][-1:]]
-        yield _gauge(_metric_name(metric), "The validation metric of the newest state.", values, "metric")
+        for point in run["curve"][-1:]:
+            for name, value in {**(point.get("metrics") or {}), metric: point["value"]}.items():
+                yield _gauge(
+                    _metric_name(name), "A validation metric of the newest state.", [((name,), value)], "metric"
+                )
         yield _gauge("federa_target", "The value of the metric that the run is to reach.", [((metric,), run["target"])],
                      "metric")  # fmt: skip
         yield _gauge("federa_target_reached", "Whether a state reached it.", [((), int(run["reached"]))])

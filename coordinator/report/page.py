@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from coordinator.report.comparison import method_sentences
 from coordinator.report.curves import curve_figure, energy_curves
-from coordinator.report.data import class_tables, cut_lines, data_lines
+from coordinator.report.data import class_tables, cut_lines, data_lines, split_lines
 from coordinator.report.device_figures import shared_scales
 from coordinator.report.devices import run_devices
 from coordinator.report.elements import Figure, Fold, method_key
@@ -51,7 +51,8 @@ from coordinator.report.runs import (
     run_labels,
     variants,
 )
-from coordinator.report.sentences import comparability_sentence, gap_sentences, lede, run_sentence
+from coordinator.report.sentences import comparability_sentence, gap_sentences, lede, model_sentences, run_sentence
+from coordinator.report.split_figure import split_figures
 from federa.durable import write_file
 from federa.phases import PHASES
 
@@ -158,10 +159,12 @@ def _sections(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
         "devices": [entry for entry in devices if entry is not None],
         "has_energy": any(has_energy(device) for run in runs for device in devices_of(run)),
         "scale": scale if len(runs) > 1 else "",
-        "data_lines": data_lines(runs, labels) + cut_lines(runs, labels),
+        "data_lines": [line for lines in (data_lines, split_lines, cut_lines) for line in lines(runs, labels)],
+        "splits": split_figures(runs, labels),
         "classes": Fold("Classes", class_tables(runs, labels), "The task has no classes, or none were recorded."),
         "counters": counter_table(runs, labels),
         "failures": failure_table(runs, labels),
+        "model_notes": model_sentences(runs),
         "gaps": gap_sentences(runs, labels),
         "configuration": Fold("Configuration", configuration_tables(runs, labels), "No configuration was recorded."),
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from coordinator.report.run_data import HELD_OUT, cut_records, data_read, shard_sizes
+from coordinator.report.run_data import HELD_OUT, cut_records, data_read, shard_sizes, skew_of
 from coordinator.report.run_energy import RunEnergy, run_energy, total_energy, why_no_sum
 from coordinator.report.run_metrics import all_metrics, held_out
 from coordinator.storage.ledger_reader import LedgerReader
@@ -62,6 +62,7 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
     best = best_of(better, (point["value"] for point in curve))
     hit = next((point for point in curve if is_reached(better, point["value"], target)), None)
     down, up = ledger.bytes_down, ledger.bytes_up
+    sizes = shard_sizes(ledger, facts)
     return {
         "method": method["name"],
         "seed": config["seed"],
@@ -100,8 +101,9 @@ def _run_result(ledger: LedgerReader, samples: Samples | None) -> dict[str, Any]
         "control_bytes": facts.get("control_bytes"),
         "model_bytes": facts.get("model_bytes"),
         "model_notes": facts.get("model_notes"),
-        "shard_sizes": shard_sizes(ledger, facts),
+        "shard_sizes": sizes,
         "cut": cut_records(ledger, facts),
+        "skew": skew_of(facts.get("data"), sizes),
         "data_digest": facts.get("data_digest"),
         "data": data_read(ledger, facts, curve[-1]["round"] if curve else 0),
         "energy_scope": energy.scope,

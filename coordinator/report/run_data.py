@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 from coordinator.storage.ledger_reader import LedgerReader
 from federa.tasks.composition import PARTS, TEST, VALIDATION, CutRecords
+from federa.tasks.skew import ClientCounts
 
 HELD_OUT = (VALIDATION, TEST)
 
@@ -46,4 +48,16 @@ def cut_records(ledger: LedgerReader, facts: Mapping[str, Any]) -> dict[str, Any
         "max_length": facts["config"]["data"].get("max_length"),
         "devices": asdict(CutRecords.summed(said)) if said else None,
         "coordinator": facts.get("held_out_cut"),
+    }
+
+
+def skew_of(data: Mapping[str, Any] | None, sizes: Sequence[int] | None) -> dict[str, float | None]:
+    """How unlike the clients' data are, in numbers: the training records of a client, and the mean distance of the
+    clients' mixes of classes from that of all (federa.tasks.skew)."""
+    counts = ClientCounts.read((data or {}).get("clients"))
+    return {
+        "least": min(sizes) if sizes else None,
+        "median": median(sizes) if sizes else None,
+        "most": max(sizes) if sizes else None,
+        "distance": counts.distance if counts else None,
     }

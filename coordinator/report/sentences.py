@@ -153,6 +153,15 @@ def key_sentences(run: Entry) -> list[str]:
     ]
 
 
+def model_sentences(runs: Sequence[Entry]) -> list[str]:
+    """What was not as usual with the base models, and what was done about it."""
+    return distinct(
+        f"{as_text(config_of(run).get('model')) or 'The base model'} {_ended(as_text(note))}"
+        for run in runs
+        for note in run.get("model_notes") or []
+    )
+
+
 # ---- what is not known
 
 

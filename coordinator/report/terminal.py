@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from coordinator.report.comparison import base_among, base_of, method_sentences, savings, show_ratio
-from coordinator.report.data import cut_lines, data_lines
+from coordinator.report.data import cut_lines, data_lines, split_lines
 from coordinator.report.energy import brief_reason, coverage_text, is_replay, mean_w, replay_of
 from coordinator.report.grid import Grid
 from coordinator.report.runs import (
@@ -184,9 +184,9 @@ def unmeasured_lines(result: Record) -> list[str]:
 
 
 def composition_lines(result: Record) -> list[str]:
-    """What was read, a line for runs of the same data."""
+    """What was read, a line for runs of the same data, and how skewed the clients' parts of it are."""
     runs = _runs(result)
-    return [f"data: {line}" for line in data_lines(runs, _labels(runs))]
+    return [f"data: {line}" for lines in (data_lines, split_lines) for line in lines(runs, _labels(runs))]
 
 
 def comparison_lines(result: Record) -> list[str]:

@@ -61,6 +61,7 @@ def made(tmp_path: Path, tiny_folder: Callable[[str], str], documents: Path) -> 
             value=0.5,
             test=0.25,
             composition=reference.composition,
+            metrics={"accuracy": 0.5, "macro_f1": None},
         )
         write_bundle(folder, state=tmp_path / "state", start=tmp_path / "start", facts=facts)
         return folder.parent
@@ -124,6 +125,8 @@ def test_what_lies_there_is_described(made: Callable[[str], Path]) -> None:
     facts = json.loads((final / "bundle.json").read_text())
     assert (facts["schema"], facts["method"], facts["task"]) == (1, "federa", "text-classification")
     assert (facts["metric"], facts["value"], facts["test"], facts["round"]) == ("accuracy", 0.5, 0.25, 3)
+    assert (facts["metrics"], facts["test_metrics"]) == ({"accuracy": 0.5, "macro_f1": None}, None)
+    assert load_bundle(final).facts.metrics == facts["metrics"]
     assert set(facts["files"]) == {"start.safetensors", "state.safetensors"}
     assert facts["base_model"]["digest"] and facts["config"]["data"]["labels"] == ["money", "sport"]
 

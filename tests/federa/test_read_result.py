@@ -54,6 +54,25 @@ def test_the_classes_are_typed_and_in_their_order(tmp_path):
     assert (found.documents, found.parts["training"], found.classes[0].test) == (None, 5, 1)
 
 
+def test_metrics_cut_records_and_clients_are_typed(tmp_path):
+    clients = {"classes": ["a", "b"], "counts": [[1, 2], [3, 4]], "by": "classes"}
+    run = {
+        **RUN,
+        "curve": [{**POINT, "metrics": {"accuracy": 0.91, "macro_f1": None}}],
+        "test_metrics": {"accuracy": 0.9},
+        "data": {"documents": 10, "parts": None, "classes": None, "clients": clients},
+        "cut": {"max_length": 64, "devices": {"records": 9, "cut": 2}, "coordinator": None},
+        "skew": {"least": 3, "median": 5.0, "most": 7, "distance": 0.25},
+    }
+    found = read_result(written(tmp_path, run)).runs[0]
+    assert found.curve[0].metrics == {"accuracy": 0.91, "macro_f1": None} and found.test_metrics == {"accuracy": 0.9}
+    assert found.data is not None and found.data.clients is not None and found.data.clients.counts == ((1, 2), (3, 4))
+    assert found.cut is not None and found.cut.devices is not None and found.cut.devices.cut == 2
+    assert found.skew is not None and (found.skew.median, found.skew.distance, found.best_metrics) == (5.0, 0.25, None)
+    older = read_result(written(tmp_path, RUN)).runs[0]
+    assert older.cut is older.skew is older.test_metrics is older.curve[0].metrics is None
+
+
 def test_what_was_read_cannot_be_changed(tmp_path):
     run = read_result(written(tmp_path, RUN)).runs[0]
     with pytest.raises(ValueError, match="frozen"):

@@ -253,7 +253,10 @@ def hostile_result() -> dict[str, Any]:
             "energy_is_replay": True,
             "restarts": HOSTILE,
             "downtime_s": HOSTILE,
+            "model_notes": [HOSTILE],
+            "shard_sizes": [1, 2],
             "data": {
+                "clients": {"classes": [HOSTILE, "b"], "counts": [[1, 0], [1, 1]], "by": HOSTILE},
                 "documents": HOSTILE,
                 "parts": {HOSTILE: HOSTILE},
                 "classes": [{"name": HOSTILE, "documents": HOSTILE, HOSTILE: 1}],
@@ -304,3 +307,11 @@ def five_methods_result() -> dict[str, Any]:
     for run, seconds in zip(runs, (600.125, 240.5, 130.5, 150.125, 120.125), strict=True):
         run["time_to_target_s"] = seconds
     return make_result(*runs)
+
+
+def with_clients(run: dict[str, Any], clients: int, classes: int) -> dict[str, Any]:
+    """The run with so many clients, each with more of some classes than of others, of which one has a long name."""
+    counts = [[(client * 7 + number * 3) % 11 for number in range(classes)] for client in range(clients)]
+    names = ["a class with a name that is longer than any phone is wide", *(f"class {n}" for n in range(1, classes))]
+    data = {**run["data"], "clients": {"classes": names, "counts": counts, "by": "classes"}}
+    return run | {"data": data, "shard_sizes": [sum(row) for row in counts]}

@@ -9,7 +9,7 @@ ADDED_RUN_KEYS = {
     "run_id", "state", "failure", "setup_s", "start_s", "evaluation_s", "downtime_s", "restarts", "wire", "setbacks",
     "control_bytes", "model_bytes", "model_notes", "shard_sizes", "energy_scope", "energy_coverage", "energy_note",
     "energy_is_replay", "evaluation", "data", "test_examples", "held_out", "better", "test_metrics", "copied_keys",
-    "best_metrics", "cut", "data_digest",
+    "best_metrics", "cut", "data_digest", "skew",
 }  # fmt: skip
 """Beside the fixed ones."""
 POINT_KEYS = {"round", "elapsed_s", "value", "bytes_down", "bytes_up", "energy_j", "examples", "metrics"}

@@ -102,6 +102,19 @@ def test_the_metric_has_the_name_that_it_has_in_the_experiment():
     assert (found["federa_mean_squared_error", label], found["federa_target", label]) == (0.75, 0.2)
 
 
+def test_every_metric_of_the_task_is_there_by_its_name():
+    point = {
+        "round": 3,
+        "elapsed_s": 1.0,
+        "value": 0.5,
+        "metrics": {"entity_f1": 0.5, "recall": 0.25, "precision": None},
+    }
+    found = samples(text(run(device(), metric="entity_f1", curve=[point])))
+    assert found["federa_entity_f1", ("metric", "entity_f1")] == 0.5
+    assert found["federa_recall", ("metric", "recall")] == 0.25
+    assert not any(key[0] == "federa_precision" for key in found)
+
+
 def test_a_reading_of_the_past_is_not_the_present():
     def now(now_s):
         return {key[0] for key in samples(text(run(device()), now_s=now_s, ada=latest()))}

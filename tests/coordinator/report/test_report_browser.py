@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from report_samples import FINISHED, hostile_result, make_result, make_run, rich_result
+from report_samples import FINISHED, hostile_result, make_result, make_run, rich_result, with_clients
 
 from coordinator.report import render_report, write_report
 
@@ -63,8 +63,10 @@ window.addEventListener("load", () => setTimeout(() => {
 
 
 def test_phone_page_fits_and_answers(tmp_path: Path) -> None:
-    """At 390 px nothing but the tables' boxes scrolls sideways; a change of scheme and a filter redraw the figures."""
-    source = re.sub(r"<meta http-equiv[^>]+>", lambda _: PROBE, render_report(FINISHED))
+    """At 390 px nothing but the tables' boxes scrolls sideways, neither with 100 clients nor with long names; a change
+    of scheme and a filter redraw the figures."""
+    result = make_result(*(with_clients(run, 100, 50) for run in FINISHED["runs"]))
+    source = re.sub(r"<meta http-equiv[^>]+>", lambda _: PROBE, render_report(result))
     (tmp_path / "inner.html").write_text(source, encoding="utf-8")
     frame = '<p id="seen"></p><script>onmessage = (m) => { seen.textContent = m.data; };</script>'
     frame += '<iframe src="inner.html" style="width: 390px; height: 5000px; border: 0"></iframe>'

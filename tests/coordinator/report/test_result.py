@@ -475,6 +475,10 @@ def test_of_hundreds_of_counters_the_result_holds_the_metrics_alone(ledger):
     (row,) = result["held_out"]["validation"]
     assert row.pop("metrics")["accuracy"] == 0.25 and row == {"client": 0, "device": "ada", "examples": 4.0}
     assert "of class" not in json.dumps(result)
+    few = {"correct": 1.0, "examples": 4.0, "gold/0": 1.0, "gold/3": 3.0}
+    ledger.counted(round_=1, part="test", client=0, device="ada", counters=few)
+    ledger.flush()
+    assert run_result(ledger)["held_out"]["test"][0].keys() == {"client", "device", "correct", "examples", "metrics"}
     assert ledger.counters(1, "validation")[0]["counters"] == counters, "the ledger keeps them"
     assert result["best_metrics"]["accuracy"] == result["curve"][0]["metrics"]["accuracy"] == 0.25
 
