@@ -59,7 +59,7 @@ class Row:
             if isinstance(value, dict | list):
                 lacks.append(f"no {_role(field)}, but a list or an object, in column {_quoted(column)}")
                 advice = self.advice
-            elif (text := _text(value)) is None:
+            elif value is None or value != value or not (text := str(value)).strip():  # NaN alone differs from itself
                 lacks.append(f"no {_role(field)} in column {_quoted(column)}")
             else:
                 texts.append(text)
@@ -111,11 +111,13 @@ class Row:
         """These columns, by their field, when the row has each of them once and no fault."""
         if self.fixed:
             columns = {field: _role(field) for field in columns}
-        absent = {field: column for field, column in columns.items() if column not in self.values}
-        if absent:
-            raise self._without(absent, columns)
+        values, repeated = self.values, self.repeated
         for column in columns.values():
-            if column in self.repeated:
+            if column not in values:
+                absent = {field: column for field, column in columns.items() if column not in values}
+                raise self._without(absent, columns)
+        for column in columns.values() if repeated else ():
+            if column in repeated:
                 why = f"names the column {_quoted(column)} more than once"
                 raise BadInput(f"data: {self.source} {why}") if self.headed else self.refused(why)
         if self.fault:
@@ -141,14 +143,6 @@ class Row:
         if names and (self.named or (sure and not self.private)):
             advice += f"; it has {_listed(names)}"
         return BadInput(f"data: {self.source} {reason}{advice}") if self.headed else self.refused(reason, advice)
-
-
-def _text(value: object) -> str | None:
-    """A plain value as text; None where it is missing or blank."""
-    if value is None or value != value:  # NaN alone differs from itself
-        return None
-    text = str(value)
-    return text if text.strip() else None
 
 
 def _role(field: str) -> str:

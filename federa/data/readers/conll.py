@@ -10,12 +10,16 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from federa.data.row import Row
 from federa.errors import BadInput
 
 MAX_UNDIVIDED = 1000
 """Tokens that a file of one sentence may have: of more, somebody forgot the blank lines."""
+
+MAX_LOOKED_AT = 1000
+"""Lines that say whether tabs separate."""
 
 _MARK = re.compile(r"-DOCSTART-(?=[ \t\r]|$)|#[ \t]*newdoc\b|#begin document\b", re.MULTILINE)
 """What begins a line before a document's first sentence: in CoNLL-2003, CoNLL-U, CoNLL-2012."""
@@ -99,30 +103,30 @@ def conll_rows(text: str, source: str, *, private: bool) -> Iterator[Row]:
 
 
 def form_of(text: str) -> Form:
-    """How a text is written, as most of its lines are. Without a token it has no columns."""
+    """How a text is written, as most of its lines are, tabs as most of the first. Without a token it has no columns."""
     newline = "\n" if "\n" in text else "\r"
-    kinds = Counter(
-        (line.startswith("#"), "\t" in line) for _, line in _lines(text, newline) if line and not _MARK.match(line)
-    )
+    filled = (line for _, line in _lines(text, newline) if line and not _MARK.match(line))
+    first = list(islice(filled, MAX_LOOKED_AT))
     # Of lines that begin with # it is not known yet what they are, but where there are no others they are tokens.
-    others = bool(kinds[False, False] or kinds[False, True])
-    form = Form(newline=newline, tabs=kinds[not others, True] >= max(1, kinds[not others, False]))
+    others = [line for line in first if not line.startswith("#")]
+    form = Form(newline=newline, tabs=_has_tabs(others or first))
     counts: Counter[int] = Counter()
     last: dict[int, set[str]] = defaultdict(set)
     numbered, sentences, longest, tokens = True, 0, 0, 0
     for _, line in _lines(text, newline):
-        if not line or _MARK.match(line):
+        if not line or (line[0] in "-#" and _MARK.match(line)):
             tokens = 0
             continue
-        if line.startswith("#") and not tokens and others:
+        if line[0] == "#" and not tokens and others:
             continue  # behind a token it's no comment
         values = form.values(line)
         counts[len(values)] += 1
         last[len(values)].add(values[-1])
-        if _NO_WORD.fullmatch(values[0]):
+        if numbered and not _NO_WORD.fullmatch(values[0]):
+            numbered = values[0] == str(tokens + 1)
+        elif numbered:
             continue
         tokens += 1
-        numbered = numbered and values[0] == str(tokens)
         sentences += tokens == 1
         longest = max(longest, tokens)
     columns = max(counts, key=lambda count: (counts[count], count), default=0)
@@ -160,13 +164,13 @@ def _sentences(text: str, form: Form) -> Iterator[Sentence]:
     for number, line in _lines(text, form.newline):
         values = form.values(line) if line else []
         begins = not sentence.lines and not sentence.fault
+        mark = bool(line) and line[0] in "-#" and bool(_MARK.match(line))
         if line.startswith("#") and begins and form.is_comment(line, values):
-            if _MARK.match(line):
-                sentence.document += 1
-        elif not line or _MARK.match(line):
+            sentence.document += mark
+        elif mark or not line:
             if not begins:
                 yield sentence
-            sentence = Sentence(document=sentence.document + bool(line))
+            sentence = Sentence(document=sentence.document + mark)
         elif len(values) != form.columns:
             sentence.fault = sentence.fault or (number, len(values))
         elif not (form.numbered and _NO_WORD.fullmatch(values[0])):
