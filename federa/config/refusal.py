@@ -24,7 +24,8 @@ def explain(error: ValidationError) -> str:
     path = _path(first)
     field = " ".join(".".join(map(str, path)).split()) or "experiment"
     if first["type"] in ("extra_forbidden", "invalid_key"):
-        renamed = ": its fields are those of lora now, such as lora.r" if path[:1] == ["adapter"] else ""
+        # The section of LoRA was once called so.
+        renamed = f": it is lora.{path[1]}" if path in (["adapter", "r"], ["adapter", "alpha"]) else ""
         return f"{shown(field)} is not a known field{renamed}"
     # What several alternatives say of one field.
     reasons = [_reason(one, path) for one in errors if _path(one) == path]

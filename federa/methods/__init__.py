@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 METHODS = {
     "ft": "federa.methods.ft:FullFineTuning",
+    "bitfit": "federa.methods.bitfit:BitFit",
+    "adapter": "federa.methods.adapter:Adapter",
     "lora": "federa.methods.lora:LoRA",
     "federa": "federa.methods.federa:FeDeRA",
 }

@@ -26,7 +26,7 @@ class LowRankChange:
 
 
 class Method:
-    """The whole difference between FT, LoRA and FeDeRA.
+    """The whole difference between FT, BitFit, adapters, LoRA and FeDeRA.
 
     The coordinator calls `build`, `init`, `install`; a worker calls `build`, takes the start tensors that were sent,
     and calls `install`. All three change the model in place. Where a run's result is wanted as a plain model, `merge`
@@ -40,8 +40,12 @@ class Method:
     """What its section holds. Every field has a default."""
     learning_rate: ClassVar[float]
     """Used where the experiment gives none. Tuned on the embedded task, benchmarks/results says how."""
+    learning_rates: ClassVar[Mapping[str, float]] = {}
+    """The same for tasks, by name, for which another one was found."""
     needs_start: ClassVar[bool] = False
     """Whether `install` makes something of the start tensors: then they are kept beside the result."""
+    mergeable: ClassVar[bool] = True
+    """Whether `merge` leaves a plain model, which can be saved and loaded as such."""
 
     config: Any
     """An instance of `Config`."""
@@ -52,7 +56,7 @@ class Method:
     @classmethod
     def default_learning_rate(cls, task: str) -> float:
         """The learning rate for a task by name, where the experiment gives none."""
-        return cls.learning_rate
+        return cls.learning_rates.get(task, cls.learning_rate)
 
     def build(self, model: nn.Module) -> None:
         """Put the method's layers into the model, without deciding their values."""
@@ -69,13 +73,14 @@ class Method:
         """On every side, once a run, after the start tensors are in place and before any cast."""
 
     def keeps_fp32(self, module: nn.Module) -> bool:
-        """Whether a module's own parameters all stay fp32, also those that are frozen; the rest goes to the compute
-        dtype. By module: one kernel takes all of a module's parameters, and a weight in bf16 beside a bias in fp32
-        fails there, under autocast too."""
+        """Whether a module's frozen parameters stay fp32 too, as those that are trained do; the rest goes to the compute
+        dtype. By module: one kernel takes all of a module's parameters, and some (such as layer_norm on a CPU) take no
+        weight in bf16 beside a bias in fp32, under autocast either."""
         return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
     def merge(self, model: nn.Module) -> None:
-        """Take the method's layers out again and leave their effect in the model's own weights, in fp32."""
+        """Take the method's layers out again and leave their effect in the model's own weights, in fp32. Where that
+        cannot be done (`mergeable` is False) they stay in the model."""
 
     def low_rank_change(self, model: nn.Module, start: Tensors) -> LowRankChange | None:
         """What was learned, as a LoRA adapter of the untouched base model, from the trained model (before `merge`) and

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from federa.errors import BadInput
 from federa.methods.base import LowRankChange, Method
+from federa.methods.linear_layers import find_targets, is_transposed, linear_layers, weight_of
+from federa.methods.target_table import QUERY_AND_VALUE
 from federa.section import Count, Section
 from federa.seeds import derive_seed
 
@@ -20,24 +22,6 @@ if TYPE_CHECKING:
 
 NAME = "default"
 """PEFT keeps adapters by name; a model here has one, under PEFT's own default name."""
-
-QUERY_AND_VALUE = (
-    ("query", "value"),
-    ("query_proj", "value_proj"),
-    ("q_proj", "v_proj"),
-    ("q_lin", "v_lin"),
-    ("q_head", "v_head"),
-    ("Wq", "Wv"),
-    ("q", "v"),
-    # Query, key and value in one matrix: GPT-2, GPT-NeoX and BLOOM, ModernBERT and MPT, DeBERTa (the first), Phi-3.
-    ("c_attn",),
-    ("query_key_value",),
-    ("Wqkv",),
-    ("in_proj",),
-    ("qkv_proj",),
-)
-"""What architectures call the matrices of query and value; `auto` takes the first that a model has all of."""
-
 
 class LoRASection(Section):
     """LoRA's shape."""
@@ -83,7 +67,7 @@ class LoRA(Method):
             lora_alpha=self.config.alpha,  # type: ignore[arg-type]  # PEFT says int and computes with any number
             lora_dropout=self.config.dropout,
             target_modules=targets,
-            fan_in_fan_out=any(map(_is_transposed, _matrices(model).values())),
+            fan_in_fan_out=any(map(is_transposed, linear_layers(model).values())),
             bias="none",
         )
         inject_adapter_in_model(config, model, adapter_name=NAME)
@@ -111,7 +95,7 @@ class LoRA(Method):
 
         for name, module in list(_modules(model)):
             base = module.get_base_layer()
-            weight, a, b = _weight(base), module.lora_A[NAME].weight, module.lora_B[NAME].weight
+            weight, a, b = weight_of(base), module.lora_A[NAME].weight, module.lora_B[NAME].weight
             with torch.no_grad():
                 # In double precision, as FeDeRA's residual is formed: one rounding to fp32.
                 weight.copy_(weight.double() + self.config.scale * (b.double() @ a.double()))
@@ -124,31 +108,14 @@ class LoRA(Method):
 
     def targets(self, model: nn.Module) -> list[str]:
         """The ends of the target modules' names. Raises BadInput where the model has none, or one is too small."""
-        kind = str(cast(Any, model.config).model_type)
-        matrices = _matrices(model)
-
-        def called(end: str) -> list[Tensor]:
-            return [_weight(found) for name, found in matrices.items() if name == end or name.endswith(f".{end}")]
-
-        prefix = f"{getattr(model, 'base_model_prefix', '')}."
-        # A head is trained whole.
-        ends = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in matrices if name.startswith(prefix)})) or "none"
-        chosen = self.config.targets
-        if chosen == "auto":
-            chosen = next((names for names in QUERY_AND_VALUE if all(map(called, names))), ())
-            if not chosen:
-                raise BadInput(
-                    f"lora.targets: auto finds no linear layers of query and value in {kind}; it has {ends}: name some "
-                    "of these, or take the method ft"
-                )
-        for target in chosen:
-            found = called(target)
-            if not found:
-                raise BadInput(f"lora.targets: {kind} has no linear layer {target!r}; it has {ends}")
-            rank = min(min(weight.shape) for weight in found)
+        found = find_targets(
+            model, self.config.targets, QUERY_AND_VALUE, field="lora.targets", what="query and value"
+        )
+        for end, names in found.items():
+            rank = min(min(weight_of(model.get_submodule(name)).shape) for name in names)
             if self.config.r > rank:
-                raise BadInput(f"lora.r must be at most {rank}, the rank of {target!r}, not {self.config.r}")
-        return list(chosen)
+                raise BadInput(f"lora.r must be at most {rank}, the rank of {end!r}, not {self.config.r}")
+        return list(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +142,7 @@ class LoraLayer:
 def lora_layers(model: nn.Module) -> Iterator[LoraLayer]:
     """The model's adapted matrices, in the model's order."""
     for name, module in _modules(model):
-        yield LoraLayer(name, _weight(module.get_base_layer()), module.lora_A[NAME].weight, module.lora_B[NAME].weight)
+        yield LoraLayer(name, weight_of(module.get_base_layer()), module.lora_A[NAME].weight, module.lora_B[NAME].weight)
 
 
 def _modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -184,27 +151,3 @@ def _modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         if isinstance(module, PeftLayer):
             yield name, module
-
-
-def _matrices(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers, by name: torch's, and those that GPT-2 brings."""
-    from torch import nn as layers
-
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, layers.Linear) or _is_transposed(module)
-    }
-
-
-def _is_transposed(module: nn.Module) -> bool:
-    """Whether it is GPT-2's linear layer, whose weight is in x out."""
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(module, Conv1D)
-
-
-def _weight(module: Any) -> Tensor:
-    """A linear layer's weight, out x in; what is written into it arrives in the layer."""
-    weight: Tensor = module.weight
-    return weight.T if _is_transposed(module) else weight

@@ -218,7 +218,8 @@ def test_set_may_be_repeated_and_the_last_one_counts() -> None:
         ("data.source=", "data.source: must be text (got null)"),
         ("lora.targets=query", "lora.targets: must be 'auto' or a list of texts (got 'query'): write [query]"),
         ("lora.targets=q, v", "lora.targets: must be 'auto' or a list of texts (got 'q, v'): write [q, v]"),
-        ("adapter.targets=query", "adapter is not a known field: its fields are those of lora now"),
+        ("adapter.targets=output", "adapter.targets: must be 'auto' or a list of texts (got 'output'): write [output]"),
+        ("adapter.r=4", "adapter.r is not a known field: it is lora.r"),
         ("methods=federa", "methods: must be a list of sections (got 'federa'): write [{name: federa}]"),
         ("methods=[federa]", "methods.0: must be a section of the fields name, learning_rate (got 'federa'): write {"),
         ("federation.clients=ten", "federation.clients: must be a whole number (got 'ten')"),
@@ -323,7 +324,7 @@ def test_paths_that_exist_become_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_print_config_prints_is_the_same_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--method", "ft,lora,federa", "--print-config"]) == 0
+    assert main(["--method", "all", "--print-config"]) == 0
     printed = capsys.readouterr().out
     (tmp_path / "x.yaml").write_text(printed)
     assert main(["--experiment", str(tmp_path / "x.yaml"), "--print-config"]) == 0

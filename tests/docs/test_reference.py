@@ -37,5 +37,5 @@ def test_bounds_and_choices_are_said():
     assert "| `lora.dropout` | `0.0` | number, from 0, below 1 |" in text
     assert "| `federation.deadline_s` | null | `auto` or number, above 0 or null |" in text
     assert "| `wire` | `fp32` | `fp32`, `bf16`, `fp16`, `int8` |" in text
-    assert "| `methods[].name` | (must be given) | `ft`, `lora`, `federa` |" in text
+    assert "| `methods[].name` | (must be given) | `ft`, `bitfit`, `adapter`, `lora`, `federa` |" in text
     assert "Read by `lora`, `federa`." in text

@@ -43,7 +43,7 @@ def test_a_wrong_entry_is_named_with_its_table(
     assert main(["--set", setting, "--print-config"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"federa-bench: {table}: 'mine'") and words in line
-    assert schema._sections().keys() == {"lora"}, "for everybody else the programs start"
+    assert schema._sections().keys() == {"adapter", "lora"}, "for everybody else the programs start"
 
 
 def test_a_program_with_a_wrong_entry_starts_and_says_so_in_one_line(tmp_path: Path) -> None:

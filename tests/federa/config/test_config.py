@@ -66,6 +66,10 @@ REFUSED: dict[str, list[object]] = {
     "federation.deadline_s": [0, -1, NAN, INF, -INF, "x", "soon", "", True, [5], {}],
     "federation.attempts": [0, -1, 1.5, "x", None, NAN, True],
     "federation.norm_limit": [1, 0, -1, NAN, INF, "x", True],
+    "adapter": [5, None],
+    "adapter.size": [0, -1, 1.5, "x", None, NAN, True],
+    "adapter.nonlinearity": ["sigmoid", "", None, 1],
+    "adapter.targets": ["output", 5, None, [], True, {}],
     "lora": [5, None],
     "lora.r": [0, -1, 1.5, "x", None, NAN, True],
     "lora.alpha": [0, -1, NAN, INF, "x", None, True],
@@ -574,6 +578,8 @@ def test_a_section_may_have_truth_values_where_it_says_so() -> None:
         Mine.model_validate({"count": True})
 
 
-def test_the_old_name_of_the_adapters_section_leads_to_the_new_one() -> None:
-    with pytest.raises(BadInput, match=r"^adapter is not a known field: .* lora\.r"):
+def test_fields_of_lora_under_its_old_name_lead_to_the_new_one() -> None:
+    with pytest.raises(BadInput, match=r"^adapter\.r is not a known field: it is lora\.r$"):
         parse_experiment({"adapter": {"r": 4}})
+    with pytest.raises(BadInput, match=r"^adapter\.width is not a known field$"):
+        parse_experiment({"adapter": {"width": 4}})

@@ -1,4 +1,4 @@
-"""FT, LoRA and FeDeRA on the embedded model and on five small architectures: how they start, and what they train."""
+"""All methods on the embedded model and on small architectures: how they start, and what they train."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tiny_models import ARCHITECTURES, make_tiny_model
 from federa.config import EMBEDDED
 from federa.errors import BadInput
 from federa.methods import METHODS, method_class
+from federa.methods.base import Method
 from federa.methods.federa import FeDeRA
 from federa.methods.lora import LoRA, LoraLayer, LoRASection, lora_layers
 from federa.models.pretrained import PretrainedModel, load_pretrained
@@ -45,7 +46,12 @@ def _drift(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def _tuned(folder: str, method: str, lora: LoRASection = LORA, seed: int = 0) -> tuple[PretrainedModel, TunedModel]:
     base = load_pretrained(folder, classify(5), seed=seed)
-    return base, TunedModel(base, method_class(method)(lora))
+    return base, TunedModel(base, _method(method, lora))
+
+
+def _method(name: str, lora: LoRASection = LORA) -> Method:
+    found = method_class(name)
+    return found(lora if found.section == "lora" else found.Config())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -53,7 +59,7 @@ def _tuned(folder: str, method: str, lora: LoRASection = LORA, seed: int = 0) ->
 def test_the_start_is_the_base_models_function(tiny_folder: Folder, architecture: str, method: str) -> None:
     base = load_pretrained(tiny_folder(architecture), classify(5), seed=3)
     before = _logits(base)
-    tuned = TunedModel(base, method_class(method)(LORA))
+    tuned = TunedModel(base, _method(method))
     tuned.init(seed=3)
     tuned.install()
     assert _drift(before, _logits(base)) <= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -17,6 +18,8 @@ from tiny_models import ALL_ARCHITECTURES, make_tiny_model
 
 from federa.data.batches import collate, tokenize
 from federa.errors import BadInput
+from federa.methods.adapter import Adapter, AdapterSection, bottlenecks
+from federa.methods.bitfit import BitFit
 from federa.methods.federa import FeDeRA
 from federa.methods.ft import FullFineTuning
 from federa.methods.lora import LoRASection
@@ -94,13 +97,18 @@ FORMS: dict[str, Callable[[Path], None]] = {
     "other head": _other_head,
     "other names": _renamed,
     "cut short": _cut,
-    "adapter": _adapter,
+    "adapter beside": _adapter,
 }
 REFUSED = {
     "other names": r"missing: \d+ of \d+ tensors, .+; unknown: \d+ tensors, .*zero.*\): it is another model's",
     "cut short": r"model.safetensors is cut short: \d+ of \d+ bytes",
-    "adapter": r"holds a PEFT adapter \(adapter_config.json, of some/base\) beside a model: merge it",
+    "adapter beside": r"holds a PEFT adapter \(adapter_config.json, of some/base\) beside a model: merge it",
 }
+REASONS = {
+    "no": r"^{}\.targets: auto finds no .*; it has .*: name some of these, or take the",
+    "shared layers": r"^{}\.targets: the layers of this \w+ share their weights, .*take the method ft or bitfit",
+}
+"""Why a method that puts layers into a model is refused for an architecture."""
 
 
 @pytest.mark.parametrize("architecture", ALL_ARCHITECTURES)
@@ -114,7 +122,8 @@ def test_every_form_of_an_architecture_runs_or_is_refused(tmp_path: Path, archit
     )
     _check_positions(base)
     _check_padding(base, matters=row["padding"] == "takes part")
-    _check_training(base, re.findall(r"`(\w+)`", row["LoRA, FeDeRA"]))
+    _check_light_methods(base, row)
+    _check_training(base, re.findall(r"`(\w+)`", row["LoRA, FeDeRA"]), row["LoRA, FeDeRA"])
     for form, change in FORMS.items():
         folder = Path(shutil.copytree(plain, tmp_path / form)) if form != "plain" else plain
         change(folder)
@@ -137,7 +146,7 @@ def test_the_table_has_every_architecture_and_form() -> None:
     rows = table()
     assert set(rows) == set(ALL_ARCHITECTURES)
     for row in rows.values():
-        assert set(row) == {"architecture", "longest text", "padding", "LoRA, FeDeRA", *FORMS}
+        assert set(row) == {"architecture", "longest text", "padding", "LoRA, FeDeRA", "adapters after", "BitFit", *FORMS}
 
 
 def _check_positions(base: PretrainedModel) -> None:
@@ -164,15 +173,33 @@ def _check_padding(base: PretrainedModel, *, matters: bool) -> None:
     assert (float((together - alone).abs().max()) > 1e-4 * float(alone.abs().max())) == matters
 
 
-def _check_training(base: PretrainedModel, targets: list[str]) -> None:
+def _check_light_methods(base: PretrainedModel, row: dict[str, str]) -> None:
+    """Where bottlenecks go, and whether there are biases, on copies of the model."""
+    ends = re.findall(r"`([\w.]+)`", row["adapters after"])
+    adapted = copy.deepcopy(base.model)
+    if ends:
+        Adapter(AdapterSection(size=4)).build(adapted)
+        names = [name for name, _ in bottlenecks(adapted)]
+        assert all(any(name.endswith(f".{end}") for name in names) for end in ends)
+        assert all(any(name.endswith(f".{end}") for end in ends) for name in names)
+    else:
+        with pytest.raises(BadInput, match=REASONS[row["adapters after"]].format("adapter")):
+            Adapter(AdapterSection()).build(adapted)
+    if row["BitFit"] == "no biases":
+        with pytest.raises(BadInput, match=r"^methods: bitfit trains biases, and this \w+ has none: take "):
+            BitFit(BitFit.Config()).build(base.model)
+    else:
+        assert row["BitFit"] == "runs"
+        BitFit(BitFit.Config()).build(base.model)
+
+
+def _check_training(base: PretrainedModel, targets: list[str], reason: str) -> None:
     """A step lowers the loss; with factors beside the matrices of these names, or whole where a model has none."""
     light = FeDeRA(LoRASection(r=2))
     if targets:
         assert light.targets(base.model) == targets
     else:
-        with pytest.raises(
-            BadInput, match=r"^lora\.targets: auto finds no .*; it has .*: name some of these, or take the"
-        ):
+        with pytest.raises(BadInput, match=REASONS[reason].format("lora")):
             light.build(base.model)
     tuned = TunedModel(base, light if targets else FullFineTuning(LoRASection()))
     examples = tokenize(TEXTS, (0, 1, 2, 0), base.tokenizer, 20)

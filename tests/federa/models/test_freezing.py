@@ -1,4 +1,4 @@
-"""What stays fp32 is decided by module: a method may train one parameter of a layer and leave the other."""
+"""What stays fp32 is decided by module: a method may train one parameter of a layer and leave the other frozen."""
 
 from __future__ import annotations
 
@@ -13,23 +13,15 @@ from edge.training.precision import Precision
 from edge.training.trainer import Trainer
 from federa.config import Training
 from federa.methods.base import Method
+from federa.methods.bitfit import BitFit
 from federa.models.pretrained import load_pretrained
 from federa.models.tuned import TunedModel
 
 TASK = classify(3)
 
 
-class BiasOnly(Method):
-    """BitFit (arXiv 2106.10199), as far as this test needs it."""
-
-    learning_rate = 1e-2
-
-    def communicated(self, name: str) -> bool:
-        return name.endswith(".bias")
-
-
 def _frozen(folder: str, dtype: torch.dtype) -> TunedModel:
-    tuned = TunedModel(load_pretrained(folder, TASK), BiasOnly(BiasOnly.Config()))
+    tuned = TunedModel(load_pretrained(folder, TASK), BitFit(BitFit.Config()))
     tuned.init(seed=0)
     tuned.install()
     tuned.freeze(dtype)
@@ -53,17 +45,28 @@ def test_biases_alone_are_trained_in_mixed_precision(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_module_has_one_dtype_and_what_has_nothing_to_train_has_the_compute_dtype(
+def test_what_is_trained_stays_fp32_and_of_the_rest_what_has_to(
     tiny_folder: Callable[[str], str], architecture: str
 ) -> None:
     tuned = _frozen(tiny_folder(architecture), torch.bfloat16)
     cast = 0
     for name, module in tuned.model.named_modules():
         own = list(module.parameters(recurse=False))
+        assert {parameter.dtype for parameter in own if parameter.requires_grad} <= {torch.float32}, name
         trained = any(parameter.requires_grad for parameter in own)
-        assert {parameter.dtype for parameter in own} <= {torch.float32 if trained else torch.bfloat16}, name
-        cast += bool(own) and not trained
-    assert cast, "embeddings have no bias"
+        # A matrix product takes a weight in bf16 beside a bias in fp32, a normalisation does not.
+        whole = trained and not isinstance(module, torch.nn.Linear | torch.nn.Conv1d)
+        frozen = {parameter.dtype for parameter in own if not parameter.requires_grad}
+        assert frozen <= {torch.float32 if whole else torch.bfloat16}, name
+        cast += isinstance(module, torch.nn.Linear) and frozen == {torch.bfloat16}
+    assert cast >= 12, "the linear layers of two layers"
+
+
+class BiasOnly(BitFit):
+    """Without BitFit's knowledge of kernels: by module, as for any method."""
+
+    def keeps_fp32(self, module: torch.nn.Module) -> bool:
+        return Method.keeps_fp32(self, module)
 
 
 def test_a_parameter_of_two_modules_stays_fp32_where_one_of_them_needs_it(tiny_folder: Callable[[str], str]) -> None:

@@ -48,7 +48,7 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return bool((one - other).abs().max() <= 1e-5 * max(1.0, float(one.abs().max())))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if method_class(name).mergeable])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_merged_model_computes_the_same_and_is_plain(
     tiny_folder: Callable[[str], str], architecture: str, method: str
@@ -86,6 +86,7 @@ def test_pefts_own_model_with_the_adapter_on_the_untouched_base_computes_the_sam
     assert _same(expected, _logits(base, theirs))
 
 
-def test_full_fine_tuning_is_no_adapter(tiny_folder: Callable[[str], str]) -> None:
-    _, tuned, start = _trained(tiny_folder("bert"), "ft")
+@pytest.mark.parametrize("method", ["ft", "bitfit", "adapter"])
+def test_what_is_no_low_rank_change_is_no_lora_adapter(tiny_folder: Callable[[str], str], method: str) -> None:
+    _, tuned, start = _trained(tiny_folder("bert"), method)
     assert tuned.peft_adapter(start) is None
