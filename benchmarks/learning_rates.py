@@ -3,8 +3,8 @@
     python -m benchmarks.learning_rates --out grid.jsonl [--rates 1e-3,1e-2] [--seeds 0,1] [--training 1000]
         [--validation 400] [federa-bench's own options: --method all --data FILE --rounds 3 --set task=...]
 
-The federation runs in this one process, on one thread, without a wire: the same model, trainer, partition and average as
-on a cluster. Each run is a line of the file; what is in it already is not measured again, so that a grid which was
+The federation runs in this one process, on one thread, without a wire: the same model, trainer, partition and average
+as on a cluster. Each run is a line of the file; what is in it already is not measured again, so that a grid which was
 interrupted goes on. The rate is chosen on the validation part alone: the test part is not looked at.
 """
 

@@ -73,9 +73,9 @@ class Method:
         """On every side, once a run, after the start tensors are in place and before any cast."""
 
     def keeps_fp32(self, module: nn.Module) -> bool:
-        """Whether a module's frozen parameters stay fp32 too, as those that are trained do; the rest goes to the compute
-        dtype. By module: one kernel takes all of a module's parameters, and some (such as layer_norm on a CPU) take no
-        weight in bf16 beside a bias in fp32, under autocast either."""
+        """Whether a module's frozen parameters stay fp32 too, as those that are trained do; the rest goes to the
+        compute dtype. By module: one kernel takes all of a module's parameters, and some (such as layer_norm on a CPU)
+        take no weight in bf16 beside a bias in fp32, under autocast either."""
         return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
     def merge(self, model: nn.Module) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NAME = "default"
 """PEFT keeps adapters by name; a model here has one, under PEFT's own default name."""
 
+
 class LoRASection(Section):
     """LoRA's shape."""
 
@@ -108,9 +109,7 @@ class LoRA(Method):
 
     def targets(self, model: nn.Module) -> list[str]:
         """The ends of the target modules' names. Raises BadInput where the model has none, or one is too small."""
-        found = find_targets(
-            model, self.config.targets, QUERY_AND_VALUE, field="lora.targets", what="query and value"
-        )
+        found = find_targets(model, self.config.targets, QUERY_AND_VALUE, field="lora.targets", what="query and value")
         for end, names in found.items():
             rank = min(min(weight_of(model.get_submodule(name)).shape) for name in names)
             if self.config.r > rank:
@@ -142,7 +141,9 @@ class LoraLayer:
 def lora_layers(model: nn.Module) -> Iterator[LoraLayer]:
     """The model's adapted matrices, in the model's order."""
     for name, module in _modules(model):
-        yield LoraLayer(name, weight_of(module.get_base_layer()), module.lora_A[NAME].weight, module.lora_B[NAME].weight)
+        yield LoraLayer(
+            name, weight_of(module.get_base_layer()), module.lora_A[NAME].weight, module.lora_B[NAME].weight
+        )
 
 
 def _modules(model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -60,14 +60,16 @@ class TunedModel:
         self.method.install(self.model)
 
     def freeze(self, dtype: torch.dtype) -> None:
-        """Keep the frozen weights in the compute dtype; what is trained stays fp32, and so does what has to beside it in
-        its module (see Method.keeps_fp32)."""
+        """Keep the frozen weights in the compute dtype; what is trained stays fp32, and so does what has to beside it
+        in its module (see Method.keeps_fp32)."""
         kept: set[int] = set()
         for module in self.model.modules():
             if self.method.keeps_fp32(module):
                 kept.update(map(id, module.parameters(recurse=False)))
         for parameter in self.model.parameters():
-            if not parameter.requires_grad and id(parameter) not in kept:  # by object: a parameter may belong to two modules
+            if (
+                not parameter.requires_grad and id(parameter) not in kept
+            ):  # by object: a parameter may belong to two modules
                 parameter.data = parameter.data.to(dtype)
 
     def load_state(self, state: Tensors) -> None:

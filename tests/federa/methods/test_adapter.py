@@ -58,9 +58,7 @@ def _moved(tuned: TunedModel) -> None:
 
 
 @pytest.mark.parametrize("architecture", PLACES)
-def test_two_bottlenecks_a_layer_stand_after_attention_and_feed_forward(
-    tiny_folder: Folder, architecture: str
-) -> None:
+def test_two_bottlenecks_a_layer_stand_after_attention_and_feed_forward(tiny_folder: Folder, architecture: str) -> None:
     base, tuned = _tuned(tiny_folder(architecture))
     names = [name for name, _ in bottlenecks(base.model)]
     assert len(names) == 4, "of two layers"

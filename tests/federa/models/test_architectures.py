@@ -146,7 +146,15 @@ def test_the_table_has_every_architecture_and_form() -> None:
     rows = table()
     assert set(rows) == set(ALL_ARCHITECTURES)
     for row in rows.values():
-        assert set(row) == {"architecture", "longest text", "padding", "LoRA, FeDeRA", "adapters after", "BitFit", *FORMS}
+        assert set(row) == {
+            "architecture",
+            "longest text",
+            "padding",
+            "LoRA, FeDeRA",
+            "adapters after",
+            "BitFit",
+            *FORMS,
+        }
 
 
 def _check_positions(base: PretrainedModel) -> None:
