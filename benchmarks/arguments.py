@@ -13,7 +13,7 @@ from edge.power.choice import check_spec
 from federa import __version__
 from federa.config import EMBEDDED, Experiment, parse_experiment, parse_yaml
 from federa.errors import BadInput, shown
-from federa.local_path import absolute
+from federa.local_path import PATH_FIELDS, absolute
 from federa.methods import METHODS
 from protos.address import BadAddress
 from protos.credentials import OPERATOR, BadCredentials, Credentials
@@ -114,15 +114,15 @@ def experiment_from(options: argparse.Namespace) -> Experiment:
     settings = {path: getattr(options, flag) for flag, path in _FIELDS.items() if getattr(options, flag) is not None}
     if "bandwidth_mbps" in settings:
         settings["bandwidth_mbps"] = _mbps(settings["bandwidth_mbps"])
-    for path in ("model", "data.source"):
-        if path in settings:
-            settings[path] = absolute(path, settings[path])
     for setting in options.settings:
         path, equals, value = setting.partition("=")
         if not equals or not path:
             raise BadInput(f"--set: must be KEY=VALUE, such as lora.r=16, not {setting!r}")
         settings[path] = _plain(value, path)
     _use_the_metrics_own_value(tree, settings)
+    for path in PATH_FIELDS:
+        if isinstance(value := settings.get(path), str):
+            settings[path] = absolute(path, value)
     for path, value in settings.items():
         _put(tree, path, value)
     flags = {

@@ -120,8 +120,11 @@ class RunPreparation:
         else:
             facts = ledger.facts()
             start, start_s = recovered.start, facts.get("start_s")
+            # Computed again they might differ, with another number of threads, and the workers have their shards.
+            model.clusters = facts.get("clusters")
             blob = model.prepare(folder.state(start).read_bytes())
-            for key, what in (("base_digest", "base model"), ("data_digest", "data set")):
+            parts = (("base_digest", "base model"), ("data_digest", "data set"), ("held_out_digest", "held-out data"))
+            for key, what in parts:
                 if facts.get(key) != getattr(model, key):
                     raise FederaError(f"the {what} here is not the one that this run began with; name another --out")
         self._storage.models.fill(model.model_files(folder.model))
@@ -133,6 +136,8 @@ class RunPreparation:
             start_s=start_s,
             base_digest=model.base_digest,
             data_digest=model.data_digest,
+            held_out_digest=model.held_out_digest,
+            clusters=None if model.clusters is None else list(model.clusters),
             data=dict(model.composition) or None,
             held_out_cut=None if model.cut is None else asdict(model.cut),
             model_notes=list(model.model_notes),

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from coordinator.evaluation.run_data import RunData, read_run_data, trial_records_of
 from federa.config import DEVICES, Experiment
 from federa.errors import BadInput, FederaError
-from federa.seeds import derive_seed
-from federa.tasks.composition import TEST, TRAINING, VALIDATION, CutRecords, compose, unseen
+from federa.tasks.composition import CutRecords
 
 if TYPE_CHECKING:
     from federa.data.batches import Examples
-    from federa.data.dataset import Dataset, Record
+    from federa.models.pretrained import PretrainedModel
     from federa.models.tuned import TunedModel
     from federa.tasks.base import Task
     from federa.tasks.metric import Counters
@@ -32,6 +32,12 @@ class ReferenceModel(Protocol):
     """The run's. Once prepared, with what reading its data found filled in: that is what the workers are sent."""
     base_digest: str
     data_digest: str
+    """The digest of the data that the devices read, too."""
+    held_out_digest: str
+    """The digest of held-out parts that came by themselves and are read here alone, else empty."""
+    clusters: Sequence[int] | None
+    """The cluster of each record, where the partition is over clusters. Set it before `prepare` where an earlier
+    process computed them."""
     composition: Mapping[str, Any]
     """What was read (federa.tasks.composition). Once prepared."""
     cut: CutRecords | None
@@ -75,6 +81,8 @@ class TorchReferenceModel:
         self.experiment = config
         self.base_digest = ""
         self.data_digest = ""
+        self.held_out_digest = ""
+        self.clusters: Sequence[int] | None = None
         self.composition: Mapping[str, Any] = {}
         self.cut: CutRecords | None = None
         self.model_notes: Sequence[str] = ()
@@ -85,7 +93,6 @@ class TorchReferenceModel:
         self._model: TunedModel | None = None
         self._task: Task | None = None
         self._parts: dict[Part, Examples] = {}
-        self._trial: Sequence[Record] = ()
 
     def prepare(self, recorded: bytes | None = None) -> bytes:
         from federa.models.pretrained import load_pretrained
@@ -93,18 +100,22 @@ class TorchReferenceModel:
         from federa.models.tuned import TunedModel
         from federa.tensors.state import pack, unpack
 
-        held_out = self._read_data()
-        config = self.experiment
+        data = read_run_data(self.experiment)
+        self.experiment = config = data.experiment
+        self.data_digest, self.held_out_digest = data.digest, data.held_out_digest
         self._task = task = config.make_task()
         base = load_pretrained(config.model, task, config.seed)
         if base.max_tokens is not None and config.data.max_length > base.max_tokens:
             raise BadInput(f"data.max_length must be at most {base.max_tokens} for {config.model}")
         self.base_digest, self.model_notes = base.digest, base.notes
-        for part, dataset in held_out.items():
+        self._deal(data, base)
+        for part, dataset in data.held_out.items():
             self._parts[part] = task.encode(dataset.records, base.tokenizer, config.data.max_length)
-        if held_out:
-            counts = (CutRecords(len(dataset), self._parts[part].cut) for part, dataset in held_out.items())
+        if data.held_out:
+            counts = (CutRecords(len(dataset), self._parts[part].cut) for part, dataset in data.held_out.items())
             self.cut = CutRecords.summed(counts)
+        tried = trial_records_of(data, _trial_length(config))
+        del data  # the texts of the training part are needed no more
         model = TunedModel(base, config.make_method())
         self.trainable_parameters = model.trainable_parameters
         self._model = model
@@ -119,43 +130,22 @@ class TorchReferenceModel:
             if not bool(value.isfinite().all()):
                 raise BadInput(f"methods: {config.method.name} starts {name} with values that are not finite")
         model.install()
-        if self._trial:
+        if tried:
             # Not where a run goes on: it was tried when that began.
-            try_model(model, task, self._trial, base.tokenizer, _trial_length(config))
-            self._trial = ()
+            try_model(model, task, tried, base.tokenizer, _trial_length(config))
         return pack({name: value.numpy() for name, value in start.items()})
 
-    def _read_data(self) -> dict[Part, Dataset]:
-        """Give the clients their records, all of them where the devices evaluate; what is held out here."""
-        from federa.data.partition import partition_examples
-        from federa.data.split import split_examples
-        from federa.models.trial import trial_records
+    def _deal(self, data: RunData, base: PretrainedModel) -> None:
+        """Give the clients their records, all of them where the devices evaluate."""
+        config = data.experiment
+        if data.needs_clusters and self.clusters is None:
+            from federa.models.clusters import cluster_texts
 
-        config = self.experiment
-        data, clients = config.data, config.federation.clients
-        if data.source == DEVICES:
-            self.shards = [[] for _ in range(clients)]
-            self.composition = unseen(config.make_task().class_names())
-            self._trial = config.make_task().made_up(_trial_length(config))
-            return {}
-        task = config.make_task()
-        dataset = task.load()
-        self.experiment, self.data_digest = config.resolved(dataset.found), dataset.digest()
-        self._trial = trial_records(dataset.records, task)
-        strata = task.strata(dataset.records)
-        owned: Sequence[int] = range(len(dataset))
-        held_out: dict[Part, Dataset] = {}
-        parts: dict[str, Sequence[int]] = {}
-        if config.evaluation == "coordinator":
-            split = split_examples(strata, list(map(task.identity, dataset.records)), data.validation, data.test)
-            owned = split.train
-            parts = {TRAINING: split.train, VALIDATION: split.validation, TEST: split.test}
-            held_out = {"validation": dataset.select(split.validation), "test": dataset.select(split.test)}
-        self.composition = compose(task.resolved(dataset).class_names(), strata, parts)
-        seed = derive_seed(config.seed, "partition")
-        dealt = partition_examples([strata[index] for index in owned], clients, data.partition, seed)
-        self.shards = [[owned[position] for position in shard] for shard in dealt]
-        return held_out
+            def clusters(texts: Sequence[str], fitted: int) -> list[int]:
+                return cluster_texts(base, texts, config.data.partition.clusters, config.seed, fitted=fitted)
+
+            self.clusters = data.cluster(clusters)
+        self.shards, self.composition = data.deal(self.clusters)
 
     def model_files(self, folder: Path) -> list[Path]:
         from federa.models.conversion import save_tokenizer, save_weights

@@ -66,7 +66,13 @@ def run_experiment(
 def _experiment(given: Experiment | Mapping[str, Any] | PathLike) -> Experiment:
     if not isinstance(given, Experiment):
         given = parse_experiment(given if isinstance(given, Mapping) else read_tree(Path(given)))
-    data = given.data.model_copy(update={"source": absolute("data.source", given.data.source)})
+    named = {
+        "source": given.data.source,
+        "validation_file": given.data.validation_file,
+        "test_file": given.data.test_file,
+    }
+    found = {field: absolute(f"data.{field}", path) for field, path in named.items() if path is not None}
+    data = given.data.model_copy(update=found)
     return given.model_copy(update={"model": absolute("model", given.model), "data": data})
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edge.training.base_model import load_base_model
+from edge.training.client_data import load_client_data
 from edge.training.run_order import RunOrder
-from federa.errors import BadInput
-from federa.tasks.composition import CutRecords, compose, in_words
+from federa.tasks.composition import TRAINING, CutRecords
 from federa.tensors.state import Tensors
 
 if TYPE_CHECKING:
@@ -21,13 +21,9 @@ if TYPE_CHECKING:
     from edge.training.trainer import Trainer
     from federa.config import Experiment
     from federa.data.batches import Examples
-    from federa.data.dataset import Dataset
     from federa.models.tuned import TunedModel
     from federa.tasks.base import Task
     from federa.tasks.metric import Counters
-
-
-log = logging.getLogger("federa.worker")
 
 EVALUATION_BATCH_SIZE = 64
 """Examples in a batch without gradients, where memory suffices."""
@@ -142,37 +138,34 @@ class TorchRuntime:
         precision = choose_precision(config.training.precision, self._device)
         task = config.make_task()
         base = load_base_model(order, config, task, model)
-        datasets = self._datasets(order, config, task)
-
-        def encoded(dataset: Dataset) -> Examples:
-            return task.encode(dataset.records, base.tokenizer, config.data.max_length)
-
-        records = {client: len(dataset) for client, dataset in datasets.items()}
-        held_out = _hold_out(datasets, task) if config.evaluation == "devices" else {}
-        self._held_out = {slot: encoded(dataset) for slot, dataset in held_out.items()}
-        self._examples = {client: encoded(dataset) for client, dataset in datasets.items()}
-        # Not what encoding made of them: a client was dealt so many, and no task lets it weigh more.
-        self._records = {client: len(dataset) for client, dataset in datasets.items()}
+        parts = load_client_data(order, config, task, self._data_file)
+        self._examples, self._held_out, self._records = {}, {}, {}
+        records, cut = Counter[int](), Counter[int]()
+        for client, part in list(parts):
+            # Each is let go when it is encoded: texts take many times the bytes of their tokens.
+            dataset = parts.pop((client, part))
+            examples = task.encode(dataset.records, base.tokenizer, config.data.max_length)
+            records[client] += len(dataset)
+            cut[client] += examples.cut
+            if part == TRAINING:
+                self._examples[client] = examples
+                # Not what encoding made of them: a client was dealt so many, and no task lets it weigh more.
+                self._records[client] = len(dataset)
+            else:
+                self._held_out[client, part] = examples
+            del dataset
+        free()
         self._config, self._precision, self._task = config, precision, task
         self._model = TunedModel(base, config.make_method())
-        if order.trial and not self._try_longest():
-            self._model = None
-            del base, encoded
-            free()  # before the second one is loaded
-            with torch.random.fork_rng(devices=[]):  # a method's layers draw what the start replaces
-                self._model = TunedModel(load_base_model(order, config, task, model), config.make_method())
+        if order.trial:
+            self._try_longest()
         return Setup(
             device=device_name(self._device),
             precision=precision.name,
             threads=torch.get_num_threads(),
-            examples=self._records,
-            cut={client: CutRecords(count, self._cut(client)) for client, count in records.items()},
+            examples=dict(self._records),
+            cut={client: CutRecords(count, cut[client]) for client, count in records.items()},
         )
-
-    def _cut(self, client: int) -> int:
-        """How many of a client's records lost tokens."""
-        held_out = (examples.cut for (owner, _), examples in self._held_out.items() if owner == client)
-        return self._examples[client].cut + sum(held_out)
 
     def install(self, start: Tensors) -> None:
         assert self._model is not None and self._precision is not None
@@ -192,25 +185,28 @@ class TorchRuntime:
             self._model, self._task, config.training, config.learning_rate, self._precision, self._micro_batch
         )
 
-    def _try_longest(self) -> bool:
+    def _try_longest(self) -> None:
         """Try a batch of the client that has the longest text, as it will be trained but for the start, which is not
-        here yet. False where the model is not what it was: what was cast to the compute dtype cannot come back, and to
-        keep a copy in fp32 would take memory that training does not need."""
+        here yet. Frozen weights are in the compute dtype from here on, but for those that the start changes, which are
+        kept in fp32 meanwhile."""
         import torch
 
         assert self._model is not None and self._precision is not None
         examples = max(self._examples.values(), key=lambda one: max(one.lengths, default=0), default=None)
         if examples is None or not len(examples):
-            return True
+            return
+        tuned, dtype = self._model, self._precision.dtype
         with torch.no_grad():
-            for parameter in self._model.communicated.values():
+            for parameter in tuned.communicated.values():
                 if not bool(parameter.isfinite().all()):
                     parameter.zero_()  # memory that a method's layers did not fill: the start is its value
-        self._model.model.to(self._device)
-        self._model.freeze(self._precision.dtype)
+        kept = [] if dtype is torch.float32 else [(weight, weight.data) for weight in tuned.fitted_to_start]
+        tuned.model.to(self._device)
+        tuned.freeze(dtype)
         self._micro_batch = self._make_trainer().try_longest(examples)
-        self._model.model.to("cpu")
-        return all(parameter.dtype is torch.float32 for parameter in self._model.model.parameters())
+        tuned.model.to("cpu")
+        for weight, value in kept:
+            weight.data = value
 
     def train(self, round_: int, client: int, state: Tensors, on_step: Callable[[float], None]) -> TrainedClient:
         from federa.seeds import derive_seed
@@ -257,33 +253,3 @@ class TorchRuntime:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _datasets(self, order: RunOrder, config: Experiment, task: Task) -> dict[int, Dataset]:
-        """The records of each hosted client."""
-        if self._data_file is not None:
-            own = task.load(self._data_file)
-            log.info("%s: %s", self._data_file, in_words(compose(task.class_names(), task.strata(own.records))))
-            return dict.fromkeys(order.shards, own)
-        dataset = task.load()
-        if dataset.digest() != order.data_digest:
-            raise BadInput(f"data: {config.data.source} here is not the data set that the coordinator dealt out")
-        return {client: dataset.select(indices) for client, indices in order.shards.items()}
-
-
-def _hold_out(datasets: dict[int, Dataset], task: Task) -> dict[tuple[int, str], Dataset]:
-    """Leave each client its training part alone; what is held out by client and part, where there is any."""
-    from federa.data.split import split_examples
-
-    data, held_out = task.data, {}
-    for client, dataset in datasets.items():
-        strata, identities = task.strata(dataset.records), list(map(task.identity, dataset.records))
-        split = split_examples(strata, identities, data.validation, data.test, whole=False)
-        parts = {"validation": split.validation, "test": split.test}
-        if not all(parts.values()):
-            log.warning(
-                "client %d has %d documents: %d to train on, %d to validate on, %d to test on",
-                client, len(dataset), len(split.train), len(split.validation), len(split.test),
-            )  # fmt: skip
-        held_out.update({(client, part): dataset.select(indices) for part, indices in parts.items() if indices})
-        datasets[client] = dataset.select(split.train)
-    return held_out

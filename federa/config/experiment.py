@@ -162,9 +162,16 @@ class ExperimentFields(Section):
     def _devices_with_data_of_their_own(self) -> Self:
         if self.data.source != DEVICES:
             return self
-        if self.evaluation != "devices":
+        given = self.data.given_parts
+        if self.evaluation != "devices" and len(given) < 2:
             raise ValueError(
-                "evaluation must be devices where data.source is devices: the coordinator has no documents to score"
+                "evaluation must be devices where data.source is devices: the coordinator has no documents to score, "
+                "without both of data.validation_file and data.test_file"
+            )
+        if self.evaluation == "devices" and given:
+            raise ValueError(
+                f"data.{next(iter(given))}_file must not be given where data.source is devices and they evaluate: each "
+                "holds a part of its own out; with evaluation: coordinator both files are the coordinator's"
             )
         devices, clients = self.federation.devices, self.federation.clients
         if clients != devices:

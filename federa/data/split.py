@@ -35,7 +35,8 @@ def split_examples(
 
     Of one client's records, which are not the `whole`, a fraction of a record is rounded up or down by a hash of them
     all: with few records a client has a held-out part or has none, and of all clients together the fractions hold.
-    Raises BadInput when a part of the whole would be empty; of one client's records the held-out parts may be.
+    Raises BadInput when a part of the whole would be empty; of one client's records the held-out parts may be. A
+    fraction of 0 leaves its part empty.
     """
     copies: dict[str, Group] = defaultdict(list)
     for index, identity in enumerate(identities):
@@ -49,6 +50,7 @@ def split_examples(
     max(strata_left, key=lambda stratum: (stratum.size, stratum.name)).kept = 1
     rounding = 0.5 if whole else _below_one(*sorted(copies))
     parts = {}
+    wanted = {"train": 1 - validation - test, "validation": validation, "test": test}
     for name, fraction in (("test", test), ("validation", validation)):
         # The largest come last: they have room for what small ones and copies leave over. Among equal ones the order is
         # another for each part, so that not the same ones have none of both.
@@ -59,7 +61,7 @@ def split_examples(
             rounding = (rounding + fraction * len(identities)) % 1
     parts["train"] = [index for stratum in strata_left for group in stratum.groups for index in group]
     for name, indices in parts.items():
-        if whole and not indices:
+        if whole and not indices and wanted[name]:
             raise BadInput(f"data: {len(identities)} documents are too few: the {name} part would be empty")
     return Split(**{name: tuple(sorted(indices)) for name, indices in parts.items()})
 

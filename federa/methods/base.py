@@ -3,7 +3,7 @@ them in the end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -71,6 +71,13 @@ class Method:
 
     def install(self, model: nn.Module) -> None:
         """On every side, once a run, after the start tensors are in place and before any cast."""
+
+    def fitted_to_start(self, model: nn.Module) -> Iterable[nn.Parameter]:
+        """The frozen weights that `install` changes, after `build`: a worker keeps them in fp32 until then, all others
+        may be in the compute dtype before. All that are frozen, where a method with an `install` does not say."""
+        if type(self).install is Method.install:
+            return []
+        return [parameter for parameter in model.parameters() if not parameter.requires_grad]
 
     def keeps_fp32(self, module: nn.Module) -> bool:
         """Whether a module's frozen parameters stay fp32 too, as those that are trained do; the rest goes to the

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from federa.compute_threads import in_single_threads
 from federa.errors import BadInput
 from federa.methods.base import LowRankChange
-from federa.methods.lora import LoRA, lora_layers
+from federa.methods.lora import LoRA, adapted_weights, lora_layers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,6 +56,9 @@ class FeDeRA(LoRA):
         for layer in lora_layers(model):
             with torch.no_grad():
                 layer.weight.copy_(residual(layer.weight, layer.a, layer.b, self.config.scale))
+
+    def fitted_to_start(self, model: nn.Module) -> list[nn.Parameter]:
+        return adapted_weights(model)
 
     def low_rank_change(self, model: nn.Module, start: Tensors) -> LowRankChange:
         """The change of W, not of W_res: s (B A - B0 A0), which is [B, -B0] [A; A0] at twice the rank."""

@@ -146,6 +146,11 @@ def lora_layers(model: nn.Module) -> Iterator[LoraLayer]:
         )
 
 
+def adapted_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The frozen weights of the adapted matrices, as the model holds them."""
+    return [module.get_base_layer().weight for _, module in _modules(model)]
+
+
 def _modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
     from peft.tuners.lora import LoraLayer as PeftLayer
 

@@ -59,6 +59,11 @@ class TunedModel:
         """Fit the frozen weights to the start state that is loaded now (FeDeRA: W_res). Once."""
         self.method.install(self.model)
 
+    @property
+    def fitted_to_start(self) -> list[nn.Parameter]:
+        """The frozen weights that `install` will change."""
+        return list(self.method.fitted_to_start(self.model))
+
     def freeze(self, dtype: torch.dtype) -> None:
         """Keep the frozen weights in the compute dtype; what is trained stays fp32, and so does what has to beside it
         in its module (see Method.keeps_fp32)."""

@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import Self
 
 from federa.data.dataset import Dataset, Record
-from federa.data.readers import DataSource, RefusedRow, Row, no_documents, open_data, open_file
-from federa.data.section import DataSection
+from federa.data.groups import noting
+from federa.data.readers import DataSource, RefusedRow, Row, no_documents, open_data, open_file, open_source
+from federa.data.section import DataSection, HeldOut
+from federa.errors import BadInput
 from federa.tasks.metric import Counters, Metric
 
 if TYPE_CHECKING:
@@ -68,22 +72,55 @@ class Task:
         it into the data set's `found`. Raises BadInput where there is none, or one cannot be used."""
         return Dataset(records=tuple(source.records(self.record)))
 
-    def load(self, file: Path | None = None) -> Dataset:
+    def load(self, file: Path | None = None, *, parts: bool = False) -> Dataset:
         """The data set that the experiment names, or a device's own `file`: what is refused of it goes to the
-        coordinator, and quotes none of its texts. Raises BadInput."""
-        return self.read(open_data(self.data) if file is None else open_file(file, private=True))
+        coordinator, and quotes none of its texts. With `parts` those follow that come by themselves; what reading the
+        source found holds for them. Raises BadInput."""
+        if file is not None:
+            return self.read(open_file(file, private=True))
+        dataset = self._read_grouped(open_data(self.data))
+        if parts:
+            for part, given in self.resolved(dataset).given_parts().items():
+                dataset = dataset.with_part(part, given)
+        return dataset
+
+    def given_parts(self) -> dict[HeldOut, Dataset]:
+        """The held-out parts that come by themselves. Ask a resolved task. Raises BadInput."""
+        return {
+            part: self._read_grouped(open_source(file), required=False) for part, file in self.data.given_parts.items()
+        }
 
     def check_data(self) -> None:
         """Raises BadInput where the data that the experiment names cannot be opened, or its first record not used: then
         it counts all of the kind."""
-        source = open_data(self.data)
+        self._check_source(partial(open_data, self.data))
+        for file in self.data.given_parts.values():
+            self._check_source(partial(open_source, file))
+
+    def _check_source(self, open_: Callable[[], DataSource]) -> None:
+        source = open_()
         for row in source.rows:
             try:
                 self.record(row)
             except RefusedRow:
-                open_data(self.data).records(self.record)
+                open_().records(self.record)
             return
         raise no_documents(source.name)
+
+    def _read_grouped(self, source: DataSource, *, required: bool = True) -> Dataset:
+        """The records of a source and, where the partition is by a column, its values; a part that comes by itself
+        may lack it."""
+        column = self.data.partition.column
+        if not column:
+            return self.read(source)
+        groups: list[str] = []
+        dataset = self.read(replace(source, rows=noting(source.rows, column, groups, required)))
+        if len(groups) != len(dataset.records):
+            raise BadInput(
+                f"data.partition.kind must not be natural: {len(groups)} rows of {source.name} became "
+                f"{len(dataset.records)} records"
+            )
+        return replace(dataset, groups=tuple(groups))
 
     def resolved(self, dataset: Dataset) -> Self:
         """The task that knows what was found when this data set was read."""

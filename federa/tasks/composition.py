@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from federa.tasks.labels import counted, listed
+
+if TYPE_CHECKING:
+    from federa.data.dataset import Record
+    from federa.tasks.base import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class CutRecords:
         return cls(sum(one.records for one in known), sum(one.cut for one in known))
 
 
+MAX_COUNTS = 100_000
+"""So many numbers of clients by classes are kept at most."""
 PARTS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
 
 
@@ -56,6 +62,28 @@ def compose(
     return found
 
 
+def count_clients(
+    task: Task, records: Sequence[Record], shards: Sequence[Sequence[int]], clusters: Sequence[int] | None = None
+) -> dict[str, Any] | None:
+    """Who has how much of what: `counts` has a row for each client and a column for each of `classes`, which are the
+    task's (`by` classes), else clusters, else one for all documents. None where that is more than MAX_COUNTS."""
+    per_class = [task.class_counts([records[index] for index in shard]) for shard in shards]
+    if None not in per_class:
+        by, rows = "classes", [dict(counts or {}) for counts in per_class]
+    elif clusters is not None:
+        names = {number: f"cluster {number + 1}" for number in sorted(set(clusters))}
+        by = "clusters"
+        rows = [
+            dict.fromkeys(names.values(), 0) | Counter(names[clusters[index]] for index in shard) for shard in shards
+        ]
+    else:
+        by, rows = "documents", [{"documents": len(shard)} for shard in shards]
+    columns = list(dict.fromkeys(name for counts in rows for name in counts))
+    if len(columns) * len(shards) > MAX_COUNTS:
+        return None
+    return {"classes": columns, "counts": [[counts.get(name, 0) for name in columns] for counts in rows], "by": by}
+
+
 def unseen(classes: Sequence[str] | None) -> dict[str, Any]:
     """The composition of records that stay on the devices: nobody counts them by class."""
     known = None if classes is None else [{"name": name, "documents": None} for name in classes]
@@ -77,4 +105,8 @@ def in_words(composition: Mapping[str, Any]) -> str:
     text = ", ".join(words)
     if parts:
         text += f"; {parts[TRAINING]:,} to train on, {parts[VALIDATION]:,} for validation, {parts[TEST]:,} for the test"
+    copies = {part: count for part, count in (composition.get("copies") or {}).items() if count}
+    if copies:
+        said = " and ".join(f"{count:,} of the {part} part" for part, count in copies.items())
+        text += f"; {said} {'is also' if sum(copies.values()) == 1 else 'are also'} in the training part"
     return text

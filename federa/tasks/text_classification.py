@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import field_validator, model_validator
@@ -108,7 +108,14 @@ class TextClassification(Task):
 
     def read(self, source: DataSource) -> Dataset:
         """The records with their labels' indices; the labels are found where the experiment does not fix them."""
-        return label_texts(source.records(self.record), self.data.labels, source.name)
+        places: dict[str, str] = {}
+
+        def record(row: Row) -> tuple[str, str]:
+            text, label = self.record(row)
+            places.setdefault(label, row.at)
+            return text, label
+
+        return label_texts(source.records(record), self.data.labels, source.name, places)
 
     def identity(self, record: Record) -> str:
         return str(record[0])
@@ -183,8 +190,11 @@ class TextClassification(Task):
         return objection(counters, whole=True)
 
 
-def label_texts(rows: Sequence[tuple[str, str]], labels: Sequence[str] | None, source: str) -> Dataset:
+def label_texts(
+    rows: Sequence[tuple[str, str]], labels: Sequence[str] | None, source: str, places: Mapping[str, str] | None = None
+) -> Dataset:
     """A data set of (text, label) pairs; `labels` fixes the classes and their order, else they are those found.
+    `places` says where each label stands first.
 
     Raises BadInput when there are no rows, fewer than two classes, a label outside the fixed ones, or labels of which
     it is doubtful whether they are classes.
@@ -195,7 +205,7 @@ def label_texts(rows: Sequence[tuple[str, str]], labels: Sequence[str] | None, s
     if labels is None:
         labels = _classes(counts, source)
     elif unknown := in_order(counts.keys() - set(labels)):
-        raise BadInput(f"data: {source} has {_unknown(unknown, counts, labels)}")
+        raise BadInput(f"data: {source} has {_unknown(unknown, counts, labels, places or {})}")
     index = {name: position for position, name in enumerate(labels)}
     records = tuple(LabelledText(text, index[label]) for text, label in rows)
     return Dataset(records=records, found={"labels": tuple(labels)})
@@ -218,7 +228,7 @@ def _classes(counts: Counter[str], source: str) -> list[str]:
     return in_order(counts)
 
 
-def _unknown(unknown: Sequence[str], counts: Counter[str], labels: Sequence[str]) -> str:
+def _unknown(unknown: Sequence[str], counts: Counter[str], labels: Sequence[str], places: Mapping[str, str]) -> str:
     """What is said of labels outside the fixed ones."""
     known = listed(labels)
     # Where the columns are mistaken for one another, they are documents, which are nobody else's to read. Labels recur,
@@ -233,7 +243,8 @@ def _unknown(unknown: Sequence[str], counts: Counter[str], labels: Sequence[str]
     quoted = f"the label {shown(repr(label))}" if short else f"a label of {len(label)} characters"
     near = alike(label, labels)
     how = f"; it differs from {shown(ascii(near), MAX_QUOTED)} {difference(near, label)}" if near and short else ""
-    return f"{quoted}, which is none of {known}{how}"
+    where = f" ({places[label].rstrip(',')})" if label in places else ""
+    return f"{quoted}, which is none of {known}{how}{where}: mend it, or name all classes in data.labels"
 
 
 def _may_be_texts(labels: int, documents: int) -> bool:

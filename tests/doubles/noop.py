@@ -126,6 +126,8 @@ class NoopReferenceModel:
             self.experiment = config.resolved({"labels": LABELS})
         self.base_digest = BASE_DIGEST
         self.data_digest = DATA_DIGEST
+        self.held_out_digest = ""
+        self.clusters: Sequence[int] | None = None
         self.composition: Mapping[str, Any] = {}
         self.cut: CutRecords | None = None
         self.model_notes: Sequence[str] = ()

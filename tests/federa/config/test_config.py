@@ -52,9 +52,15 @@ REFUSED: dict[str, list[object]] = {
     "data.validation": [0, 1, -0.1, 1.5, NAN, "x", None, True],
     "data.test": [0, 1, -0.1, 1.5, NAN, "x", None, True],
     "data.max_length": [3, 0, -1, 1.5, "x", None, True],
+    "data.validation_file": [5, "", " ", "devices", True, []],
+    "data.test_file": [5, "", "embedded", True, []],
     "data.partition": ["iid", None],
     "data.partition.kind": ["random", "", None, 1],
     "data.partition.alpha": [0, -1, NAN, INF, "x", None, True],
+    "data.partition.over": ["labels", "", None, 1],
+    "data.partition.clusters": [1, 0, -1, 1.5, "x", None, NAN, True, 10**7],
+    "data.partition.shards_per_client": [0, -1, 1.5, "x", None, NAN, True],
+    "data.partition.column": [5, None, True, [], {}],
     "federation": [5, None],
     "federation.devices": [0, -1, 1.5, "x", None, NAN, True],
     "federation.clients": [0, -1, 1.5, "x", None, NAN, True],
@@ -541,11 +547,41 @@ def test_data_of_the_devices_own_is_described_by_labels_evaluation_and_a_client_
     [
         ({"data": {"source": "devices"}}, "data: labels must name the classes in their order"),
         ({"evaluation": "coordinator"}, "evaluation must be devices where data.source is devices"),
+        (
+            {"evaluation": "coordinator", "data": {**OWN["data"], "test_file": "test.csv"}},
+            "without both of data.validation_file and data.test_file",
+        ),
+        ({"data": {**OWN["data"], "test_file": "test.csv"}}, "data.test_file must not be given where data.source is"),
         ({"federation": {"devices": 2, "clients": 5}}, "federation.clients must be federation.devices (2), not 5"),
     ],
 )
 def test_what_is_missing_for_data_of_the_devices_own_is_said(change: dict[str, Any], words: str) -> None:
     assert words in _refusal({**OWN, **change})
+
+
+def test_the_coordinator_may_score_files_of_its_own_where_the_devices_have_theirs() -> None:
+    data = {**OWN["data"], "validation_file": "dev.csv", "test_file": "test.csv"}
+    found = parse_experiment({**OWN, "evaluation": "coordinator", "data": data})
+    assert found.data.given_parts == {"validation": "dev.csv", "test": "test.csv"}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"test_file": " "}, "data.test_file: must name a file or a part of a hub data set"),
+        ({"validation_file": "embedded"}, "data.validation_file: must name a file or a part of a hub data set"),
+        ({"partition": {"kind": "natural"}}, "kind must be natural and column name a column, or neither"),
+        ({"partition": {"column": "author"}}, "kind must be natural and column name a column, or neither"),
+        ({"validation": 0.6, "test": 0.5}, "validation and test together must be below 1"),
+    ],
+)
+def test_parts_and_partitions_that_cannot_be_are_refused(data: dict[str, Any], words: str) -> None:
+    assert words in _refusal({"data": data})
+
+
+def test_a_part_that_comes_by_itself_takes_no_fraction_of_the_source() -> None:
+    found = parse_experiment({"data": {"validation": 0.6, "test": 0.5, "test_file": "test.csv"}}).data
+    assert found.fractions == (0.6, 0.0) and found.given_parts == {"test": "test.csv"}
 
 
 @pytest.mark.parametrize(

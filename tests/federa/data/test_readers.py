@@ -107,7 +107,8 @@ def test_fixed_labels_keep_their_order_and_may_include_absent_ones(tmp_path: Pat
 
 def test_a_label_outside_the_fixed_ones_is_named(tmp_path: Path) -> None:
     message = _refusal(tmp_path / "x.jsonl", JSONL, labels=["pos", "mixed"])
-    assert message == "has the label 'neg', which is none of pos, mixed"
+    expected = "has the label 'neg', which is none of pos, mixed (line 2): mend it, or name all classes in data.labels"
+    assert message == expected
 
 
 @pytest.mark.parametrize(("name", "content"), [("x.jsonl", JSONL), ("x.csv", "text,label\nx,a\ny,b\n")])

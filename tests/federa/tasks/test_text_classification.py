@@ -91,7 +91,8 @@ def test_a_label_that_is_almost_a_known_one_is_told_which(tmp_path: Path) -> Non
     for private in (False, True):
         message = _refusal(path, Data(labels=("ham", "spam")), private=private)
         assert message == (
-            "has the label 'Ham', which is none of ham, spam; it differs from 'ham' in upper and lower case alone"
+            "has the label 'Ham', which is none of ham, spam; it differs from 'ham' in upper and lower case alone "
+            "(line 2): mend it, or name all classes in data.labels"
         )
 
 
@@ -109,7 +110,9 @@ def test_texts_in_the_place_of_labels_are_refused_and_not_quoted(tmp_path: Path)
 def test_a_refusal_lists_a_few_of_many_classes(tmp_path: Path) -> None:
     known = tuple(f"class {number}" for number in range(150))
     message = _refusal(_file(tmp_path, ["class 1", "class 1", "other", "other"]), Data(labels=known))
-    assert message.endswith("none of " + ", ".join(known[:8]) + " and 142 more")
+    assert message.endswith(
+        "none of " + ", ".join(known[:8]) + " and 142 more (line 3): mend it, or name all classes in data.labels"
+    )
 
 
 def test_a_hostile_label_is_escaped(tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""A run's data: parts that come as files, who gets what of them, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.evaluation.run_data import RunData, read_run_data
+from federa.config import Experiment, parse_experiment
+from federa.errors import BadInput
+from federa.tasks.composition import in_words
+
+WORDS = ("goal", "bank", "film")
+
+
+def _write(path: Path, rows: list[tuple[str, str]], **columns: list[Any]) -> str:
+    more = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)] or [{}] * len(
+        rows
+    )
+    lines = [
+        json.dumps({"text": text, "label": label, **extra}) for (text, label), extra in zip(rows, more, strict=True)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def _rows(name: str, count: int) -> list[tuple[str, str]]:
+    return [(f"{name} {WORDS[number % 3]} {number}", WORDS[number % 3]) for number in range(count)]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    train, dev = _rows("train", 60), _rows("dev", 12)
+    dev[3] = train[6]
+    return {
+        "source": _write(tmp_path / "train.jsonl", train, author=[f"author {n % 7}" for n in range(60)]),
+        "validation_file": _write(tmp_path / "dev.jsonl", dev, author=[f"author {n % 9}" for n in range(12)]),
+        "test_file": _write(tmp_path / "test.jsonl", _rows("test", 9), author=["author 1"] * 9),
+    }
+
+
+def _experiment(data: dict[str, Any], **fields: Any) -> Experiment:
+    return parse_experiment({"data": data, "federation": {"clients": 4, "devices": 2}, **fields})
+
+
+def _read(data: dict[str, Any], **fields: Any) -> tuple[RunData, list[list[int]], dict[str, Any]]:
+    found = read_run_data(_experiment(data, **fields))
+    return found, *found.deal(None)
+
+
+def test_three_files_are_three_parts_and_all_of_the_first_is_trained_on(files: dict[str, str]) -> None:
+    found, shards, composition = _read(files)
+    assert sorted(index for shard in shards for index in shard) == list(range(60))
+    assert composition["parts"] == {"training": 60, "validation": 12, "test": 9}
+    assert [record[0] for record in found.held_out["test"].records] == [text for text, _ in _rows("test", 9)]
+    assert composition["classes"][0] == {"name": "bank", "documents": 27, "training": 20, "validation": 4, "test": 3}
+    # Published splits overlap: nothing is dropped, and it is said.
+    assert composition["copies"] == {"validation": 1, "test": 0}
+    assert in_words(composition).endswith("9 for the test; 1 of the validation part is also in the training part")
+
+
+@pytest.mark.parametrize(("given", "other"), [("validation_file", "test"), ("test_file", "validation")])
+def test_one_file_alone_leaves_the_other_part_a_fraction(files: dict[str, str], given: str, other: str) -> None:
+    data = {"source": files["source"], given: files[given]}
+    found, shards, composition = _read(data)
+    whole = {"validation_file": 12, "test_file": 9}[given]
+    assert composition["parts"] == {"training": 51, other: 9, given.removesuffix("_file"): whole}
+    assert sum(map(len, shards)) == 51 and len(found.held_out) == 2
+
+
+def test_the_classes_of_the_training_part_are_those_of_all(files: dict[str, str], tmp_path: Path) -> None:
+    strange = _rows("dev", 5)
+    strange[2] = ("a text", "weather")
+    data = {**files, "validation_file": _write(tmp_path / "strange.jsonl", strange)}
+    with pytest.raises(BadInput) as caught:
+        read_run_data(_experiment(data))
+    assert str(caught.value) == (
+        f"data: {tmp_path}/strange.jsonl has the label 'weather', which is none of bank, film, goal (line 3): mend it, "
+        "or name all classes in data.labels"
+    )
+    known = {**data, "labels": ["weather", *WORDS]}
+    assert read_run_data(_experiment(known)).task.class_names() == ("weather", *WORDS)
+
+
+def test_workers_need_the_other_files_only_where_they_evaluate(files: dict[str, str]) -> None:
+    alone = {"source": files["source"]}
+    by_coordinator, by_devices = (
+        read_run_data(_experiment(files)),
+        read_run_data(_experiment(files, evaluation="devices")),
+    )
+    task = by_coordinator.experiment.make_task()
+    assert by_coordinator.digest == task.load().digest() == read_run_data(_experiment(alone)).digest
+    assert by_devices.digest == task.load(parts=True).digest() != by_coordinator.digest
+    assert by_coordinator.held_out_digest and not by_devices.held_out_digest
+    assert not read_run_data(_experiment(alone)).held_out_digest
+    Path(files["test_file"]).write_text(Path(files["test_file"]).read_text().replace("test", "other"))
+    assert read_run_data(_experiment(files)).held_out_digest != by_coordinator.held_out_digest
+    assert read_run_data(_experiment(files)).digest == by_coordinator.digest
+    assert read_run_data(_experiment(files, evaluation="devices")).digest != by_devices.digest
+
+
+@pytest.mark.parametrize("kind", ["dirichlet", "iid", "quantity", "shards", "natural"])
+def test_where_devices_evaluate_the_parts_are_dealt_out_as_the_training_part_is(
+    files: dict[str, str], kind: str
+) -> None:
+    partition = {"kind": kind, **({"column": "author"} if kind == "natural" else {})}
+    found, shards, composition = _read({**files, "partition": partition}, evaluation="devices")
+    assert sorted(index for shard in shards for index in shard) == list(range(81)) and not found.held_out
+    assert composition["parts"] is None and sum(map(sum, composition["clients"]["counts"])) == 60
+    dataset = found.dataset
+    assert (dataset is not None and dataset.groups is not None) or kind != "natural"
+    if kind == "natural":
+        owned = [{dataset.groups[index] for index in shard if index < 60} for shard in shards]
+        assert sum(map(len, owned)) == 7  # each author has one client
+        for shard, authors in zip(shards, owned, strict=True):
+            strange = {dataset.groups[index] for index in shard} - authors
+            assert strange <= {"author 7", "author 8"}  # nobody trains on those
+
+
+def test_the_split_is_counted_by_client_and_class(files: dict[str, str]) -> None:
+    found, shards, composition = _read({**files, "partition": {"alpha": 0.1}})
+    labels = [record[1] for record in found.dataset.records]
+    counts = [[Counter(labels[index] for index in shard)[label] for label in range(3)] for shard in shards]
+    assert composition["clients"] == {"classes": ["bank", "film", "goal"], "counts": counts, "by": "classes"}
+
+
+def test_natural_needs_a_column_in_every_row(files: dict[str, str], tmp_path: Path) -> None:
+    data = {"source": files["source"], "partition": {"kind": "natural", "column": "writer"}}
+    with pytest.raises(BadInput, match=r"train\.jsonl line 1 has no column 'writer' \(data\.partition\.column\)"):
+        read_run_data(_experiment(data))
+    with pytest.raises(BadInput, match=r"data\.partition\.column: the embedded BBC News has no columns"):
+        read_run_data(_experiment({"partition": {"kind": "natural", "column": "writer"}}))
+    fields = {"federation": {"clients": 8, "devices": 2}}
+    data["partition"]["column"] = "author"
+    with pytest.raises(BadInput, match=r"federation\.clients must be at most 7, the values of the column 'author'"):
+        _read(data, evaluation="devices", **fields)
+
+
+def test_clusters_take_the_place_of_classes(files: dict[str, str]) -> None:
+    partition = {"over": "clusters", "kind": "shards", "shards_per_client": 1}
+    found = read_run_data(_experiment({**files, "partition": partition}))
+    assert found.needs_clusters and not read_run_data(_experiment(files)).needs_clusters
+    seen: list[tuple[int, int]] = []
+
+    def clusters(texts: list[str], fitted: int) -> list[int]:
+        seen.append((len(texts), fitted))
+        assert all(text.startswith("train") for text in texts[:fitted])
+        return [int(text.split()[-1]) // 15 % 4 for text in texts]
+
+    assigned = found.cluster(clusters)
+    assert seen == [(81, 60)] and assigned[:60] == [number // 15 for number in range(60)]
+    shards, composition = found.deal(assigned)
+    assert sorted(shards) == [list(range(first, first + 15)) for first in (0, 15, 30, 45)]
+    assert composition["clients"]["by"] == "classes"
+
+
+def test_the_coordinator_may_hold_all_that_is_held_out(files: dict[str, str]) -> None:
+    data = {**files, "source": "devices", "labels": ["bank", "film", "goal"]}
+    found = read_run_data(_experiment(data, evaluation="coordinator", federation={"devices": 2}))
+    assert {part: len(dataset) for part, dataset in found.held_out.items()} == {"validation": 12, "test": 9}
+    assert found.deal(None)[0] == [[], []] and found.digest == "" and found.held_out_digest
