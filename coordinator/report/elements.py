@@ -38,11 +38,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A table's row. With a `method` its head has that method's coloured dot."""
+    """A table's row. With a `method` its head has that method's coloured dot, or that of the run at `place`."""
 
     head: str
     cells: Sequence[Cell]
     method: str | None = None
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

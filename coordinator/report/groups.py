@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.report.runs import Entry, as_text, config_of, metric_of
+from coordinator.report.runs import Entry, as_text, config_of, link_of, method_of, metric_of
 
 SETTING = ("seed", "bandwidth", "metric", "target")
 """Keys of a run that are the same in runs that are compared."""
@@ -40,6 +40,18 @@ def groups_of(runs: Sequence[Entry]) -> list[Group]:
         Group(name if names.count(name) == 1 else f"{name} ({number})", tuple(places))
         for number, (name, places) in enumerate(zip(names, found.values(), strict=True), start=1)
     ]
+
+
+def variants(runs: Sequence[Entry]) -> list[int]:
+    """The place of each run among those of one group, method, link and seed: what tells the curves of a figure
+    apart."""
+    seen: dict[tuple[str, ...], int] = {}
+    found = []
+    for run in runs:
+        key = (*_topic(run), method_of(run), link_of(run), as_text(run.get("seed")))
+        found.append(seen.get(key, 0))
+        seen[key] = found[-1] + 1
+    return found
 
 
 def are_comparable(one: Entry, other: Entry) -> bool:

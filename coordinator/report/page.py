@@ -23,7 +23,7 @@ from coordinator.report.device_figures import shared_scales
 from coordinator.report.devices import run_devices
 from coordinator.report.elements import Figure, Fold, method_key
 from coordinator.report.energy import has_energy
-from coordinator.report.groups import Group, groups_of
+from coordinator.report.groups import Group, groups_of, variants
 from coordinator.report.run_tables import (
     comparison_table,
     configuration_tables,
@@ -49,7 +49,6 @@ from coordinator.report.runs import (
     metric_title,
     number_in,
     run_labels,
-    variants,
 )
 from coordinator.report.sentences import comparability_sentence, gap_sentences, lede, model_sentences, run_sentence
 from coordinator.report.split_figure import split_figures
@@ -149,7 +148,9 @@ def _sections(runs: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
     groups = groups_of(runs)
     return {
         "sentences": list(map(run_sentence, runs, labels)),
-        "comparisons": [comparison_table(group.of(runs), _at(labels, group), group.name) for group in groups],
+        "comparisons": [
+            comparison_table(group.of(runs), _at(labels, group), group.name, group.places) for group in groups
+        ],
         "against": method_sentences(runs, labels),
         "metrics": [metric_table(group.of(runs), _at(labels, group), group.name) for group in groups],
         "facets": [facet for kind in _facets(runs, labels) for facet in kind],

@@ -43,15 +43,17 @@ FAILURES = {
 }
 
 
-def comparison_table(runs: Sequence[Entry], labels: Sequence[str], name: str = "") -> Table:
+def comparison_table(
+    runs: Sequence[Entry], labels: Sequence[str], name: str = "", places: Sequence[int] | None = None
+) -> Table:
     """Every run with what its way to the target cost, and that as a ratio to the base's. `name` is the group's, where
-    there are several."""
+    there are several, and `places` the runs' own among all."""
     base = base_among(runs)
     heads = ["Method", "Reached", "Time to target", "Rounds", "Bytes to target", "Energy to target"]
     heads += [f"{NAMES[base]} = 1"] if base else []
     heads += ["Best", "Test", "Trainable parameters", "State size"]
     rows = []
-    for run, label in zip(runs, labels, strict=True):
+    for place, run, label in zip(places or range(len(runs)), runs, labels, strict=True):
         score, missing = score_format(run), UNMEASURED if run.get("reached") else UNREACHED
         cells = [
             _verdict(run),
@@ -65,7 +67,7 @@ def comparison_table(runs: Sequence[Entry], labels: Sequence[str], name: str = "
             cell(run.get("trainable_parameters"), show_count),
             cell(run.get("state_bytes"), show_bytes, "B"),
         ]
-        rows.append(TableRow(label, cells, method_key(run)))
+        rows.append(TableRow(label, cells, method_key(run), place))
     caption = "Every run on the way to its target"
     return Table(f"{caption}: {name}" if name else caption, heads, rows, kind="comparison")
 
@@ -224,8 +226,8 @@ def difference_table(runs: Sequence[Entry], labels: Sequence[str]) -> Table | No
     keys = [key for key in distinct(key for flat in flats for key in flat) if key.partition(".")[0] not in _OWN]
     differing = [key for key in keys if len({flat.get(key) for flat in flats}) > 1]
     rows = [
-        TableRow(label, [plain(flat.get(key), "not set") for key in differing], method_key(run))
-        for run, flat, label in zip(runs, flats, labels, strict=True)
+        TableRow(label, [plain(flat.get(key), "not set") for key in differing], method_key(run), place)
+        for place, (run, flat, label) in enumerate(zip(runs, flats, labels, strict=True))
     ]
     return Table("What differs beside the method", ["Run", *differing], rows, kind="comparison") if differing else None
 

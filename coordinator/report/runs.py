@@ -120,17 +120,6 @@ def _experiment_of(run: Entry) -> str:
     return as_text(config_of(run).get("name")) or "no name"
 
 
-def variants(runs: Sequence[Entry]) -> list[int]:
-    """The place of each run among those of one method, link and seed: what tells their curves apart."""
-    seen: dict[tuple[str, str, str], int] = {}
-    found = []
-    for run in runs:
-        key = (method_of(run), link_of(run), as_text(run.get("seed")))
-        found.append(seen.get(key, 0))
-        seen[key] = found[-1] + 1
-    return found
-
-
 # ---- its metric
 
 

@@ -25,12 +25,9 @@
   const dash = (run) => DASHES[(run.link + run.variant) % DASHES.length];
   function tint() {
     for (const path of document.querySelectorAll("[data-run] > path")) path.style.stroke = hue(runs[path.parentNode.dataset.run]);
-    for (const list of [".summary", "table.comparison"]) {
-      for (const box of document.querySelectorAll(list)) {
-        box.querySelectorAll(".dot").forEach((dot, place) => {
-          if (runs[place].variant) dot.style.background = hue(runs[place]);
-        });
-      }
+    for (const dot of document.querySelectorAll(".dot[data-place]")) {
+      const run = runs[dot.dataset.place];
+      if (run.variant) dot.style.background = hue(run);
     }
   }
   const short = (value) => String(Number(value.toPrecision(4)));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from report_samples import (
 )
 
 from coordinator.report.comparison import base_of, fastest_other, method_sentences
-from coordinator.report.groups import are_comparable, groups_of
+from coordinator.report.groups import are_comparable, groups_of, variants
+from coordinator.report.page import render_report
 from coordinator.report.run_tables import comparison_table
 from coordinator.report.runs import Entry, run_labels
 from coordinator.report.terminal import comparison_lines, metric_lines, summary
@@ -138,6 +140,20 @@ def test_runs_of_other_tasks_metrics_or_data_are_groups_of_their_own() -> None:
     assert [group.name for group in groups_of([runs[0], runs[1] | {"data_digest": "b"}])] == [
         "accuracy, synthetic (1)", "accuracy, synthetic (2)",
     ]  # fmt: skip
+
+
+def test_a_run_has_its_methods_colour_in_every_group_and_its_own_dot_in_every_table() -> None:
+    result = several_tasks_result()
+    assert variants(result["runs"]) == [0] * 6 and variants([*result["runs"][:2], make_run()]) == [0, 0, 1]
+    page = render_report(result)
+    dots = re.findall(r'data-method="(\w+)" data-place="(\d)"', page)
+    places = [str(place) for place in range(6)]
+    assert [place for _, place in dots] == places * 3, "in short, what differs, and the comparisons"
+    assert all(method == result["runs"][int(place)]["method"] for method, place in dots)
+    assert (
+        page.count('data-facet="method:LoRA"') == 1
+        and "data-run=" not in page.partition("<h2>Where")[0].split("filters")[-1].partition("</div>")[0]
+    )
 
 
 def test_the_other_metrics_stand_in_a_line_and_the_targets_own_in_the_table() -> None:
