@@ -85,6 +85,12 @@ def test_an_answer_is_read_back_from_its_tokens(tiny_folder: Callable[[str], str
         assert text == question.answers[0]
 
 
+def test_tokens_that_touch_an_answer_are_no_part_of_it() -> None:
+    question = Question("a", "x-y,z", ("y",), (2,))
+    (window,) = make_windows([question], tiny_tokenizer("bert"), 16, stride=4, max_question_length=4).targets
+    assert (window.start, window.end) == (window.begin + 2, window.begin + 2)
+
+
 def test_a_long_question_is_cut_and_counted() -> None:
     tokenizer = tiny_tokenizer("bert")
     short, long = Question("bank", "the goal", (), ()), Question("the bank " * 9, "the goal", (), ())
