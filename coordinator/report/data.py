@@ -38,7 +38,7 @@ def cut_lines(runs: Sequence[Entry], labels: Sequence[str]) -> list[str]:
 
 
 def _cut_in_words(run: Entry) -> str:
-    """'37 of 3,394 records are longer than 64 tokens and were cut: 33 of 3,000 on the devices, 4 of 394 held out.'"""
+    """'37 of 3,394 records lost tokens at data.max_length 64: 33 of 3,000 on the devices, 4 of 394 held out.'"""
     cut = run.get("cut")
     length = number_in(cut.get("max_length")) if isinstance(cut, Mapping) else None
     if not isinstance(cut, Mapping) or length is None:

@@ -17,18 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CutRecords:
-    """Of so many records, how many lost tokens, since they have more than `data.max_length`."""
+    """Of so many records, how many lost tokens, since they have more than `data.max_length`; or since their question
+    has more than its part of that."""
 
     records: int
     cut: int
 
     def in_words(self, max_length: int) -> str:
-        """In one line, such as '37 of 3,394 records are longer than 64 tokens and were cut'."""
+        """In one line, such as '37 of 3,394 records lost tokens at data.max_length 64'."""
         of = f"of {self.records:,} record{'s' * (self.records != 1)}"
-        if not self.cut:
-            return f"none {of} was cut at {max_length:,} tokens"
-        verbs = ("is", "was") if self.cut == 1 else ("are", "were")
-        return f"{self.cut:,} {of} {verbs[0]} longer than {max_length:,} tokens and {verbs[1]} cut"
+        return f"{f'{self.cut:,}' if self.cut else 'none'} {of} lost tokens at data.max_length {max_length:,}"
 
     @classmethod
     def summed(cls, counts: Iterable[CutRecords]) -> CutRecords:

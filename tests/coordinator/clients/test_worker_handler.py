@@ -150,7 +150,7 @@ def test_what_a_worker_has_cut_is_recorded_and_said_once(tmp_path):
     one.handler._setup = WorkerSetup(prepare=pb.Prepare(run_id="run"), shards=[range(20)], max_length=64)
     for _ in range(2):  # it says so again after a restart
         prepare(one, {0: 20}, {0: pb.CutRecords(records=20, cut=1), 7: pb.CutRecords(records=9, cut=9)})
-    assert one.board.run.facts == ["data: on a 1 of 20 records is longer than 64 tokens and was cut"]
+    assert one.board.run.facts == ["data: on a 1 of 20 records lost tokens at data.max_length 64"]
     one.ledger.flush()
     assert [(row["records"], row["cut"]) for row in one.ledger.clients()] == [(20, 1)]
     prepare(one, {0: 20}, {0: pb.CutRecords(records=20)})

@@ -22,7 +22,7 @@ BOTH = {
     "coordinator": {"records": 394, "cut": 4},
 }
 LINE = (
-    "37 of 3,394 records are longer than 64 tokens and were cut: 33 of 3,000 on the devices, "
+    "37 of 3,394 records lost tokens at data.max_length 64: 33 of 3,000 on the devices, "
     "4 of 394 held out by the coordinator."
 )
 
@@ -59,9 +59,9 @@ def test_what_nobody_counted_is_not_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("counted", "words"),
     [
-        (CutRecords(3394, 37), "37 of 3,394 records are longer than 1,024 tokens and were cut"),
-        (CutRecords(1, 1), "1 of 1 record is longer than 1,024 tokens and was cut"),
-        (CutRecords(1200, 0), "none of 1,200 records was cut at 1,024 tokens"),
+        (CutRecords(3394, 37), "37 of 3,394 records lost tokens at data.max_length 1,024"),
+        (CutRecords(1, 1), "1 of 1 record lost tokens at data.max_length 1,024"),
+        (CutRecords(1200, 0), "none of 1,200 records lost tokens at data.max_length 1,024"),
     ],
 )
 def test_in_words(counted: CutRecords, words: str) -> None:
@@ -74,7 +74,7 @@ def test_it_is_said_once_for_runs_of_the_same_data_on_terminal_and_page() -> Non
     assert render_report(make_result(*runs)).count(LINE) == 1
     runs[1]["cut"] = {**BOTH, "max_length": 128, "coordinator": None}
     assert cut_lines(runs, ["FT", "LoRA"]) == [
-        f"FT: {LINE}", "LoRA: 33 of 3,000 records are longer than 128 tokens and were cut.",
+        f"FT: {LINE}", "LoRA: 33 of 3,000 records lost tokens at data.max_length 128.",
     ]  # fmt: skip
 
 
