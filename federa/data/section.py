@@ -61,6 +61,9 @@ class DataSection(Section):
     equal proportion, and the same way whatever the seed."""
     test: Fraction = 0.15
     """The fraction of the records that is scored once, at the end. It is split off in the same way."""
+    max_records: Count | None = None
+    """The most records that are taken of `source`, and of each part that comes by itself: drawn evenly, and the same
+    ones whatever the seed. Without it all. A device's own file is taken whole."""
     max_length: Annotated[int, Field(ge=4)] = 64
     """Tokens at which a text is cut."""
     partition: Partition = Partition()

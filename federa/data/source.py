@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TypeVar
 
 from federa.data.row import RefusedRow, Row
@@ -23,6 +25,10 @@ class DataSource:
 
     name: str
     rows: Iterator[Row]
+
+    def at_most(self, count: int | None) -> DataSource:
+        """The same with so many of its rows at most, in their order: drawn evenly, and the same ones each time."""
+        return self if count is None else replace(self, rows=_drawn(self.rows, count))
 
     def records(self, make: Callable[[Row], T]) -> list[T]:
         """What `make` makes of each row. Raises BadInput where there is no row, or where rows are refused: once for all
@@ -59,6 +65,19 @@ class DataSource:
         others = sum(list(counts.values())[MAX_REASONS:])
         more = f", and {others:,} more rows cannot be used for other reasons" if others else ""
         return BadInput(f"data: {self.name} {', and '.join(said)}{more}")
+
+
+def _drawn(rows: Iterator[Row], count: int) -> Iterator[Row]:
+    """So many of the rows. How many there are is known at the end alone, so they are drawn from a reservoir: row n
+    takes the place of one that was kept with the probability count / n."""
+    draw = random.Random(count)
+    kept: list[tuple[int, Row]] = []
+    for number, row in enumerate(rows):
+        if len(kept) < count:
+            kept.append((number, row))
+        elif (place := draw.randrange(number + 1)) < count:
+            kept[place] = (number, row)
+    yield from (row for _, row in sorted(kept, key=itemgetter(0)))
 
 
 def no_documents(name: str) -> BadInput:

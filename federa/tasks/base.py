@@ -110,7 +110,7 @@ class Task:
     def _read_grouped(self, source: DataSource, *, required: bool = True) -> Dataset:
         """The records of a source and, where the partition is by a column, its values; a part that comes by itself
         may lack it."""
-        column = self.data.partition.column
+        source, column = source.at_most(self.data.max_records), self.data.partition.column
         if not column:
             return self.read(source)
         groups: list[str] = []

@@ -52,6 +52,7 @@ REFUSED: dict[str, list[object]] = {
     "data.validation": [0, 1, -0.1, 1.5, NAN, "x", None, True],
     "data.test": [0, 1, -0.1, 1.5, NAN, "x", None, True],
     "data.max_length": [3, 0, -1, 1.5, "x", None, True],
+    "data.max_records": [0, -1, 1.5, "x", True],
     "data.validation_file": [5, "", " ", "devices", True, []],
     "data.test_file": [5, "", "embedded", True, []],
     "data.partition": ["iid", None],

@@ -98,3 +98,31 @@ def test_a_name_of_a_file_is_escaped(tmp_path: Path) -> None:
 def test_records_are_made_of_all_rows(tmp_path: Path) -> None:
     source = open_file(written(tmp_path / "x.csv", "text,label\na,b\nc,d\n"))
     assert source.records(text_and_label) == [("a", "b"), ("c", "d")]
+
+
+def numbered(tmp_path: Path, count: int) -> Path:
+    return written(
+        tmp_path / "x.jsonl", "".join(json.dumps({"text": f"t{n}", "label": "ab"[n % 2]}) + "\n" for n in range(count))
+    )
+
+
+def test_some_of_the_rows_are_drawn_evenly_in_their_order_and_the_same_each_time(tmp_path: Path) -> None:
+    path = numbered(tmp_path, 1000)
+    places = [int(str(row.values["text"])[1:]) for row in open_file(path).at_most(100).rows]
+    assert places == sorted(set(places)) and len(places) == 100
+    assert places == [int(str(row.values["text"])[1:]) for row in open_file(path).at_most(100).rows]
+    for begin in range(0, 1000, 250):
+        assert 12 < sum(begin <= place < begin + 250 for place in places) < 40
+
+
+@pytest.mark.parametrize(("limit", "count"), [(None, 9), (9, 9), (100, 9), (8, 8), (1, 1)])
+def test_no_more_rows_than_there_are(tmp_path: Path, limit: int | None, count: int) -> None:
+    assert len(list(open_file(numbered(tmp_path, 9)).at_most(limit).rows)) == count
+
+
+def test_of_each_part_so_many_records_are_taken(tmp_path: Path) -> None:
+    path = str(numbered(tmp_path, 50))
+    data = ClassificationData(source=path, validation_file=path, test_file=path, max_records=20)
+    dataset = TextClassification(data).load(parts=True)
+    assert [len(place) for place in (dataset.source, *dataset.given.values())] == [20, 20, 20]
+    assert len(TextClassification(data).load(Path(path))) == 50  # a device's own
