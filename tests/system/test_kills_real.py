@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fault_injection import RestartedProcesses
 from processes import result_of
+from task_data import task_experiment
 
 pytestmark = pytest.mark.slow
 
@@ -19,30 +19,28 @@ KILLS = {
 }
 
 
-def _experiment(folder: Path, model: str) -> dict[str, object]:
-    data = folder / "documents.jsonl"
-    words = {"sport": ("match", "team", "goal"), "money": ("bank", "market", "shares")}
-    rows = [
-        {"text": f"the {words[label][index % 3]} is not a {'good' if index % 2 else 'bad'} one {index}", "label": label}
-        for index in range(40)
-        for label in words
-    ]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {
-        "model": model,
-        "data": {"source": str(data), "max_length": 16},
+RUNS = (
+    # Each task, each method and the architectures that differ most, and evaluation on both sides.
+    ("text-classification", "federa", "bert", "coordinator"),
+    ("relation-classification", "ft", "mpnet", "devices"),
+    ("relation-classification", "lora", "roberta", "coordinator"),
+    ("token-classification", "adapter", "roberta", "devices"),
+    ("question-answering", "bitfit", "deberta-v3", "devices"),
+)
+
+
+@pytest.mark.parametrize(("task", "method", "model", "evaluation"), RUNS)
+def test_a_run_of_the_real_trainer_survives_five_kills_to_the_bit(
+    task: str, method: str, model: str, evaluation: str, tmp_path: Path, tiny_folder: Callable[[str], str]
+) -> None:
+    experiment = {
+        **task_experiment(tmp_path, task, method, tiny_folder(model)),
         "federation": {"devices": 2, "clients": 4, "clients_per_round": 4, "rounds": 2},
         "lora": {"r": 2, "dropout": 0.1},
-        "training": {"batch_size": 4},
         "target": {"value": 1.0},
         "wire": "bf16",
+        "evaluation": evaluation,
     }
-
-
-def test_a_run_of_the_real_trainer_survives_five_kills_to_the_bit(
-    tmp_path: Path, tiny_folder: Callable[[str], str]
-) -> None:
-    experiment = _experiment(tmp_path, tiny_folder("bert"))
     states = []
     for name, faults in {"undisturbed": {}, "killed": KILLS}.items():
         with RestartedProcesses(
