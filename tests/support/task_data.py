@@ -71,4 +71,5 @@ def task_experiment(folder: Path, task: str, method: str, model: str) -> dict[st
         "federation": {"devices": 2, "clients": 2, "clients_per_round": 2, "rounds": 1},
         "training": {"batch_size": 4, "precision": "fp32"},
         "lora": {"r": 2},
+        "adapter": {"size": 4},
     }
