@@ -17,6 +17,7 @@ import torch
 from classify import classify
 from live_coordinator import Status, experiment, refused, serving
 from processes import ROOT
+from relations import relations, write_relations
 from safetensors.torch import load_file, save_file
 from tiny_models import ARCHITECTURES, READS_BIN, make_tiny_model
 
@@ -429,6 +430,22 @@ def test_a_sentencepiece_tokenizer_is_served_as_it_was_converted_and_a_device_ne
     for text in [*SENTENCES, "Café  ½ ﬁ\n日本 [MASK] team", ""]:
         assert there.tokenizer(text)["input_ids"] == here.tokenizer(text)["input_ids"]
     assert len(set(here.tokenizer(SENTENCES[0])["input_ids"])) > 5
+
+
+def test_the_tokenizer_that_is_served_has_no_tokens_of_the_task(published: Path, tmp_path: Path) -> None:
+    data = {"source": str(write_relations(tmp_path / "data.jsonl")), "max_length": 32}
+    tree = {"model": str(published), "task": "relation-classification", "data": data}
+    reference_model = TorchReferenceModel(Experiment.model_validate(tree))
+    reference_model.prepare()
+    served = tmp_path / "served"
+    served.mkdir()
+    for path in reference_model.model_files(tmp_path / "made"):
+        shutil.copy(path, served)
+    assert "<e1>" not in (served / "tokenizer.json").read_text()
+    # A device adds them, and has rows for them to take the start's values.
+    there, here = load_pretrained(str(served), relations()), load_pretrained(str(published), relations())
+    assert there.digest == here.digest == reference_model.base_digest and there.missing == here.missing
+    assert there.tokenizer.convert_tokens_to_ids("<e1>") == here.tokenizer.convert_tokens_to_ids("<e1>")
 
 
 def test_without_sentencepiece_its_tokenizer_is_refused_with_what_to_install(published: Path) -> None:
