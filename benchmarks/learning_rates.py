@@ -30,14 +30,15 @@ import torch
 from benchmarks.arguments import experiment_from
 from benchmarks.arguments import parser as bench_parser
 from benchmarks.machine import machine
+from coordinator.evaluation.run_data import read_run_data
 from edge.training.precision import choose_precision
 from edge.training.trainer import Trainer
 from federa.aggregation.base import AggregateFiles, RoundUpdates, Update
 from federa.config import Experiment
 from federa.data.batches import Examples
-from federa.data.partition import partition_examples
-from federa.data.split import split_examples
+from federa.data.dataset import Dataset
 from federa.errors import BadInput, FederaError
+from federa.models.clusters import cluster_texts
 from federa.models.pretrained import PretrainedModel, load_pretrained
 from federa.models.tuned import TunedModel
 from federa.seeds import derive_seed
@@ -58,6 +59,8 @@ class Prepared:
     task: Task
     base: PretrainedModel
     shards: Sequence[Examples]
+    records: Sequence[int]
+    """How many each client has, its weight: a task may make several examples of one."""
     validation: Examples
 
 
@@ -69,30 +72,34 @@ def spread(indices: Sequence[int], most: int) -> list[int]:
 
 
 def prepare(experiment: Experiment, training: int, validation: int) -> Prepared:
-    """Read the data and the model, and deal `training` records out to the clients. Raises BadInput."""
-    dataset = experiment.make_task().load()
-    experiment = experiment.resolved(dataset.found)
-    task, data = experiment.make_task(), experiment.data
-    strata, identities = task.strata(dataset.records), list(map(task.identity, dataset.records))
-    split = split_examples(strata, identities, data.validation, data.test)
-    owned = spread(split.train, training)
-    dealt = partition_examples(
-        [strata[index] for index in owned],
-        experiment.federation.clients,
-        data.partition,
-        derive_seed(experiment.seed, "partition"),
-    )
+    """Read the data and the model, and give the clients their parts of `training` records. Raises BadInput."""
+    data = read_run_data(experiment)
+    experiment, task = data.experiment, data.task
+    if data.dataset is None or not data.held_out:
+        raise BadInput(
+            "evaluation: must be coordinator, and data.source none of the devices': the rates are chosen here"
+        )
     base = load_pretrained(experiment.model, task, experiment.seed)
+    clusters: Sequence[int] | None = None
+    if data.needs_clusters:
+        count, seed = experiment.data.partition.clusters, experiment.seed
+        clusters = data.cluster(lambda texts, fitted: cluster_texts(base, texts, count, seed, fitted=fitted))
+    shards, _ = data.deal(clusters)
+    whole = sum(map(len, shards))
+    # Of each client the same share, so that the skew stays.
+    shards = [spread(shard, max(1, round(len(shard) * training / whole))) for shard in shards]
 
-    def encoded(indices: Sequence[int]) -> Examples:
-        return task.encode(dataset.select(indices).records, base.tokenizer, data.max_length)
+    def encoded(dataset: Dataset) -> Examples:
+        return task.encode(dataset.records, base.tokenizer, experiment.data.max_length)
 
+    held_out = data.held_out["validation"]
     return Prepared(
         experiment=experiment,
         task=task,
         base=base,
-        shards=[encoded([owned[position] for position in shard]) for shard in dealt],
-        validation=encoded(spread(split.validation, validation)),
+        shards=[encoded(data.dataset.select(shard)) for shard in shards],
+        records=list(map(len, shards)),
+        validation=encoded(held_out.select(spread(range(len(held_out)), validation))),
     )
 
 
@@ -120,7 +127,7 @@ def federate(prepared: Prepared, experiment: Experiment, folder: Path) -> Iterat
             losses.append(trainer.train(prepared.shards[client], seed).loss)
             path = folder / f"{client}.safetensors"
             path.write_bytes(encode(trained.state(), "fp32"))
-            updates.append(Update(path=path, examples=len(prepared.shards[client])))
+            updates.append(Update(path=path, examples=prepared.records[client]))
         files = AggregateFiles(state=folder / "state", server_state=folder / f"server-{number}", before=before)
         made = aggregator.aggregate(RoundUpdates(updates, state.__getitem__), files)
         before = files.server_state if made.server_state else None
@@ -146,6 +153,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a run to a file, behind a line that was cut short if need be."""
+    with path.open("ab+") as file:
+        whole = not file.tell() or path.read_bytes().endswith(b"\n")
+        file.write(f"{'' if whole else chr(10)}{json.dumps(row)}\n".encode())
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The runs as Markdown: a line for each method and rate, the best rate of a method in bold.
 
@@ -161,7 +175,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         for rate, runs in sorted(by_rate.items()):
             curves = "; ".join(" ".join(f"{value:.3f}" for value in row["curve"]) for row in runs)
             mark = "**" if rate == best else ""
-            lines.append(f"| {task} | {data} | {method} | {mark}{rate:g}{mark} | {curves} | {scores[rate]:.3f} |")
+            value = abs(scores[rate])
+            lines.append(f"| {task} | {data} | {method} | {mark}{rate:g}{mark} | {curves} | {value:.3f} |")
     return "\n".join(lines)
 
 
@@ -199,8 +214,7 @@ def measure(options: argparse.Namespace, experiment: Experiment) -> None:
                     "losses": [loss for loss, _ in found], "validation": len(prepared.validation),
                     "seconds": round(time.monotonic() - began, 1),
                 }  # fmt: skip
-                with options.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append(options.out, row)
                 curve = " ".join(f"{value:.3f}" for value in row["curve"])
                 print(f"{choice.name} {rate:g} seed {seed}: {curve} ({row['seconds']} s)", flush=True)
 
