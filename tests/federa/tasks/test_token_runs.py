@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,7 @@ def _order(model: TorchReferenceModel) -> RunOrder:
     )
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "precision"), list(zip(METHODS, cycle(["bf16", "fp32"]), strict=False)))
 def test_a_round_with_evaluation_here_or_on_devices_and_a_bundle_of_it(
     tmp_path: Path, tiny_folder: Callable[[str], str], method: str, precision: str
 ) -> None:
