@@ -186,7 +186,7 @@ def test_the_services_that_docker_commands_name_exist():
 
 def test_marks_are_few_and_say_what_is_needed():
     for block in BLOCKS:
-        assert not block.title or re.search(r"board|Docker|^terminal \d$", block.title), block.place
+        assert not block.title or re.search(r"board|Docker|data set|^terminal \d$", block.title), block.place
 
 
 def test_unknown_blocks_are_seen():
