@@ -10,7 +10,7 @@ from fault_injection import RestartedProcesses
 from processes import result_of
 from task_data import task_experiment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 KILLS = {
     "coordinator": ["after_announced:1", "before_recorded:2", "after_averaged:1"],
