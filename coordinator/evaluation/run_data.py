@@ -101,8 +101,13 @@ class RunData:
 
     @property
     def _has_classes(self) -> bool:
+        """Whether a record has one class. A task that counts classes and has no names of strata has records of several,
+        such as sentences with entities."""
         assert self.dataset is not None
-        return self.task.class_names() is not None or len(set(self.task.strata(self.dataset.records))) > 1
+        if self.task.class_names() is not None:
+            return True
+        records = self.dataset.records
+        return self.task.class_counts(records[:1]) is None and len(set(self.task.strata(records))) > 1
 
     def _strata(self, clusters: Sequence[int] | None) -> Sequence[int]:
         """What the partition deals out record by record: classes, clusters, values of a column, or all alike."""
@@ -117,10 +122,11 @@ class RunData:
         if self.needs_clusters:
             assert clusters is not None
             return clusters
-        if not self._has_classes:
+        strata = self.task.strata(dataset.records)
+        if not self._has_classes and len(set(strata)) < 2:
             task = self.experiment.task
             raise BadInput(f"data.partition.over must be clusters: {task} has no classes of records")
-        return self.task.strata(dataset.records)
+        return strata
 
     def _copies(self, owned: Sequence[int]) -> dict[str, int]:
         """How many records of each part that came by itself have the text of one that is trained on."""

@@ -242,6 +242,11 @@ class TorchRuntime:
         found, self._evaluated_at_once = halve_batch_on_oom(attempt, self._evaluated_at_once, "evaluation")
         return found
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the hosted clients' token ids."""
+        return sum(examples.nbytes for examples in (*self._examples.values(), *self._held_out.values()))
+
     def release(self) -> None:
         import gc
 

@@ -59,6 +59,11 @@ class Examples:
         """How many tokens there are, padding apart."""
         return sum(self.lengths)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays of token ids: a selection's are those of all that it was selected from."""
+        return _packed(self.token_ids).nbytes
+
     def select(self, indices: Sequence[int]) -> Examples:
         """The examples at these indices, which share the tokens. How many records were cut is known of all of them
         alone."""

@@ -27,7 +27,8 @@ def run_batches(
     to end it early."""
     model.eval()
     device = device or torch.device("cpu")
-    order = sorted(range(len(examples)), key=lambda index: examples.lengths[index])
+    lengths = examples.lengths
+    order = sorted(range(len(examples)), key=lengths.__getitem__)
     with torch.inference_mode():
         for first in range(0, len(order), batch_size):
             before_batch()

@@ -158,6 +158,34 @@ def test_clusters_take_the_place_of_classes(files: dict[str, str]) -> None:
     assert composition["clients"]["by"] == "classes"
 
 
+def test_sentences_with_entities_are_clustered_unless_classes_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "x.conll"
+    three = "Anna\tB-person\n{0}\tO\n\nin\tO\nRome\tB-place\n{0}\tO\n\nno\tO\n{0}\tO\n\n"
+    path.write_text("".join(three.format(number) for number in range(8)))
+    data: dict[str, Any] = {"source": str(path), "validation": 0.25, "test": 0.25}
+    found = read_run_data(_experiment(data, task="token-classification"))
+    assert found.needs_clusters
+    _, composition = found.deal([number % 3 for number in range(24)])
+    assert composition["clients"]["classes"] == ["person", "place"] and composition["clients"]["by"] == "classes"
+    data["partition"] = {"over": "classes"}
+    assert not read_run_data(_experiment(data, task="token-classification")).needs_clusters
+
+
+def test_questions_have_clusters_alone(tmp_path: Path) -> None:
+    question = {"question": "who?", "answers": {"text": ["she"], "answer_start": [0]}}
+    rows = [{"id": str(n), **question, "context": f"she sings {n}"} for n in range(40)]
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_run_data(_experiment({"source": str(path)}, task="question-answering"))
+    assert found.needs_clusters
+    shards, composition = found.deal([number % 2 for number in range(40)])
+    owned = [[sum(index % 2 == number for index in shard) for number in range(2)] for shard in shards]
+    assert composition["clients"] == {"classes": ["cluster 1", "cluster 2"], "counts": owned, "by": "clusters"}
+    data = {"source": str(path), "partition": {"over": "classes"}}
+    with pytest.raises(BadInput, match=r"^data\.partition\.over must be clusters: question-answering has no classes"):
+        _read(data, task="question-answering")
+
+
 def test_the_coordinator_may_hold_all_that_is_held_out(files: dict[str, str]) -> None:
     data = {**files, "source": "devices", "labels": ["bank", "film", "goal"]}
     found = read_run_data(_experiment(data, evaluation="coordinator", federation={"devices": 2}))

@@ -154,3 +154,7 @@ def test_many_texts_are_tokenised_some_at_a_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("federa.data.batches._AT_ONCE", 5)
     some = tokenize(texts, range(12), tokenizer, 8)
     assert (some.token_ids, some.targets, some.cut) == (whole.token_ids, whole.targets, whole.cut) and some.cut == 3
+
+
+def test_the_bytes_of_the_tokens_are_known() -> None:
+    assert _examples([3, 5]).nbytes == 8 * 2 + 2 * 16
