@@ -56,9 +56,7 @@ def fastest_other(run: Entry, runs: Sequence[Entry]) -> Entry | None:
     timed = [
         (seconds, place, other)
         for place, other in enumerate(others)
-        if other is not None
-        and other.get("reached")
-        and (seconds := number_in(other.get("time_to_target_s"))) is not None
+        if other is not None and (seconds := number_in(other.get("time_to_target_s"))) is not None
     ]
     return min(timed, key=lambda entry: entry[:2])[2] if timed else None
 

@@ -49,7 +49,8 @@ def _cut_in_words(run: Entry) -> str:
         return ""
     total = CutRecords.summed(found for found, _ in known)
     where = ", ".join(f"{found.cut:,} of {found.records:,} {where}" for found, where in known)
-    return initial_upper(total.in_words(int(length))) + (f": {where}." if total.cut and len(known) > 1 else ".")
+    more = len(known) > 1 or cut.get("devices") is None  # no device has said so yet
+    return initial_upper(total.in_words(int(length))) + (f": {where}." if total.cut and more else ".")
 
 
 def _cut_records(entry: object) -> CutRecords | None:

@@ -78,6 +78,11 @@ def test_it_is_said_once_for_runs_of_the_same_data_on_terminal_and_page() -> Non
     ]  # fmt: skip
 
 
+def test_until_a_device_says_so_it_is_said_whose_records_they_are() -> None:
+    (line,) = cut_lines([make_run() | {"cut": {**BOTH, "devices": None}}], ["FeDeRA"])
+    assert line.endswith(": 4 of 394 held out by the coordinator.")
+
+
 @pytest.mark.parametrize(
     "cut", [None, 1, HOSTILE, {}, {"max_length": HOSTILE}, {"max_length": 8, "devices": {"records": HOSTILE, "cut": 1}}]
 )

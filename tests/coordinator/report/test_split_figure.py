@@ -23,6 +23,8 @@ def cells_of(path: str) -> set[tuple[int, int]]:
 
 
 def test_every_cell_has_the_colour_of_its_share() -> None:
+    (figure,) = split_figures([run_with([[0, 10], [1, 5]])], ["FeDeRA"])
+    assert [row.name for row in figure.rows] == ["class 0", "class 1"], "in their order, not by size"
     (figure,) = split_figures([run_with([[10, 0], [5, 5], [0, 0]])], ["FeDeRA"])
     colours = [cells_of(path) for path in figure.paths]
     assert colours == [set(), set(), set(), {(1, 0), (1, 1)}, set(), {(0, 0)}], "of a half, and of all; none of nothing"
@@ -35,7 +37,7 @@ def test_the_scale_ends_where_hardly_any_share_is_larger() -> None:
     counts[0] = [50] + [0] * 49
     (figure,) = split_figures([run_with(counts)], ["FeDeRA"])
     assert figure.legend[0] == "0–0.25\u00a0%" and figure.legend[-1] == "over 3.75\u00a0%"
-    assert cells_of(figure.paths[-1]) == {(0, 0)}
+    assert cells_of(figure.paths[-1]) == {(0, 0)} and len(cells_of(figure.paths[3])) == 99 * 50, "2 % of 5 %"
     assert step_of(0.0, 1.0) is None and step_of(0.9, 0.05) == 5 and step_of(1e-9, 1.0) == 0
 
 
