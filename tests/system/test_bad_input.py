@@ -48,7 +48,7 @@ def _refused(process: Process, *words: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--method", "sgd"], ["--method", "'sgd'", "ft, lora, federa"]),
+        (["--method", "sgd"], ["--method", "'sgd'", "ft, bitfit, adapter, lora, federa"]),
         (["--target-acc", "1.5"], ["--target-acc", "1.5"]),
         (["--target-acc", "0"], ["--target-acc"]),
         (["--target-acc", "ninety"], ["--target-acc", "ninety"]),

@@ -304,9 +304,10 @@ class _Length(SimpleNamespace):
 def test_model_and_tokenizer_pad_with_one_token(
     config: dict[str, object], own: dict[str, int], chosen: int | None
 ) -> None:
-    tokenizer = _Length(**vars(_tokenizer(**own)))
+    tokenizer = _Length(**vars(_tokenizer(**own)), model_input_names=["input_ids", "attention_mask"])
     model = SimpleNamespace(
         config=SimpleNamespace(**config),
+        forward=lambda input_ids, attention_mask: None,
         get_input_embeddings=lambda: torch.nn.Embedding(10, 2),
     )
     if chosen is None:

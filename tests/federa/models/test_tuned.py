@@ -13,6 +13,7 @@ from tiny_models import ARCHITECTURES, make_tiny_model
 from federa.config import EMBEDDED
 from federa.errors import BadInput
 from federa.methods import METHODS, method_class
+from federa.methods.base import Method
 from federa.methods.lora import LoRASection
 from federa.models.pretrained import load_pretrained
 from federa.models.tuned import TunedModel
@@ -53,8 +54,13 @@ FACTORS = [
 ]
 
 
+def _method(name: str, lora: LoRASection = LoRASection(r=4)) -> Method:  # noqa: B008
+    found = method_class(name)
+    return found(lora if found.Config is LoRASection else found.Config())
+
+
 def _tuned(folder: str, method: str, lora: LoRASection = LoRASection(r=4), labels: int = 3) -> TunedModel:  # noqa: B008
-    return TunedModel(load_pretrained(folder, classify(labels)), method_class(method)(lora))
+    return TunedModel(load_pretrained(folder, classify(labels)), _method(method, lora))
 
 
 @pytest.fixture
@@ -93,11 +99,18 @@ def test_all_that_the_checkpoint_lacked_travels(tiny_folder: Folder, tmp_path, a
     else:
         folder = tiny_folder(architecture)
     base = load_pretrained(folder, classify(3))
-    tuned = TunedModel(base, method_class(method)(LoRASection(r=4)))
+    tuned = TunedModel(base, _method(method))
     assert base.missing <= set(tuned.shapes)
-    if method != "ft":
-        assert set(tuned.shapes) - base.missing == {name for name in tuned.shapes if ".lora_" in name}
-        assert sum(".lora_" in name for name in tuned.shapes) == 8
+    of_the_method, count = {
+        "ft": ("", None),
+        "bitfit": ("bias", None),
+        "adapter": (".adapter_", 2 * 2 * 4),  # after attention and feed-forward, down and up, weight and bias
+        "lora": (".lora_", 8),
+        "federa": (".lora_", 8),
+    }[method]
+    own = {name for name in set(tuned.shapes) - base.missing if of_the_method in name}
+    assert set(tuned.shapes) - base.missing == own
+    assert own and (count is None or len(own) == count)
 
 
 def test_a_head_that_the_checkpoint_did_hold_travels_too(tiny_folder: Folder, tmp_path) -> None:
@@ -137,7 +150,9 @@ def test_freeze_casts_what_is_frozen_and_nothing_else(tiny_folder: Folder, metho
     before = {name: value.copy() for name, value in tuned.state().items()}
     tuned.freeze(dtype)
     for name, parameter in tuned.model.named_parameters():
-        assert parameter.dtype == (torch.float32 if name in tuned.communicated else dtype), name
+        # With a trained bias a normalisation stays in fp32 as a whole: see BitFit.keeps_fp32.
+        kept = name in tuned.communicated or (method == "bitfit" and ".LayerNorm." in name)
+        assert parameter.dtype == (torch.float32 if kept else dtype), name
     after = tuned.state()
     assert all(after[name].dtype == np.float32 and np.array_equal(after[name], before[name]) for name in before)
 
