@@ -148,8 +148,8 @@ class WorkerService(WorkerServiceServicer):
                     run = self._runs.run(getattr(message, kind).run_id)
                     if run is not None:
                         run.clients.handler.received(session, message)
-        except (StopAsyncIteration, grpc.aio.AbortError):  # the second from the auth interceptor
-            pass
+        except (StopAsyncIteration, grpc.aio.AbortError, grpc.aio.UsageError):
+            pass  # the second from the auth interceptor; the third where the call was cut before it was read on
         except asyncio.TimeoutError:
             log.warning("worker %s has been silent for %g s, its stream is ended", session.name, SILENCE_S)
         except Exception:
