@@ -12,7 +12,8 @@ from federa.bound_process import bound
 from federa.cores import count_cores
 from federa.errors import FederaError
 
-START_WAIT_S = 60.0
+START_WAIT_S = 300.0
+"""A process that ends is noticed at once; one that starts beside others on a slow disk may import for minutes."""
 STOP_WAIT_S = 10.0
 COORDINATOR_FOLDER = "coordinator"
 """Where the coordinator keeps its experiments, each in a folder of its id, below the folder for results."""
