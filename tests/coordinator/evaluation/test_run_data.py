@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from coordinator.evaluation.reference_model import TorchReferenceModel
 from coordinator.evaluation.run_data import RunData, read_run_data
 from federa.config import Experiment, parse_experiment
 from federa.errors import BadInput
@@ -191,3 +193,22 @@ def test_the_coordinator_may_hold_all_that_is_held_out(files: dict[str, str]) ->
     found = read_run_data(_experiment(data, evaluation="coordinator", federation={"devices": 2}))
     assert {part: len(dataset) for part, dataset in found.held_out.items()} == {"validation": 12, "test": 9}
     assert found.deal(None)[0] == [[], []] and found.digest == "" and found.held_out_digest
+
+
+def test_a_run_that_goes_on_has_the_clusters_that_it_began_with(
+    files: dict[str, str], tiny_folder: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"source": files["source"], "partition": {"over": "clusters", "clusters": 3}}
+    config = _experiment(data, model=tiny_folder("bert"))
+    first = TorchReferenceModel(config)
+    start = first.prepare()
+    assert first.clusters is not None and len(first.clusters) == 60 and set(first.clusters) <= {0, 1, 2}
+    monkeypatch.setattr("federa.models.clusters.cluster_texts", lambda *given, **named: pytest.fail("computed again"))
+    again = TorchReferenceModel(config)
+    again.clusters = [2 - cluster for cluster in first.clusters]
+    again.prepare(start)
+    assert again.shards != first.shards  # what was recorded decides
+    again = TorchReferenceModel(config)
+    again.clusters = list(first.clusters)
+    again.prepare(start)
+    assert again.shards == first.shards
