@@ -30,6 +30,7 @@ MAX_LOOKED_AT = 500
 
 _JSON = re.compile(r'\s*(\{\s*["}]|\[\s*[\[{\]])')
 _LINE = re.compile(r"[^\n]*\n?")
+_OLD_LINE = re.compile(r"[^\r]*\r?")
 
 
 class Reader(Protocol):
@@ -45,12 +46,13 @@ def reader_of(ending: str, text: str, source: str) -> Reader:
         return squad_rows if is_squad(text) else json_rows
     if ending in (".conll", ".conllu", ".bio", ".iob", ".iob2"):
         return conll_rows
-    lines = [match[0].strip(" \r\n") for match in islice(_LINE.finditer(text), MAX_LOOKED_AT)]
+    matches = (_LINE if "\n" in text else _OLD_LINE).finditer(text)
+    lines = [match[0].rstrip(" \t\r\n") for match in islice(matches, MAX_LOOKED_AT)]
     if ending in (".csv", ".tsv"):
         if ending == ".tsv" and is_conll(lines, surely=True):
             return conll_rows
         return partial(table_rows, tabs=ending == ".tsv")
-    filled = [line for line in lines if line]
+    filled = [line.strip() for line in lines if line]
     if _JSON.match(text):
         return squad_rows if is_squad(text) else json_rows
     if is_semeval(filled):
@@ -60,7 +62,7 @@ def reader_of(ending: str, text: str, source: str) -> Reader:
     if is_conll(lines):
         return conll_rows
     if not filled or any(separator in filled[0] for separator in SEPARATORS):
-        return partial(table_rows, tabs="\t" in filled[0] if filled else False)
+        return partial(table_rows, tabs=bool(filled) and "\t" in filled[0])
     known = ", ".join(NAMED)
     raise BadInput(
         f"data: {source} has a form that is not known by its content: name it by its form, as one of {known}"

@@ -42,7 +42,8 @@ def parquet_rows(raw: bytes, source: str, *, private: bool) -> Iterator[Row]:
                 at = f"row {first + index}"
                 yield Row(values=values, source=source, at=at, private=private, headed=True, repeated=repeated)
             first += batch.num_rows
-    except (pyarrow.ArrowException, OSError):  # what they say may quote the file
+    # ValueError is a name's that is not UTF-8. What is said of any of them may quote the file.
+    except (pyarrow.ArrowException, OSError, ValueError):
         raise BadInput(f"data: {source} is no Parquet file, or damaged: write it anew") from None
 
 
