@@ -360,6 +360,8 @@ def test_a_file_is_looked_at_as_data_of_the_task_whose_columns_it_has(tmp_path):
     for name, content, found in (
         ("x.TXT", '1\t"A <e1>b</e1> <e2>c</e2>."\nOther\nComment:\n\n', "1 documents with 1 labels: Other (1)"),
         ("x.label", "LOC:city Where ?\nHUM:ind Who ?\n", "2 documents with 2 labels: HUM (1), LOC (1)"),
+        ("x.conll", "a\tO\nb\tB-x\n", "1 sentences with 2 words"),
+        ("y.conll", "a\tO\nb\tO\nsecret\n", "y.conll line 3 has 1 column"),
     ):
         (tmp_path / name).write_text(content)
         assert found in look(tmp_path, "--data", tmp_path / name, "--power", "none", root=tmp_path)["data"].found

@@ -115,6 +115,7 @@ def test_with_tabs_a_token_may_hold_blanks_and_with_blanks_other_spaces() -> Non
         ("# O\na B-x\n\n#b O\nc O\n\nd O\n# O\n", [["#", "a"], ["#b", "c"], ["d", "#"]]),
         ("#\tB-rare\na\tO\n\n#tag\tB-rarer\n", [["#", "a"], ["#tag"]]),
         ("# #\na DT\n\nb NN\n", [["#", "a"], ["b"]]),
+        ("# DT\na DT\n\n#tag JJ\nb NN\n", [["#", "a"], ["#tag", "b"]]),
         ("#a O\n\n#b O\n", [["#a"], ["#b"]]),
     ],
 )  # fmt: skip
@@ -130,6 +131,7 @@ def test_a_comment_is_told_from_a_token_that_begins_alike(text: str, tokens: lis
          "tags on one line, with a tab between them"),
         ("a O\nb O\n\nsecret city O\nc O\n", "line 4 has 3 columns where most lines have 2: no token may hold a blank; "
          "where one must, put tabs between columns"),
+        ("a\tx\tO\nb\tO\nc\n\nd\tx\tO\n", "line 2 has 2 columns where most lines have 3: "),
         ("a\tx\tO\nb\tx\tO\n\nc\tO\n", "line 4 has 2 columns where most lines have 3: "),
         ("a\tO\n#secret\n\nb\tO\n", "line 2 has 1 column where most lines have 2: "),
         ("#secret\na\tO\n\nb\tO\n", "line 1 has 1 column where most lines have 2: "),

@@ -64,8 +64,12 @@ def test_the_form_is_the_ending_s_where_that_says_it(tmp_path: Path, name: str, 
 
 
 def test_a_table_of_tabs_is_no_conll_where_its_first_line_names_columns(tmp_path: Path) -> None:
-    content = "token\ttag\na\tO\nb\tB-x\n\nc\tO\n"
+    content = "token\ttag\n" + "a\tO\nb\tB-x\n\n" * 10
     assert columns(written(tmp_path / "x.tsv", content)) == {"token", "tag"}
+
+
+def test_a_label_file_is_trec_s_also_where_most_lines_are_not(tmp_path: Path) -> None:
+    assert columns(written(tmp_path / "x.label", "Where is it ?\nWho is it ?\n")) == {"text", "label", "fine_label"}
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"])

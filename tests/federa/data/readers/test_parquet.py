@@ -65,6 +65,7 @@ def test_a_file_is_known_by_its_ending_or_its_first_bytes(tmp_path: Path, name: 
         (pa.array([True, False]), ["True", "False"]),
         (pa.array([Decimal("1.10"), Decimal("2")]), ["1.10", "2.00"]),
         (pa.array([10**9 + 1], pa.timestamp("ns")), ["1970-01-01 00:00:01.000000001"]),
+        (pa.array([10**9 + 1], pa.time64("ns")), ["00:00:01.000000001"]),
         (pa.array([1, 2], pa.date32()), ["1970-01-02", "1970-01-03"]),
     ],
 )  # fmt: skip
@@ -141,7 +142,16 @@ def test_a_file_that_is_damaged_or_none_is_refused(tmp_path: Path, private: bool
     content = packed({"text": ["secret"] * 1000, "label": [str(number) for number in range(1000)]})
     middle = bytearray(content)
     middle[60:-200] = b"\xff" * (len(content) - 260)
-    for broken in (content[:-20], b"", b"PAR1", b"PAR1" + b"\0" * 20 + b"PAR1", bytes(middle), b"text,label\na,b\n"):
+    name = content.replace(b"label", b"la\xff\xfel")
+    for broken in (
+        name,
+        content[:-20],
+        b"",
+        b"PAR1",
+        b"PAR1" + b"\0" * 20 + b"PAR1",
+        bytes(middle),
+        b"text,label\na,b\n",
+    ):
         message = refusal(tmp_path / "x.parquet", broken, private=private)
         assert message.startswith(("is damaged, or cut off: ", "is no Parquet file, or damaged: "))
         assert "secret" not in message
@@ -178,5 +188,6 @@ def test_columns_that_nobody_asks_for_are_not_kept(tmp_path: Path) -> None:
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+    assert row.at == f"row {count - 1}"
     # The vectors of one batch would take 64 pointers a row; a float each where they differ.
     assert most < BATCH_ROWS * 64 * 8

@@ -93,6 +93,7 @@ def test_without_articles_there_are_no_questions(tmp_path: Path) -> None:
     [
         '{"data": [1, 2], "text": "t", "label": "l"}\n{"data": [], "text": "t", "label": "l"}\n',
         '{"text": "t", "data": {"paragraphs": []}, "label": "l"}\n',
+        '{"data": [{"text": "a"}], "text": "t", "label": "l"}\n{"text": "t", "label": "l"}\n',
         '[{"data": [{"paragraphs": []}], "text": "t", "label": "l"}]',
     ],
 )
@@ -161,6 +162,14 @@ def test_a_file_that_is_cut_off_anywhere_is_refused_with_a_line(tmp_path: Path, 
     for end in range(len(content) - 1, content.index("paragraphs") + 20, -7):
         message = refusal(tmp_path / "x.json", content[:end], private=True)
         assert message.startswith("line ") and " is not JSON: " in message and "secret" not in message
+
+
+def test_articles_are_read_one_after_the_other(tmp_path: Path) -> None:
+    content = json.dumps(squad(question()) | {"data": squad(question())["data"] * 2})
+    found = open_file(written(tmp_path / "x.json", content[:-60])).rows
+    assert next(found).at == "question q1"
+    with pytest.raises(BadInput):
+        next(found)
 
 
 def test_what_follows_the_object_is_refused_with_its_line(tmp_path: Path) -> None:
